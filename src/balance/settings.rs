@@ -1,0 +1,77 @@
+//! What an upstream is told: config in, checked values out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::policy::Policy;
+
+/// A group of replicas of one MCP server.
+#[derive(Debug, Clone)]
+pub struct UpstreamSettings {
+    /// Its name; for a URL written into a route, that URL's origin.
+    pub name: String,
+    /// The replicas, in the order of the config; never empty; authorities are unique.
+    pub servers: Vec<ServerSettings>,
+    /// How new sessions and session-less requests are spread.
+    pub policy: Arc<dyn Policy>,
+    /// What keeps requests of the 2026-07-28 era together.
+    pub affinity: Affinity,
+    /// The Host that backends see.
+    pub host: HostHeader,
+    /// For `https` servers; ignored by `http` ones.
+    pub tls: UpstreamTls,
+    /// Time for a TCP connect, and again for a TLS handshake. Default 5 s.
+    pub connect_timeout: Duration,
+    /// Time from the end of the request to the response head. Default 10 min.
+    pub first_byte_timeout: Duration,
+    /// How long an unused connection is kept. Default 4 s: uvicorn and Node close after 5.
+    pub idle_timeout: Duration,
+}
+
+/// One replica.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerSettings {
+    /// Whether it is spoken to over TLS.
+    pub https: bool,
+    /// Host name or address, lower case, without brackets.
+    pub host: String,
+    /// The port, explicit or the scheme's.
+    pub port: u16,
+    /// `host:port`, brackets around IPv6; the port is left out where it is the scheme's default.
+    pub authority: String,
+    /// Share of new sessions, 1 to 1000. Default 1.
+    pub weight: u32,
+}
+
+/// What keeps requests of the 2026-07-28 era on one replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Affinity {
+    /// The principal, or the client's address when anonymous.
+    Principal,
+    /// Nothing: the servers share all state.
+    None,
+}
+
+/// The Host header that backends see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostHeader {
+    /// The replica's own authority. The default: Python and rmcp servers refuse others.
+    Server,
+    /// What the client sent.
+    Client,
+    /// This one.
+    Fixed(String),
+}
+
+/// TLS towards the servers.
+#[derive(Debug, Clone, Default)]
+pub struct UpstreamTls {
+    /// PEM file with the CAs to trust instead of the system's.
+    pub ca: Option<std::path::PathBuf>,
+    /// The name to ask for and to check instead of the server's host.
+    pub server_name: Option<String>,
+    /// PEM files of a client certificate and its key.
+    pub client_certificate: Option<(std::path::PathBuf, std::path::PathBuf)>,
+    /// Development only: any certificate is taken.
+    pub insecure_skip_verify: bool,
+}

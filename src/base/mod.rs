@@ -1,0 +1,7 @@
+//! Shared types: in, nothing of ours; out, the words that every stage speaks.
+
+pub mod denial;
+pub mod head;
+pub mod principal;
+pub mod compile;
+pub mod value;

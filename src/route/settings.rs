@@ -1,0 +1,58 @@
+//! What a route is told: config in, checked values out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::auth::Authenticate;
+
+/// One route.
+#[derive(Debug, Clone)]
+pub struct RouteSettings {
+    /// The host it serves, lower case, without port; any where absent.
+    pub host: Option<String>,
+    /// The paths it serves.
+    pub path: PathMatch,
+    /// What clients type.
+    pub public_url: PublicUrl,
+    /// Name of its upstream.
+    pub upstream: String,
+    /// What the prefix becomes upstream; absent = unchanged. Starts with `/`, no trailing `/` unless it is `/`.
+    pub rewrite: Option<String>,
+    /// Methods in the order of the config; never empty.
+    pub auth: Vec<Arc<dyn Authenticate>>,
+    /// Origins allowed besides the public URL's own, as `scheme://host[:port]`, lower case.
+    pub origins: Vec<String>,
+    /// Largest JSON body, in bytes. Default 4 MiB.
+    pub body_limit: u64,
+    /// How long an event stream may be silent before the edge sends a comment. Default 15 s; `off` = never.
+    pub keepalive: Option<Duration>,
+    /// Whether the only listeners are loopback ones: then a route without host takes only localhost names.
+    pub loopback_only: bool,
+}
+
+/// Which paths a route serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PathMatch {
+    /// This path and all below it, on segment borders. `/` is everything. No trailing `/` otherwise.
+    Prefix(String),
+    /// This path alone.
+    Exact(String),
+}
+
+/// A route's public URL, in parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicUrl {
+    /// `https` or `http`.
+    pub scheme: &'static str,
+    /// `host[:port]`, lower case, without the scheme's default port.
+    pub authority: String,
+    /// Starts with `/`.
+    pub path: String,
+}
+
+impl PublicUrl {
+    /// `scheme://host[:port]`.
+    pub fn origin(&self) -> String {
+        format!("{}://{}", self.scheme, self.authority)
+    }
+}
