@@ -1,0 +1,82 @@
+//! mcp-edge: an edge proxy for unmodified MCP servers.
+//!
+//! # The life of a request
+//!
+//! A request's way is the order of the folders. Each stage takes plain values and gives a proof that
+//! the next one needs, or a [`Denial`](base::denial::Denial).
+//!
+//! 1. [`listen`]: a socket is accepted by Pingora; TLS is done, HTTP/1.x or HTTP/2 is read, and what
+//!    is not a clean request is refused. Out comes a [`Head`](base::head::Head) and a
+//!    [`Wire`](listen::wire::Wire).
+//! 2. [`client`]: who is connected.
+//! 3. [`route`]: path, Host and Origin are checked, and the longest path wins. Out comes
+//!    [`Routed`](route::Routed) with the path that the backend gets.
+//! 4. [`auth`]: the route's methods say who the caller is: a
+//!    [`Principal`](base::principal::Principal).
+//! 5. [`inspect`]: a JSON body is read whole and scanned; era, method and tool are known from here
+//!    on: a [`Call`](inspect::Call).
+//! 6. [`authz`]: may this caller make this call? Out comes [`Granted`](authz::Granted).
+//! 7. [`limit`]: how much at once? (The body of step 5 has already taken its share of the buffer
+//!    budget.)
+//! 8. [`balance`]: the session's replica, the caller's, or the policy's: a
+//!    [`Plan`](balance::Plan).
+//! 9. [`forward`]: the request goes out once; the answer's head comes back.
+//! 10. [`stream`]: the answer's body goes to the client as it comes.
+//! 11. [`observe`]: one line in the log, and the counters.
+//!
+//! [`proxy::admit::admit`] is steps 2 to 8 in one screen; [`proxy::exchange`] is 9, [`proxy::answer`]
+//! what is done to an answer, and [`proxy::respond`] the one place that writes refusals.
+//!
+//! # Which engine carries what
+//!
+//! | what | carried by |
+//! |---|---|
+//! | sockets, passing them on, threads, stop | Pingora's `Server`, `Service` and listeners |
+//! | TLS | rustls on Pingora's streams, with a `ServerConfig` of ours |
+//! | HTTP/1.x from clients | our own loop, [`listen::h1`]: strict, with whole-head deadlines and answers in our words |
+//! | HTTP/2 from clients | the `h2` crate under our accept loop, [`listen::h2`] |
+//! | HTTP/1.1 to backends | our own client, [`forward`] |
+//! | WebSocket upgrades | `pingora-proxy`, [`proxy::upgrade`], with our admission and our header path in its phases |
+//! | weighted turns | `pingora-load-balancing`, [`balance::policy`] |
+//!
+//! # The import rule
+//!
+//! base ← listen ← client ← route ← auth ← inspect ← authz ← limit ← balance ← forward ← stream ←
+//! observe ← config ← proxy, admin ← app, demo ← main. A stage imports `base` and earlier stages
+//! only; Pingora is named only in listen, balance, forward, proxy, admin and app.
+//! `tests/architecture.rs` holds it. (A stage's `compile.rs` turns config nodes into its settings;
+//! the nodes are in `base`, so that the rule holds for them, too.)
+
+pub mod base;
+
+pub mod listen;
+
+pub mod client;
+
+pub mod route;
+
+pub mod auth;
+
+pub mod inspect;
+
+pub mod authz;
+
+pub mod limit;
+
+pub mod balance;
+
+pub mod forward;
+
+pub mod stream;
+
+pub mod observe;
+
+pub mod config;
+
+pub mod proxy;
+
+pub mod admin;
+
+pub mod app;
+
+pub mod cli;

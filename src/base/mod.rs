@@ -1,7 +1,10 @@
 //! Shared types: in, nothing of ours; out, the words that every stage speaks.
 
+pub mod body;
+pub mod chunked;
 pub mod denial;
 pub mod head;
+pub mod io;
 pub mod principal;
 pub mod compile;
 pub mod value;

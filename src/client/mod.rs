@@ -1,19 +1,21 @@
-//! Who is connected: in, a connection's addresses; out, a `Client`.
+//! Who is connected: in, a connection and a head; out, a `Client`.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 
-/// The other end of a connection.
+use crate::listen::ConnCx;
+
+/// The other end, as far as addresses tell.
 #[derive(Debug, Clone)]
 pub struct Client {
-    /// The TCP peer, IPv4-mapped IPv6 addresses turned into IPv4.
-    pub address: SocketAddr,
-    /// Whether the client speaks TLS to us.
+    /// Its address: the TCP peer. (A trusted forwarding header comes with the front door.)
+    pub address: IpAddr,
+    /// Whether it speaks TLS to us.
     pub tls: bool,
 }
 
 impl Client {
-    /// The client behind a TCP peer.
-    pub fn new(peer: SocketAddr, tls: bool) -> Self {
-        Self { address: SocketAddr::new(peer.ip().to_canonical(), peer.port()), tls }
+    /// The client of a connection.
+    pub fn identify(cx: &ConnCx) -> Self {
+        Self { address: cx.peer.ip(), tls: cx.listener.tls.is_some() }
     }
 }

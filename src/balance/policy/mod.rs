@@ -28,3 +28,32 @@ pub trait Policy: Send + Sync + fmt::Debug {
     /// Indices into `replicas`, best first; each at most once. A failed connect tries the next.
     fn order(&self, replicas: &[Arc<Replica>]) -> Vec<usize>;
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::balance::settings::ServerSettings;
+
+    pub(in crate::balance) fn replicas(n: usize) -> Vec<Arc<Replica>> {
+        let server = |i: usize| ServerSettings {
+            https: false,
+            host: "127.0.0.1".into(),
+            port: 8000 + i as u16,
+            authority: format!("127.0.0.1:{}", 8000 + i),
+            weight: 1,
+        };
+        (0..n).map(|i| Arc::new(Replica::new(i, server(i)))).collect()
+    }
+
+    #[test]
+    fn every_policy_orders_every_replica_once() {
+        assert!(!POLICIES.is_empty());
+        for kind in POLICIES {
+            let policy = (kind.build)(&[1, 1, 1, 1]);
+            assert_eq!(policy.name(), kind.name);
+            let mut order = policy.order(&replicas(4));
+            order.sort_unstable();
+            assert_eq!(order, [0, 1, 2, 3], "{}", kind.name);
+        }
+    }
+}

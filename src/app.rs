@@ -1,0 +1,156 @@
+//! The composition root: in, `Settings`; out, a running process that stops when it is told to.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use pingora::apps::http_app::HttpServer;
+use pingora::server::configuration::ServerConf;
+use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::admin::Admin;
+use crate::config::{AccessLog as LogTo, Settings};
+use crate::listen::accept::Front;
+use crate::listen::service::{Bound, bind};
+use crate::observe::Observer;
+use crate::observe::log::AccessLog;
+use crate::observe::metrics::Metrics;
+use crate::proxy::Edge;
+use crate::proxy::runtime::Runtime;
+
+/// How long connections may take to end after a stop signal.
+const GRACE: Duration = Duration::from_secs(30);
+/// How often unused backend connections are looked at.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// Runs until a stop signal.
+///
+/// # Errors
+/// Everything that keeps it from starting, one sentence a line.
+pub fn run(settings: &Settings) -> Result<(), String> {
+    let runtime = Arc::new(Runtime::new(settings).map_err(|all| all.join("\n"))?);
+    let metrics = Arc::new(Metrics::new().map_err(|e| e.to_string())?);
+    let log = open_log(&settings.access_log).map_err(|e| format!("access log: {e}"))?;
+    let observer = Observer::new(metrics.clone(), log);
+    let edge = Arc::new(Edge::new(runtime.clone(), observer.clone()));
+    let sockets = bind_all(settings).map_err(|e| e.to_string())?;
+    let front = front(settings, &sockets, edge.clone())?;
+    let admin = settings.admin.map(bind).transpose().map_err(|e| e.to_string())?;
+
+    announce(settings, &sockets, admin.as_ref());
+    let mut server = Server::new_with_opt_and_conf(None, conf(settings));
+    server.add_service(Bound::new("edge", front, sockets, settings.threads));
+    if let Some(socket) = admin {
+        let app = HttpServer::new_app(Admin::new(metrics));
+        server.add_service(Bound::new("admin", app, vec![socket], 1));
+    }
+    let watch = Watch { edge, observer, runtime };
+    server.run(RunArgs { shutdown_signal: Box::new(watch) });
+    Ok(())
+}
+
+fn conf(settings: &Settings) -> ServerConf {
+    ServerConf {
+        threads: settings.threads,
+        // one runtime for all threads: pooled backend connections are polled where they are used
+        work_stealing: true,
+        grace_period_seconds: Some(GRACE.as_secs()),
+        graceful_shutdown_timeout_seconds: Some(1),
+        ..ServerConf::default()
+    }
+}
+
+fn open_log(to: &LogTo) -> io::Result<Option<Arc<AccessLog>>> {
+    Ok(match to {
+        LogTo::Off => None,
+        LogTo::Stdout => Some(Arc::new(AccessLog::stdout()?)),
+        LogTo::File(path) => Some(Arc::new(AccessLog::file(path)?)),
+    })
+}
+
+type Socket = (TcpListener, SocketAddr);
+
+/// Binds every listener; all that fail are named.
+fn bind_all(settings: &Settings) -> io::Result<Vec<Socket>> {
+    let (mut sockets, mut problems) = (Vec::new(), Vec::new());
+    for listener in &settings.listeners {
+        match bind(listener.address) {
+            Ok(socket) => sockets.push(socket),
+            Err(e) => problems.push(e.to_string()),
+        }
+    }
+    if problems.is_empty() { Ok(sockets) } else { Err(io::Error::other(problems.join("\n"))) }
+}
+
+fn front(settings: &Settings, sockets: &[Socket], edge: Arc<Edge>) -> Result<Front<Edge>, String> {
+    let listeners = settings.listeners.iter().zip(sockets);
+    let listeners = listeners.map(|(listener, (_, bound))| (*bound, Arc::new(listener.clone())));
+    Front::new(listeners.collect(), edge).map_err(|e| format!("TLS: {e}"))
+}
+
+/// Tells a person, or a test, where to go.
+fn announce(settings: &Settings, sockets: &[Socket], admin: Option<&Socket>) {
+    for (listener, (_, bound)) in settings.listeners.iter().zip(sockets) {
+        let scheme = if listener.tls.is_some() { "https" } else { "http" };
+        eprintln!("mcp-edge: listening on {scheme}://{bound}");
+    }
+    if let Some((_, bound)) = admin {
+        eprintln!("mcp-edge: admin on http://{bound}");
+    }
+    // the sockets are bound: whoever connects now waits in their queue
+    eprintln!("mcp-edge: ready");
+}
+
+/// Waits for a stop signal, then sees to it that the process ends as soon as nothing is left.
+struct Watch {
+    edge: Arc<Edge>,
+    observer: Observer,
+    runtime: Arc<Runtime>,
+}
+
+#[async_trait]
+impl ShutdownSignalWatch for Watch {
+    async fn recv(&self) -> ShutdownSignal {
+        let (Ok(mut terminate), Ok(mut interrupt)) =
+            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+        else {
+            log::error!("cannot wait for signals");
+            return ShutdownSignal::FastShutdown;
+        };
+        let mut sweep = tokio::time::interval(SWEEP);
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = sweep.tick() => self.runtime.sweep(),
+            }
+        }
+        eprintln!("mcp-edge: stopping");
+        self.end_when_idle();
+        ShutdownSignal::GracefulTerminate
+    }
+}
+
+impl Watch {
+    /// Pingora sleeps through its whole grace period; this thread ends the process when the last
+    /// connection has gone.
+    fn end_when_idle(&self) {
+        let (edge, observer) = (self.edge.clone(), self.observer.clone());
+        let spawned = std::thread::Builder::new().name("stop".into()).spawn(move || {
+            let start = Instant::now();
+            // the acceptors need a moment to hand over what they have already accepted
+            std::thread::sleep(Duration::from_millis(50));
+            while edge.connections() > 0 && start.elapsed() < GRACE {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            observer.flush();
+            std::process::exit(0);
+        });
+        if let Err(e) = spawned {
+            log::error!("cannot start the stop thread, stopping takes the whole grace period: {e}");
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Which replica? In: a call, its caller and what its session says; out: a `Plan`, or a `Denial`.
+//!
+//! A session goes to its own replica or nowhere. Requests of the 2026-07-28 era have no session, but
+//! servers still keep state per process (`list_changed`, tasks, `requestState`), so those of one
+//! caller go to one replica ([`affinity`]). Everything else is spread by the upstream's policy.
+
+pub mod affinity;
+pub mod compile;
+pub mod policy;
+pub mod session;
+pub mod settings;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::base::denial::{Denial, Reason};
+use crate::base::principal::Principal;
+use crate::client::Client;
+use policy::Policy;
+use session::{Kind, OpenError, SessionKeys, Ticket};
+use settings::{Affinity, ServerSettings, UpstreamSettings};
+
+/// One replica and what it is doing.
+#[derive(Debug)]
+pub struct Replica {
+    /// Its place in the upstream's list.
+    pub index: usize,
+    /// What the config says of it.
+    pub server: ServerSettings,
+    in_flight: AtomicUsize,
+}
+
+/// A group of replicas at work.
+#[derive(Debug)]
+pub struct Upstream {
+    /// What the config says of it.
+    pub settings: UpstreamSettings,
+    /// In the order of the config; never empty.
+    pub replicas: Vec<Arc<Replica>>,
+    by_authority: HashMap<String, usize>,
+    policy: Arc<dyn Policy>,
+}
+
+/// Where a request may go. Only `balance` makes one.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Indices into the replicas, best first; a failed connect tries the next. Never empty.
+    pub order: Vec<usize>,
+    /// The session or endpoint that the request belongs to.
+    pub ticket: Option<Ticket>,
+}
+
+/// How a request names what it belongs to, as the client sent it.
+#[derive(Debug, Clone, Copy)]
+pub enum Claim<'a> {
+    /// Nothing: any replica will do.
+    None,
+    /// `Mcp-Session-Id`.
+    Session(&'a str),
+    /// The routing token in the query, of the old HTTP+SSE transport.
+    Endpoint(&'a str),
+    /// A request of the 2026-07-28 era.
+    Caller,
+}
+
+/// Counts a request on a replica for as long as it lives.
+#[derive(Debug)]
+pub struct InFlight(Arc<Replica>);
+
+impl Replica {
+    /// A replica with nothing in flight.
+    pub fn new(index: usize, server: ServerSettings) -> Self {
+        Self { index, server, in_flight: AtomicUsize::new(0) }
+    }
+
+    /// Requests and streams under way.
+    pub fn load(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Counts one more until the guard is dropped.
+    pub fn begin(self: &Arc<Self>) -> InFlight {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        InFlight(self.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Upstream {
+    /// Puts an upstream to work.
+    pub fn new(settings: UpstreamSettings) -> Self {
+        let servers = settings.servers.iter().cloned().enumerate();
+        let replicas: Vec<_> = servers.map(|(i, server)| Arc::new(Replica::new(i, server))).collect();
+        let by_authority =
+            replicas.iter().map(|r| (r.server.authority.clone(), r.index)).collect();
+        let policy = settings.policy.clone();
+        Self { settings, replicas, by_authority, policy }
+    }
+
+    /// Plans a request: its session's replica, its caller's, or the policy's order.
+    ///
+    /// # Errors
+    /// 404 for a session that is forged, expired, another caller's or another upstream's, or whose
+    /// replica is no longer configured.
+    pub fn plan(
+        &self,
+        claim: Claim<'_>,
+        keys: &Keys,
+        principal: &Principal,
+        client: &Client,
+        now: u64,
+    ) -> Result<Plan, Denial> {
+        match claim {
+            Claim::Session(text) => self.pinned(Kind::Session, text, keys, principal, now),
+            Claim::Endpoint(text) => self.pinned(Kind::Endpoint, text, keys, principal, now),
+            Claim::Caller if self.settings.affinity == Affinity::Principal => {
+                let order = affinity::order(&self.replicas, principal, client);
+                Ok(Plan { order, ticket: None })
+            }
+            Claim::Caller | Claim::None => {
+                Ok(Plan { order: self.policy.order(&self.replicas), ticket: None })
+            }
+        }
+    }
+
+    fn pinned(
+        &self,
+        kind: Kind,
+        text: &str,
+        keys: &Keys,
+        principal: &Principal,
+        now: u64,
+    ) -> Result<Plan, Denial> {
+        let opened = keys.keys.open(kind, text, principal, now, keys.max_age);
+        let ticket = opened.map_err(|e| match e {
+            OpenError::Expired => gone("session.expired"),
+            OpenError::Forged => gone("session.unknown"),
+        })?;
+        if ticket.upstream != self.settings.name {
+            return Err(gone("session.foreign"));
+        }
+        let Some(&index) = self.by_authority.get(&ticket.authority) else {
+            return Err(gone("session.replica_gone"));
+        };
+        Ok(Plan { order: vec![index], ticket: Some(ticket) })
+    }
+}
+
+/// What opens session ids.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    /// First seals, all open.
+    pub keys: SessionKeys,
+    /// How long after its issue an id is good.
+    pub max_age: Option<std::time::Duration>,
+}
+
+/// One message for all causes: the difference is the log's business.
+fn gone(code: &'static str) -> Denial {
+    Denial::new(Reason::SessionGone, code, "Session not found")
+}

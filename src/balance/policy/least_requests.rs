@@ -1,0 +1,57 @@
+//! `least_requests`: where the fewest requests and streams are under way, by weight.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::{Kind, Policy};
+use crate::balance::Replica;
+
+/// The table line.
+pub(super) const KIND: Kind =
+    Kind { name: "least_requests", build: |_| Arc::new(LeastRequests(AtomicUsize::new(0))) };
+
+/// Ties go round, or an idle upstream would use its first replica alone.
+#[derive(Debug)]
+struct LeastRequests(AtomicUsize);
+
+impl Policy for LeastRequests {
+    fn name(&self) -> &'static str {
+        KIND.name
+    }
+
+    fn order(&self, replicas: &[Arc<Replica>]) -> Vec<usize> {
+        let turn = self.0.fetch_add(1, Ordering::Relaxed);
+        let n = replicas.len();
+        let mut order: Vec<(u64, usize)> = (0..n)
+            .map(|i| (turn % n + i) % n)
+            .filter_map(|i| replicas.get(i))
+            .map(|r| (cost(r), r.index))
+            .collect();
+        order.sort_by_key(|(cost, _)| *cost);
+        order.into_iter().map(|(_, index)| index).collect()
+    }
+}
+
+/// What one more request would make of the load, per weight.
+fn cost(replica: &Replica) -> u64 {
+    (replica.load() as u64 + 1) * 1000 / u64::from(replica.server.weight.max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::replicas;
+    use super::*;
+
+    #[test]
+    fn the_least_loaded_goes_first_and_ties_go_round() {
+        let replicas = replicas(3);
+        let policy = LeastRequests(AtomicUsize::new(0));
+        let _busy = (replicas[0].begin(), replicas[0].begin(), replicas[1].begin());
+        assert_eq!(policy.order(&replicas), [2, 1, 0]);
+        drop(_busy);
+        let firsts: Vec<usize> = (0..6).map(|_| policy.order(&replicas)[0]).collect();
+        for i in 0..3 {
+            assert_eq!(firsts.iter().filter(|f| **f == i).count(), 2);
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! An upstream's connections: in, a `Plan`; out, a connection to the first replica that can be reached.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+
+use super::conn::BackendConn;
+use super::connect::Target;
+use super::pool::Pool;
+use super::tls;
+use crate::balance::{InFlight, Plan, Replica, Upstream};
+use crate::base::denial::{Denial, Reason};
+
+/// Carries requests to the replicas of one upstream.
+#[derive(Debug)]
+pub struct Carrier {
+    /// Whom it carries to.
+    pub upstream: Arc<Upstream>,
+    lanes: Vec<Lane>,
+}
+
+#[derive(Debug)]
+struct Lane {
+    target: Target,
+    pool: Pool,
+}
+
+/// A connection, the replica at its end, and its place in that replica's count.
+#[derive(Debug)]
+pub struct Opened {
+    /// Ready for a request.
+    pub conn: BackendConn,
+    /// At its other end.
+    pub replica: Arc<Replica>,
+    /// Held until the answer is complete.
+    pub held: InFlight,
+}
+
+impl Carrier {
+    /// Resolves the replicas' names and reads the TLS files.
+    ///
+    /// # Errors
+    /// A sentence that names the server or file.
+    pub fn new(upstream: Arc<Upstream>) -> Result<Self, String> {
+        let settings = &upstream.settings;
+        let secure = settings.servers.iter().any(|s| s.https);
+        let config = if secure { Some(tls::config(&settings.tls)?) } else { None };
+        let mut lanes = Vec::with_capacity(settings.servers.len());
+        for server in &settings.servers {
+            let addresses = resolve(&server.host, server.port)?;
+            let tls = match &config {
+                Some(config) if server.https => {
+                    Some((config.clone(), tls::server_name(&settings.tls, &server.host)?))
+                }
+                _ => None,
+            };
+            let target = Target { addresses, tls, timeout: settings.connect_timeout };
+            lanes.push(Lane { target, pool: Pool::new(settings.idle_timeout) });
+        }
+        Ok(Self { upstream, lanes })
+    }
+
+    /// A connection to the first replica of the plan that can be reached. `fresh` leaves pooled
+    /// connections alone.
+    ///
+    /// # Errors
+    /// 503 when none can be; no byte of the request has gone out then.
+    pub async fn open(&self, plan: &Plan, fresh: bool) -> Result<Opened, Denial> {
+        let mut failures = String::new();
+        for &index in &plan.order {
+            let (Some(lane), Some(replica)) = (self.lanes.get(index), self.upstream.replicas.get(index)) else {
+                continue;
+            };
+            let held = replica.begin();
+            let pooled = if fresh { None } else { lane.pool.take() };
+            let conn = match pooled {
+                Some(stream) => BackendConn::new(stream, true),
+                None => match Box::pin(lane.target.connect()).await {
+                    Ok(stream) => BackendConn::new(stream, false),
+                    Err(e) => {
+                        failures.push_str(&format!("{}: {e}; ", replica.server.authority));
+                        continue;
+                    }
+                },
+            };
+            return Ok(Opened { conn, replica: replica.clone(), held });
+        }
+        let denial = Denial::new(Reason::NoBackend, "forward.no_backend", "No server can be reached");
+        Err(denial.retry_after(1).detail(failures))
+    }
+
+    /// Keeps a connection for the next request, if it can carry one.
+    pub fn give_back(&self, conn: BackendConn, replica: &Replica) {
+        if let (Some(stream), Some(lane)) = (conn.into_reusable(), self.lanes.get(replica.index)) {
+            lane.pool.give(stream);
+        }
+    }
+
+    /// Closes connections that have been unused for too long.
+    pub fn sweep(&self) {
+        for lane in &self.lanes {
+            lane.pool.sweep();
+        }
+    }
+
+    /// Where a replica is, for what carries its bytes by other means.
+    pub fn target(&self, index: usize) -> Option<&Target> {
+        self.lanes.get(index).map(|lane| &lane.target)
+    }
+}
+
+fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+    let found = (host, port).to_socket_addrs().map_err(|e| format!("cannot resolve `{host}`: {e}"))?;
+    let addresses: Vec<SocketAddr> = found.collect();
+    if addresses.is_empty() { Err(format!("`{host}` has no address")) } else { Ok(addresses) }
+}

@@ -1,0 +1,127 @@
+//! One exchange with a backend: in, a request's bytes; out, the answer's head and pieces of its body.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::Method;
+
+use super::connect::BackendStream;
+use super::head::{self, MAX_HEAD, ResponseHead, Rubbish};
+use crate::base::body::{BodyReader, Buffered};
+use crate::base::io::{fill, write_all};
+
+/// How long a backend may take nothing of a request.
+const SEND_STALL: Duration = Duration::from_secs(60);
+
+/// A connection with a request on it.
+#[derive(Debug)]
+pub struct BackendConn {
+    stream: BackendStream,
+    ahead: BytesMut,
+    body: BodyReader,
+    keep_alive: bool,
+    /// Whether it carried a request before: only then can it have been closed unnoticed.
+    pub reused: bool,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub enum NoAnswer {
+    /// The connection ended before the first byte of one.
+    Closed,
+    /// It ended or failed in the middle of the head.
+    Broken(io::Error),
+    /// The bytes are not an answer.
+    Rubbish(&'static str),
+}
+
+impl BackendConn {
+    /// A connection that is ready for a request.
+    pub fn new(stream: BackendStream, reused: bool) -> Self {
+        let (ahead, body) = (BytesMut::new(), BodyReader::Done);
+        Self { stream, ahead, body, keep_alive: false, reused }
+    }
+
+    /// Writes bytes of the request.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        write_all(&mut self.stream, bytes, SEND_STALL).await
+    }
+
+    /// Reads the head of the final answer; interim ones (1xx) are dropped. Cancel safe.
+    ///
+    /// # Errors
+    /// [`NoAnswer`].
+    pub async fn head(&mut self, method: &Method) -> Result<ResponseHead, NoAnswer> {
+        let mut seen = 0;
+        loop {
+            if let Some(end) = head::find_end(&self.ahead, seen) {
+                let raw = self.ahead.split_to(end).freeze();
+                let parsed = head::parse(&raw, method).map_err(|Rubbish(why)| NoAnswer::Rubbish(why))?;
+                if parsed.status >= 200 {
+                    self.body = parsed.body;
+                    self.keep_alive = parsed.keep_alive;
+                    if self.ahead.is_empty() {
+                        self.ahead = BytesMut::new();
+                    }
+                    return Ok(parsed);
+                }
+                if parsed.status == 101 {
+                    return Err(NoAnswer::Rubbish("the backend switched protocols unasked"));
+                }
+                seen = 0;
+                continue;
+            }
+            seen = self.ahead.len();
+            if seen > MAX_HEAD {
+                return Err(NoAnswer::Rubbish("the answer head is too large"));
+            }
+            match fill(&mut self.stream, &mut self.ahead).await {
+                Ok(n) if n > 0 => {}
+                Ok(_) if seen == 0 => return Err(NoAnswer::Closed),
+                Ok(_) => return Err(NoAnswer::Broken(io::ErrorKind::UnexpectedEof.into())),
+                Err(_) if seen == 0 => return Err(NoAnswer::Closed),
+                Err(e) => return Err(NoAnswer::Broken(e)),
+            }
+        }
+    }
+
+    /// The next piece of the answer's body; `None` at its end. Cancel safe.
+    ///
+    /// # Errors
+    /// The connection failed, ended early, or the framing is broken.
+    pub async fn body(&mut self) -> io::Result<Option<Bytes>> {
+        loop {
+            if let Some(piece) = self.buffered()? {
+                return Ok(piece);
+            }
+            if fill(&mut self.stream, &mut self.ahead).await? == 0 {
+                if self.body.ends_with_connection() {
+                    return Ok(None);
+                }
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+
+    /// What is already here of the body: `Some(None)` at its end, `None` when more must be read.
+    ///
+    /// # Errors
+    /// Broken framing.
+    pub fn buffered(&mut self) -> io::Result<Option<Option<Bytes>>> {
+        match self.body.next(&mut self.ahead) {
+            Ok(Buffered::Piece(piece)) => Ok(Some(Some(piece))),
+            Ok(Buffered::End) => Ok(Some(None)),
+            Ok(Buffered::More) => Ok(None),
+            Err(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "broken chunked coding")),
+        }
+    }
+
+    /// The stream, if it can carry another request.
+    pub fn into_reusable(self) -> Option<BackendStream> {
+        (self.keep_alive && self.body.is_done() && self.ahead.is_empty()).then_some(self.stream)
+    }
+}

@@ -1,0 +1,111 @@
+//! A connection to a replica: in, its addresses; out, a stream, plain or TLS.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// A stream to a backend.
+#[derive(Debug)]
+pub enum BackendStream {
+    /// Plain TCP.
+    Tcp(TcpStream),
+    /// TLS; boxed, because its state is a kilobyte.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Where a replica is and how it is spoken to.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Tried in order; never empty.
+    pub addresses: Vec<SocketAddr>,
+    /// For `https`.
+    pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    /// For a TCP connect to all addresses together, and again for a TLS handshake.
+    pub timeout: Duration,
+}
+
+impl Target {
+    /// Connects.
+    ///
+    /// # Errors
+    /// The last address's, or `TimedOut`.
+    pub async fn connect(&self) -> io::Result<BackendStream> {
+        let late = |_| io::Error::new(io::ErrorKind::TimedOut, "connecting took too long");
+        let tcp = timeout(self.timeout, TcpStream::connect(self.addresses.as_slice())).await.map_err(late)??;
+        tcp.set_nodelay(true)?;
+        let Some((config, name)) = &self.tls else { return Ok(BackendStream::Tcp(tcp)) };
+        let connector = TlsConnector::from(config.clone());
+        let handshake = connector.connect(name.clone(), tcp);
+        let stream = timeout(self.timeout, handshake).await.map_err(late)??;
+        Ok(BackendStream::Tls(Box::new(stream)))
+    }
+}
+
+impl BackendStream {
+    /// Whether an unused connection is still good: nothing to read and not closed.
+    pub fn is_quiet(&mut self) -> bool {
+        let mut byte = [0u8; 1];
+        match self {
+            // no system call unless the poller has reported something
+            Self::Tcp(tcp) => {
+                matches!(tcp.try_read(&mut byte), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
+            }
+            Self::Tls(tls) => {
+                let mut cx = Context::from_waker(std::task::Waker::noop());
+                let mut buf = ReadBuf::new(&mut byte);
+                Pin::new(tls).poll_read(&mut cx, &mut buf).is_pending()
+            }
+        }
+    }
+}
+
+impl AsyncRead for BackendStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for BackendStream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Self::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
+            Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! An answer's head: in, a backend's bytes; out, status, fields and framing, or why it is rubbish.
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderName, HeaderValue, Method};
+
+use crate::base::body::BodyReader;
+use crate::base::chunked::ChunkDecoder;
+
+/// Longest answer head, in bytes.
+pub const MAX_HEAD: usize = 64 * 1024;
+/// Most fields in it.
+const MAX_FIELDS: usize = 128;
+
+/// A backend's answer, its body still to come.
+#[derive(Debug)]
+pub struct ResponseHead {
+    /// Three digits, 200 and above (or 101).
+    pub status: u16,
+    /// As sent; framing and hop-by-hop fields are still among them.
+    pub fields: Vec<(HeaderName, HeaderValue)>,
+    /// How the body comes.
+    pub body: BodyReader,
+    /// The announced length, also where no body follows (HEAD, 304).
+    pub length: Option<u64>,
+    /// Whether the connection can carry another request after the body.
+    pub keep_alive: bool,
+}
+
+/// Why a backend's bytes are not an answer; for the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rubbish(pub &'static str);
+
+/// The end of the head in `buf`, if it is there; `from` skips what was searched before.
+pub fn find_end(buf: &[u8], from: usize) -> Option<usize> {
+    let from = from.saturating_sub(3);
+    let at = memchr::memmem::find(buf.get(from..)?, b"\r\n\r\n")?;
+    Some(from + at + 4)
+}
+
+/// Reads a complete head. `method` is the request's: it decides whether a body follows.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse(raw: &Bytes, method: &Method) -> Result<ResponseHead, Rubbish> {
+    let mut storage = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let mut response = httparse::Response::new(&mut storage);
+    match response.parse(raw) {
+        Ok(httparse::Status::Complete(_)) => {}
+        _ => return Err(Rubbish("the answer head is malformed")),
+    }
+    let status = response.code.filter(|code| (100..600).contains(code));
+    let status = status.ok_or(Rubbish("the status is out of range"))?;
+    let mut fields = Vec::with_capacity(response.headers.len() + 4);
+    for header in response.headers.iter() {
+        let name = HeaderName::from_bytes(header.name.as_bytes());
+        let name = name.map_err(|_| Rubbish("a field name is malformed"))?;
+        let value = HeaderValue::from_maybe_shared(raw.slice_ref(header.value));
+        fields.push((name, value.map_err(|_| Rubbish("a field value is malformed"))?));
+    }
+    let (body, length) = framing(&fields, status, method)?;
+    let close = option(&fields, "close") || response.version != Some(1);
+    let keep_alive = !close && !matches!(body, BodyReader::UntilClose);
+    Ok(ResponseHead { status, fields, body, length, keep_alive })
+}
+
+/// RFC 9112 §6.3, with every ambiguity an error.
+fn framing(
+    fields: &[(HeaderName, HeaderValue)],
+    status: u16,
+    method: &Method,
+) -> Result<(BodyReader, Option<u64>), Rubbish> {
+    let mut lengths = values(fields, &CONTENT_LENGTH);
+    let mut codings = values(fields, &TRANSFER_ENCODING);
+    let length = match (lengths.next(), lengths.next()) {
+        (None, _) => None,
+        (Some(one), None) => Some(number(one).ok_or(Rubbish("Content-Length is not one number"))?),
+        _ => return Err(Rubbish("there is more than one Content-Length")),
+    };
+    let coding = match (codings.next(), codings.next()) {
+        (None, _) => None,
+        (Some(one), None) => Some(one),
+        _ => return Err(Rubbish("there is more than one Transfer-Encoding")),
+    };
+    if *method == Method::HEAD || status == 204 || status == 304 || status < 200 {
+        return Ok((BodyReader::Done, length));
+    }
+    match (length, coding) {
+        (None, None) => Ok((BodyReader::UntilClose, None)),
+        (Some(n), None) => Ok((BodyReader::length(n), Some(n))),
+        (None, Some(c)) if c.as_bytes().eq_ignore_ascii_case(b"chunked") => {
+            Ok((BodyReader::Chunked(ChunkDecoder::default()), None))
+        }
+        (Some(_), Some(_)) => Err(Rubbish("Content-Length and Transfer-Encoding exclude each other")),
+        (None, Some(_)) => Err(Rubbish("the transfer coding is unknown")),
+    }
+}
+
+fn number(value: &HeaderValue) -> Option<u64> {
+    let text = value.to_str().ok()?;
+    (!text.is_empty() && text.len() <= 18 && text.bytes().all(|b| b.is_ascii_digit()))
+        .then(|| text.parse().ok())?
+}
+
+fn values<'a>(
+    fields: &'a [(HeaderName, HeaderValue)],
+    name: &'a HeaderName,
+) -> impl Iterator<Item = &'a HeaderValue> {
+    fields.iter().filter(move |(n, _)| n == name).map(|(_, value)| value)
+}
+
+fn option(fields: &[(HeaderName, HeaderValue)], option: &str) -> bool {
+    values(fields, &CONNECTION)
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','))
+        .any(|o| o.trim().eq_ignore_ascii_case(option))
+}
+
+impl ResponseHead {
+    /// The first value of a field, where it is visible ASCII.
+    pub fn get(&self, name: &HeaderName) -> Option<&str> {
+        values(&self.fields, name).next()?.to_str().ok()
+    }
+
+    /// Whether the body is an event stream (`text/event-stream`, parameters ignored).
+    pub fn is_event_stream(&self) -> bool {
+        let kind = self.get(&http::header::CONTENT_TYPE).unwrap_or_default();
+        kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("text/event-stream")
+    }
+
+    /// Whether the body is coded (gzip and the like), so that nothing can be read or put into it.
+    pub fn is_coded(&self) -> bool {
+        values(&self.fields, &http::header::CONTENT_ENCODING)
+            .any(|v| !v.as_bytes().is_empty() && !v.as_bytes().eq_ignore_ascii_case(b"identity"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<ResponseHead, Rubbish> {
+        parse(&Bytes::copy_from_slice(text.as_bytes()), &Method::POST)
+    }
+
+    #[test]
+    fn reads_every_framing() {
+        let head = read("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n").unwrap();
+        assert!(matches!(head.body, BodyReader::Length(3)) && head.keep_alive);
+        let head = read("HTTP/1.1 200\r\nTransfer-Encoding: Chunked\r\n\r\n").unwrap();
+        assert!(matches!(head.body, BodyReader::Chunked(_)));
+        let head = read("HTTP/1.0 200 OK\r\n\r\n").unwrap();
+        assert!(matches!(head.body, BodyReader::UntilClose) && !head.keep_alive);
+        let head = read("HTTP/1.1 204 No Content\r\n\r\n").unwrap();
+        assert!(head.body.is_done() && head.keep_alive);
+        let head = read("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: x, close\r\n\r\n").unwrap();
+        assert!(head.body.is_done() && !head.keep_alive);
+    }
+
+    #[test]
+    fn calls_rubbish_rubbish() {
+        for text in [
+            "SSH-2.0-x\r\n\r\n",
+            "HTTP/1.1 99 x\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 3, 3\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA b: c\r\n\r\n",
+        ] {
+            assert!(read(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Unused connections to one replica: in, connections that could carry another request; out, one
+//! that still can.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::connect::BackendStream;
+
+/// Most unused connections kept per replica.
+const MAX_IDLE: usize = 256;
+
+/// A replica's unused connections, the freshest last.
+#[derive(Debug)]
+pub struct Pool {
+    idle: Mutex<VecDeque<(BackendStream, Instant)>>,
+    keep: Duration,
+}
+
+impl Pool {
+    /// Keeps connections for `keep`: less than backends do (uvicorn and Node: 5 s), or a request
+    /// would meet a connection that is just being closed.
+    pub fn new(keep: Duration) -> Self {
+        Self { idle: Mutex::new(VecDeque::new()), keep }
+    }
+
+    /// The freshest connection that is still good.
+    pub fn take(&self) -> Option<BackendStream> {
+        loop {
+            // the lock is not held while a connection is looked at
+            let (mut stream, since) = self.lock().pop_back()?;
+            if since.elapsed() < self.keep && stream.is_quiet() {
+                return Some(stream);
+            }
+        }
+    }
+
+    /// Keeps a connection for the next request.
+    pub fn give(&self, stream: BackendStream) {
+        let mut idle = self.lock();
+        if idle.len() >= MAX_IDLE {
+            idle.pop_front();
+        }
+        idle.push_back((stream, Instant::now()));
+    }
+
+    /// Closes what has been unused for too long.
+    pub fn sweep(&self) {
+        let mut old = Vec::new();
+        let mut idle = self.lock();
+        while idle.front().is_some_and(|(_, since)| since.elapsed() >= self.keep) {
+            old.extend(idle.pop_front());
+        }
+        // closing is a system call each: after the lock
+        drop(idle);
+        drop(old);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<(BackendStream, Instant)>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

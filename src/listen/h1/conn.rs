@@ -1,0 +1,320 @@
+//! One HTTP/1.x connection: in, a stream; out, requests, their bodies, and a place to answer.
+//!
+//! While it waits, a connection owns no buffer: bytes are read through a scratch buffer of the
+//! thread and kept only where they are needed.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use pingora::protocols::Stream;
+use tokio::io::AsyncWriteExt;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::head::{self, Request};
+use super::write::{self, Framing};
+use crate::base::body::{BodyReader, Buffered};
+use crate::base::chunked::ChunkDecoder;
+use crate::base::denial::{Denial, Reason};
+use crate::base::head::Version;
+use crate::base::io::{fill, write_all};
+use crate::listen::settings::ListenerSettings;
+use crate::listen::wire::{Answer, BodyError, BodySize, Payload, Wire};
+
+/// Pipelined bytes that are kept while an answer is under way.
+const MAX_AHEAD: usize = 64 * 1024;
+/// Unread body that is worth reading to keep the connection.
+const MAX_DRAIN: u64 = 64 * 1024;
+/// Time for that, and for a client to read a refusal before the connection is cut.
+const DRAIN_TIME: Duration = Duration::from_secs(2);
+
+/// A connection and the request that it is at.
+pub struct H1 {
+    io: Stream,
+    ahead: BytesMut,
+    body: BodyReader,
+    framing: Framing,
+    http10: bool,
+    keep: bool,
+    expects_continue: bool,
+    broken: bool,
+    answered: bool,
+    send_timeout: Duration,
+    received: u64,
+    sent: u64,
+}
+
+/// What the connection brought next.
+pub enum Next {
+    /// A request, with the bytes of its head.
+    Request(Box<Request>, Bytes),
+    /// Nothing: it closed, stayed idle, or we are draining.
+    Closed,
+    /// Something that cannot be a request; answer and close.
+    Refused(Denial),
+}
+
+impl H1 {
+    /// Takes over a stream at the start of a request.
+    pub fn new(io: Stream, settings: &ListenerSettings) -> Self {
+        Self {
+            io,
+            ahead: BytesMut::new(),
+            body: BodyReader::Done,
+            framing: Framing::Done,
+            http10: false,
+            keep: true,
+            expects_continue: false,
+            broken: false,
+            answered: false,
+            send_timeout: settings.send_timeout,
+            received: 0,
+            sent: 0,
+        }
+    }
+
+    /// Waits for the next request; `draining` ends a wait that has not begun to read one.
+    pub async fn next(
+        &mut self,
+        settings: &ListenerSettings,
+        draining: impl Future<Output = ()>,
+    ) -> Next {
+        if self.ahead.is_empty() {
+            self.ahead = BytesMut::new();
+            let first = timeout(settings.idle_timeout, fill(&mut self.io, &mut self.ahead));
+            let first = tokio::select! { first = first => first, () = draining => return Next::Closed };
+            if !matches!(first, Ok(Ok(n)) if n > 0) {
+                return Next::Closed;
+            }
+        }
+        // RFC 9112 §2.2: one empty line before a request is forgiven
+        if self.ahead.starts_with(b"\r\n") {
+            self.ahead.advance(2);
+        }
+        match self.read_head(settings.header_timeout).await {
+            Ok(Some(raw)) => self.accept(raw),
+            Ok(None) => Next::Closed,
+            Err(denial) => self.refuse(denial),
+        }
+    }
+
+    async fn read_head(&mut self, limit: Duration) -> Result<Option<Bytes>, Denial> {
+        let deadline = Instant::now() + limit;
+        let mut seen = 0;
+        loop {
+            if let Some(end) = head::find_end(&self.ahead, &mut seen)? {
+                return Ok(Some(self.ahead.split_to(end).freeze()));
+            }
+            match timeout_at(deadline, fill(&mut self.io, &mut self.ahead)).await {
+                Ok(Ok(n)) if n > 0 => {}
+                Ok(_) => return Ok(None),
+                Err(_) => {
+                    let slow = "The request head took too long";
+                    return Err(Denial::new(Reason::TooSlow, "h1.slow_head", slow).closing());
+                }
+            }
+        }
+    }
+
+    fn accept(&mut self, raw: Bytes) -> Next {
+        match head::parse(&raw) {
+            Ok(request) => {
+                self.begin(&request);
+                Next::Request(Box::new(request), raw)
+            }
+            Err(denial) => self.refuse(denial),
+        }
+    }
+
+    fn begin(&mut self, request: &Request) {
+        self.body = match request.size {
+            BodySize::None => BodyReader::Done,
+            BodySize::Known(n) => BodyReader::length(n),
+            BodySize::Unknown => BodyReader::Chunked(ChunkDecoder::default()),
+        };
+        self.framing = Framing::Done;
+        self.http10 = request.head.version == Version::H10;
+        self.keep = request.keep_alive;
+        self.expects_continue = request.expects_continue;
+        (self.broken, self.answered) = (false, false);
+        (self.received, self.sent) = (0, 0);
+    }
+
+    fn refuse(&mut self, denial: Denial) -> Next {
+        self.body = BodyReader::Done;
+        self.keep = false;
+        (self.broken, self.answered) = (false, false);
+        (self.received, self.sent) = (0, 0);
+        Next::Refused(denial)
+    }
+
+    /// After an answer: whether another request may follow. Reads a small rest of the body.
+    pub async fn reusable(&mut self) -> bool {
+        if !self.keep || self.broken || !self.answered || self.framing != Framing::Done {
+            return false;
+        }
+        if self.body.is_done() {
+            return true;
+        }
+        !self.expects_continue && matches!(timeout(DRAIN_TIME, self.drain()).await, Ok(true))
+    }
+
+    async fn drain(&mut self) -> bool {
+        let limit = self.received + MAX_DRAIN;
+        loop {
+            match self.body().await {
+                Ok(None) => return true,
+                Ok(Some(_)) if self.received <= limit => {}
+                _ => return false,
+            }
+        }
+    }
+
+    /// Ends the connection so that a client that is still sending can read the answer
+    /// (RFC 9112 §9.6), but never waits long for it.
+    pub async fn close(mut self) {
+        if self.broken {
+            return;
+        }
+        let linger = async {
+            if self.io.shutdown().await.is_err() {
+                return;
+            }
+            let mut total = 0;
+            while total < 1 << 20 {
+                self.ahead.clear();
+                match fill(&mut self.io, &mut self.ahead).await {
+                    Ok(n) if n > 0 => total += n,
+                    _ => return,
+                }
+            }
+        };
+        if timeout(DRAIN_TIME, linger).await.is_err() {
+            log::debug!("a client did not close its side");
+        }
+    }
+
+    /// Gives up the stream and the bytes read ahead of it, for another protocol.
+    pub fn into_parts(self) -> (Stream, BytesMut) {
+        (self.io, self.ahead)
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let written = write_all(&mut self.io, bytes, self.send_timeout).await;
+        self.broken |= written.is_err();
+        written
+    }
+}
+
+impl Wire for H1 {
+    fn body_size(&self) -> BodySize {
+        match &self.body {
+            BodyReader::Done => BodySize::None,
+            BodyReader::Length(n) => BodySize::Known(*n),
+            BodyReader::Chunked(_) | BodyReader::UntilClose => BodySize::Unknown,
+        }
+    }
+
+    async fn body(&mut self) -> Result<Option<Bytes>, BodyError> {
+        loop {
+            match self.body.next(&mut self.ahead) {
+                Ok(Buffered::Piece(piece)) => {
+                    self.received += piece.len() as u64;
+                    return Ok(Some(piece));
+                }
+                Ok(Buffered::End) => return Ok(None),
+                Ok(Buffered::More) => {}
+                Err(_) => {
+                    self.keep = false;
+                    return Err(BodyError::Malformed);
+                }
+            }
+            if std::mem::take(&mut self.expects_continue) {
+                let sent = self.write(b"HTTP/1.1 100 Continue\r\n\r\n").await;
+                sent.map_err(|_| BodyError::Gone)?;
+            }
+            match fill(&mut self.io, &mut self.ahead).await {
+                Ok(n) if n > 0 => {}
+                _ => {
+                    self.broken = true;
+                    return Err(BodyError::Gone);
+                }
+            }
+        }
+    }
+
+    async fn gone(&mut self) {
+        loop {
+            if self.ahead.len() > MAX_AHEAD {
+                return std::future::pending().await;
+            }
+            match fill(&mut self.io, &mut self.ahead).await {
+                Ok(n) if n > 0 => {}
+                _ => {
+                    self.broken = true;
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn answer(&mut self, answer: Answer, payload: Payload) -> io::Result<()> {
+        let mut out = Vec::with_capacity(1024);
+        // a body that was never asked for will not come (RFC 9110 §10.1.1)
+        self.keep &= !self.expects_continue;
+        self.answered = true;
+        self.framing = write::head(&answer, &payload, self.http10, self.keep, &mut out);
+        self.keep &= self.framing != Framing::Close;
+        let Payload::Whole(body) = payload else {
+            return self.write(&out).await;
+        };
+        self.framing = Framing::Done;
+        self.sent = body.len() as u64;
+        if body.len() <= MAX_AHEAD {
+            out.extend_from_slice(&body);
+            return self.write(&out).await;
+        }
+        self.write(&out).await?;
+        self.write(&body).await
+    }
+
+    async fn data(&mut self, piece: Bytes, last: bool) -> io::Result<()> {
+        self.sent += piece.len() as u64;
+        match self.framing {
+            Framing::Done if piece.is_empty() => Ok(()),
+            Framing::Done => Err(io::Error::other("no body can follow")),
+            Framing::Close => {
+                self.write(&piece).await?;
+                self.framing = if last { Framing::Done } else { Framing::Close };
+                Ok(())
+            }
+            Framing::Chunked => {
+                let bytes = write::chunk(&piece, last);
+                self.framing = if last { Framing::Done } else { Framing::Chunked };
+                self.write(&bytes).await
+            }
+            Framing::Length(left) => match left.checked_sub(piece.len() as u64) {
+                Some(rest) if rest == 0 || !last => {
+                    self.framing = if rest == 0 { Framing::Done } else { Framing::Length(rest) };
+                    self.write(&piece).await
+                }
+                _ => {
+                    self.broken = true;
+                    Err(io::Error::other("the body is not as long as was announced"))
+                }
+            },
+        }
+    }
+
+    fn abort(&mut self) {
+        self.broken = true;
+    }
+
+    fn close_after(&mut self) {
+        self.keep = false;
+    }
+
+    fn counts(&self) -> (u64, u64) {
+        (self.received, self.sent)
+    }
+}

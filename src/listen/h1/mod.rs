@@ -1,0 +1,5 @@
+//! HTTP/1.1 towards clients: in, a connection's bytes; out, one checked request after another.
+
+pub mod conn;
+pub mod head;
+mod write;

@@ -1,0 +1,311 @@
+//! HTTP/2 towards clients: in, a TLS stream that chose `h2`; out, one [`Wire`] per stream.
+//!
+//! Frames, flow control and flood limits are the `h2` crate's; which connections may idle, and what
+//! counts as a request, is decided here.
+
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use ::h2::server::{Builder, SendResponse};
+use ::h2::{Reason, RecvStream, SendStream};
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, COOKIE, HOST};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use pingora::protocols::Stream;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use super::h1::head::{MAX_FIELDS, MAX_HEAD, MAX_LINE, authority};
+use super::wire::{Answer, BodyError, BodySize, Payload, Wire};
+use super::{ConnCx, Serve};
+use crate::base::denial::{self, Denial};
+use crate::base::head::{Head, Version};
+
+/// Streams open at once on a connection: above the 100 that clients assume at least.
+const MAX_STREAMS: u32 = 256;
+/// Bytes a client may send on a stream before we took any.
+const STREAM_WINDOW: u32 = 64 * 1024;
+/// Bytes a client may send on all streams of a connection before we took any.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Answer bytes of one stream that wait in the connection.
+const SEND_BUFFER: usize = 64 * 1024;
+
+/// Speaks HTTP/2 until the connection ends, stays idle, or we are to stop.
+pub async fn serve<S: Serve>(io: Stream, cx: ConnCx, handler: Arc<S>) {
+    let mut builder = Builder::new();
+    builder
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_concurrent_reset_streams(32)
+        .max_pending_accept_reset_streams(32);
+    let Ok(Ok(mut connection)) = timeout(cx.listener.header_timeout, builder.handshake(io)).await
+    else {
+        return;
+    };
+    let (active, mut stopping) = (Arc::new(Active::default()), false);
+    loop {
+        tokio::select! {
+            biased;
+            () = cx.draining(), if !stopping => {
+                stopping = true;
+                connection.graceful_shutdown();
+            }
+            next = connection.accept() => match next {
+                Some(Ok((request, respond))) => {
+                    let running = active.clone().start();
+                    tokio::spawn(stream(request, respond, cx.clone(), handler.clone(), running));
+                }
+                Some(Err(_)) | None => return,
+            },
+            () = active.idle_for(cx.listener.idle_timeout) => {
+                // no GOAWAY exchange that a dead peer could hold up
+                connection.abrupt_shutdown(Reason::NO_ERROR);
+                stopping = true;
+                if timeout(Duration::from_secs(1), poll_fn(|cx| connection.poll_closed(cx))).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+async fn stream<S: Serve>(
+    request: http::Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+    cx: ConnCx,
+    handler: Arc<S>,
+    _running: Running,
+) {
+    let (parts, body) = request.into_parts();
+    let mut wire = H2::new(&parts.headers, body, respond, cx.listener.send_timeout);
+    match head(parts) {
+        Err(denial) => handler.refuse(&mut wire, denial, &cx).await,
+        Ok(head) => {
+            if let Some(tail) = Box::pin(handler.clone().handle(&mut wire, head, &cx)).await {
+                handler.tail(tail, &mut wire, &cx).await;
+            }
+        }
+    }
+}
+
+/// The same rules as for HTTP/1.1, as far as the frames' own do not cover them (RFC 9113 §8).
+fn head(parts: http::request::Parts) -> Result<Head, Denial> {
+    let malformed = |code, message| Denial::new(denial::Reason::Malformed, code, message);
+    let mut headers = parts.headers;
+    if headers.len() > MAX_FIELDS {
+        let many = "There are too many header fields";
+        return Err(Denial::new(denial::Reason::HeadTooLarge, "h2.fields", many));
+    }
+    let mut hosts = headers.get_all(HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (_, Some(_)) => return Err(malformed("h2.hosts", "There is more than one Host")),
+        (Some(host), None) => {
+            Some(authority(host.to_str().map_err(|_| malformed("h2.host", "Host is malformed"))?)?)
+        }
+        (None, None) => None,
+    };
+    let named = parts.uri.authority().map(|a| authority(a.as_str())).transpose()?;
+    let authority = match (named, host) {
+        (Some(named), Some(host)) if named != host => {
+            return Err(malformed("h2.host_differs", "Host differs from :authority"));
+        }
+        (Some(one), _) | (None, Some(one)) => one,
+        (None, None) => return Err(malformed("h2.no_host", "Host is missing")),
+    };
+    headers.remove(HOST);
+    join_cookies(&mut headers);
+    let target = parts.uri.path_and_query().map_or("/", |p| p.as_str());
+    if target.len() > MAX_LINE {
+        let long = "The request target is too long";
+        return Err(Denial::new(denial::Reason::UriTooLong, "h2.target", long));
+    }
+    if !target.bytes().all(|b| b.is_ascii_graphic()) || target.contains('#') {
+        return Err(malformed("h2.target", "The request target has a forbidden character"));
+    }
+    if headers.get_all(CONTENT_LENGTH).iter().count() > 1 {
+        return Err(malformed("h2.lengths", "There is more than one Content-Length"));
+    }
+    let (path, query) = match target.split_once('?') {
+        Some((path, query)) => (path.to_owned(), Some(query.to_owned())),
+        None => (target.to_owned(), None),
+    };
+    Ok(Head { method: parts.method, path, query, authority, headers, version: Version::H2 })
+}
+
+/// HTTP/2 may split Cookie; HTTP/1.1 may not (RFC 9113 §8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() > 1 {
+        if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+            headers.insert(COOKIE, joined);
+        }
+    }
+}
+
+/// One stream.
+pub struct H2 {
+    body: RecvStream,
+    size: BodySize,
+    respond: SendResponse<Bytes>,
+    send: Option<SendStream<Bytes>>,
+    send_timeout: Duration,
+    received: u64,
+    sent: u64,
+}
+
+impl H2 {
+    fn new(
+        headers: &HeaderMap,
+        body: RecvStream,
+        respond: SendResponse<Bytes>,
+        send_timeout: Duration,
+    ) -> Self {
+        let length = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
+        let size = match length {
+            _ if body.is_end_stream() => BodySize::None,
+            Some(n) => BodySize::Known(n),
+            None => BodySize::Unknown,
+        };
+        Self { body, size, respond, send: None, send_timeout, received: 0, sent: 0 }
+    }
+
+    fn begin(&mut self, answer: Answer, length: Option<u64>, end: bool) -> io::Result<()> {
+        let mut response = Response::new(());
+        *response.status_mut() = StatusCode::from_u16(answer.status).map_err(io::Error::other)?;
+        let headers = response.headers_mut();
+        headers.reserve(answer.fields.len() + 1);
+        for (name, value) in answer.fields {
+            headers.append(name, value);
+        }
+        if let Some(n) = length {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(n));
+        }
+        self.send = Some(self.respond.send_response(response, end).map_err(io::Error::other)?);
+        Ok(())
+    }
+
+    async fn push(&mut self, mut piece: Bytes, end: bool) -> io::Result<()> {
+        self.sent += piece.len() as u64;
+        let Some(send) = self.send.as_mut() else {
+            return Err(io::Error::other("no head was sent"));
+        };
+        while !piece.is_empty() {
+            send.reserve_capacity(piece.len());
+            let capacity = timeout(self.send_timeout, poll_fn(|cx| send.poll_capacity(cx)));
+            let n = match capacity.await {
+                Ok(Some(Ok(n))) => n.min(piece.len()),
+                Ok(_) => return Err(io::ErrorKind::ConnectionReset.into()),
+                Err(_) => {
+                    send.send_reset(Reason::CANCEL);
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+            };
+            let part = piece.split_to(n);
+            send.send_data(part, end && piece.is_empty()).map_err(io::Error::other)?;
+        }
+        Ok(())
+    }
+}
+
+impl Wire for H2 {
+    fn body_size(&self) -> BodySize {
+        self.size
+    }
+
+    async fn body(&mut self) -> Result<Option<Bytes>, BodyError> {
+        match self.body.data().await {
+            None => Ok(None),
+            Some(Err(_)) => Err(BodyError::Gone),
+            Some(Ok(piece)) => {
+                self.received += piece.len() as u64;
+                let released = self.body.flow_control().release_capacity(piece.len());
+                released.map_err(|_| BodyError::Gone)?;
+                Ok(Some(piece))
+            }
+        }
+    }
+
+    async fn gone(&mut self) {
+        let reset = poll_fn(|cx| match self.send.as_mut() {
+            Some(send) => send.poll_reset(cx),
+            None => self.respond.poll_reset(cx),
+        });
+        if let Err(e) = reset.await {
+            log::debug!("an HTTP/2 connection ended: {e}");
+        }
+    }
+
+    async fn answer(&mut self, answer: Answer, payload: Payload) -> io::Result<()> {
+        match payload {
+            Payload::Nothing(length) => self.begin(answer, length, true),
+            Payload::Length(n) => self.begin(answer, Some(n), false),
+            Payload::Stream => self.begin(answer, None, false),
+            Payload::Whole(body) => {
+                let empty = body.is_empty();
+                self.begin(answer, Some(body.len() as u64), empty)?;
+                self.push(body, true).await
+            }
+        }
+    }
+
+    async fn data(&mut self, piece: Bytes, last: bool) -> io::Result<()> {
+        if !piece.is_empty() {
+            return self.push(piece, last).await;
+        }
+        match self.send.as_mut() {
+            Some(send) if last => send.send_data(Bytes::new(), true).map_err(io::Error::other),
+            _ => Ok(()),
+        }
+    }
+
+    fn abort(&mut self) {
+        match self.send.as_mut() {
+            Some(send) => send.send_reset(Reason::INTERNAL_ERROR),
+            None => self.respond.send_reset(Reason::INTERNAL_ERROR),
+        }
+    }
+
+    fn close_after(&mut self) {}
+
+    fn counts(&self) -> (u64, u64) {
+        (self.received, self.sent)
+    }
+}
+
+/// Streams under way on a connection.
+#[derive(Default)]
+struct Active {
+    count: AtomicUsize,
+    changed: Notify,
+}
+
+/// Counts a stream for as long as it lives.
+struct Running(Arc<Active>);
+
+impl Active {
+    fn start(self: Arc<Self>) -> Running {
+        self.count.fetch_add(1, Ordering::AcqRel);
+        Running(self)
+    }
+
+    async fn idle_for(&self, period: Duration) {
+        while self.count.load(Ordering::Acquire) != 0 {
+            self.changed.notified().await;
+        }
+        tokio::time::sleep(period).await;
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.0.count.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.changed.notify_one();
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Connections: in, sockets; out, requests on a [`wire::Wire`], given to a [`Serve`].
+//!
+//! Pingora listens, passes sockets on upgrade and stops; TLS is ours on top of its streams, so that
+//! what must happen before TLS can (connection limits now, PROXY protocol and address lists later)
+//! and every TLS setting is within reach. HTTP/1.x is read by our own loop ([`h1`]), HTTP/2 by the
+//! `h2` crate under our accept loop ([`h2`]).
+
+pub mod accept;
+pub mod compile;
+pub mod h1;
+pub mod h2;
+pub mod replay;
+pub mod service;
+pub mod settings;
+pub mod tls;
+pub mod wire;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use pingora::protocols::Stream;
+use pingora::server::ShutdownWatch;
+
+use crate::base::denial::Denial;
+use crate::base::head::Head;
+use settings::ListenerSettings;
+use wire::Wire;
+
+/// What a request needs to know of its connection.
+#[derive(Debug, Clone)]
+pub struct ConnCx {
+    /// The TCP peer, IPv4-mapped IPv6 addresses turned into IPv4.
+    pub peer: SocketAddr,
+    /// The listener that it came in on.
+    pub listener: Arc<ListenerSettings>,
+    /// Turns true when we are to stop.
+    pub shutdown: ShutdownWatch,
+}
+
+impl ConnCx {
+    /// Ends when we are to stop.
+    pub async fn draining(&self) {
+        let mut shutdown = self.shutdown.clone();
+        // a closed channel means that the server is gone: that is a stop, too
+        if shutdown.wait_for(|stop| *stop).await.is_err() {
+            log::debug!("the server ended before its connections");
+        }
+    }
+
+    /// Whether we are to stop.
+    pub fn is_draining(&self) -> bool {
+        *self.shutdown.borrow()
+    }
+}
+
+/// What answers requests: the proxy.
+pub trait Serve: Send + Sync + 'static {
+    /// What is left of a long answer: small, so that idle streams are cheap.
+    type Tail: Send;
+
+    /// Answers a request, or begins to and leaves the rest to [`Serve::tail`].
+    fn handle<W: Wire>(
+        self: Arc<Self>,
+        wire: &mut W,
+        head: Head,
+        cx: &ConnCx,
+    ) -> impl Future<Output = Option<Self::Tail>> + Send;
+
+    /// Goes on with a long answer to its end.
+    fn tail<W: Wire>(
+        self: Arc<Self>,
+        tail: Self::Tail,
+        wire: &mut W,
+        cx: &ConnCx,
+    ) -> impl Future<Output = ()> + Send;
+
+    /// Answers what could not be read as a request.
+    fn refuse<W: Wire>(
+        self: Arc<Self>,
+        wire: &mut W,
+        denial: Denial,
+        cx: &ConnCx,
+    ) -> impl Future<Output = ()> + Send;
+
+    /// Takes over a connection whose request asks for a WebSocket; the stream begins with that request.
+    fn upgrade(
+        self: Arc<Self>,
+        stream: Stream,
+        head: Head,
+        cx: &ConnCx,
+    ) -> impl Future<Output = ()> + Send;
+
+    /// A connection was opened (`true`) or is gone (`false`).
+    fn connection(&self, opened: bool);
+}

@@ -1,0 +1,136 @@
+//! Prometheus counters: in, records; out, the exposition text. All label sets are closed.
+
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+
+use super::record::Record;
+
+/// JSON-RPC methods that get a label of their own; all others are `other`.
+const METHODS: &[&str] = &[
+    "initialize", "ping", "server/discover", "tools/list", "tools/call", "prompts/list", "prompts/get",
+    "resources/list", "resources/read", "resources/templates/list", "resources/subscribe",
+    "resources/unsubscribe", "completion/complete", "logging/setLevel", "subscriptions/listen",
+    "notifications/initialized", "notifications/cancelled", "notifications/progress", "tasks/get",
+    "tasks/update", "tasks/cancel",
+];
+
+/// Every metric of the edge.
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    refusals: IntCounterVec,
+    first_byte: Histogram,
+    /// Connections open now.
+    pub connections: IntGauge,
+    /// Event streams open now.
+    pub streams: IntGauge,
+    /// Requests and streams under way, by upstream and replica.
+    pub in_flight: IntGaugeVec,
+    /// Session ids sealed.
+    pub sealed: IntCounter,
+    events: IntCounter,
+    comments: IntCounter,
+    /// Access-log lines lost because they could not be written fast enough.
+    pub log_lost: IntCounter,
+}
+
+impl Metrics {
+    /// All metrics at zero.
+    ///
+    /// # Errors
+    /// Two metrics of one name: a mistake in this file.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let count = |name: &str, help: &str| register(&registry, IntCounter::new(name, help)?);
+        let gauge = |name: &str, help: &str| register(&registry, IntGauge::new(name, help)?);
+        let requests = IntCounterVec::new(
+            Opts::new("mcp_edge_requests_total", "Requests answered."),
+            &["route", "upstream", "status", "era", "rpc_method"],
+        )?;
+        let refusals = IntCounterVec::new(
+            Opts::new("mcp_edge_refusals_total", "Requests refused by the edge, by cause."),
+            &["code"],
+        )?;
+        let in_flight = IntGaugeVec::new(
+            Opts::new("mcp_edge_in_flight", "Requests and streams under way at a replica."),
+            &["upstream", "replica"],
+        )?;
+        let first_byte = Histogram::with_opts(
+            HistogramOpts::new("mcp_edge_first_byte_seconds", "Time from the request's head to the answer's.")
+                .buckets(vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0]),
+        )?;
+        Ok(Self {
+            requests: register(&registry, requests)?,
+            refusals: register(&registry, refusals)?,
+            in_flight: register(&registry, in_flight)?,
+            first_byte: register(&registry, first_byte)?,
+            connections: gauge("mcp_edge_connections", "Client connections open.")?,
+            streams: gauge("mcp_edge_streams", "Event streams open.")?,
+            sealed: count("mcp_edge_sessions_sealed_total", "Session ids sealed.")?,
+            events: count("mcp_edge_stream_events_total", "Events of streams that have ended.")?,
+            comments: count("mcp_edge_stream_comments_total", "Comments put into streams that have ended.")?,
+            log_lost: count("mcp_edge_access_log_lost_total", "Access-log lines lost.")?,
+            registry,
+        })
+    }
+
+    pub(super) fn request(&self, record: &Record) {
+        let class = match record.status / 100 {
+            0 => "none",
+            1 => "1xx",
+            2 => "2xx",
+            3 => "3xx",
+            4 => "4xx",
+            _ => "5xx",
+        };
+        let (route, upstream) = (record.route.as_deref().unwrap_or(""), record.upstream.as_deref().unwrap_or(""));
+        let method = record.rpc_method.as_deref().map_or("", known);
+        self.requests.with_label_values(&[route, upstream, class, record.era, method]).inc();
+        if let Some(code) = record.code {
+            self.refusals.with_label_values(&[code]).inc();
+        }
+        if let Some(at) = record.first_byte {
+            self.first_byte.observe((at - record.started).as_secs_f64());
+        }
+    }
+
+    pub(super) fn stream_end(&self, record: &Record) {
+        self.events.inc_by(record.events);
+        self.comments.inc_by(record.comments);
+    }
+
+    /// The text that Prometheus reads.
+    pub fn text(&self) -> String {
+        let mut out = Vec::new();
+        if let Err(e) = TextEncoder::new().encode(&self.registry.gather(), &mut out) {
+            log::error!("cannot write metrics: {e}");
+        }
+        String::from_utf8(out).unwrap_or_default()
+    }
+}
+
+fn known(method: &str) -> &'static str {
+    METHODS.iter().find(|m| **m == method).copied().unwrap_or("other")
+}
+
+fn register<C: Collector + Clone + 'static>(registry: &Registry, metric: C) -> Result<C, prometheus::Error> {
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_register_and_print() {
+        let metrics = Metrics::new().unwrap();
+        metrics.connections.inc();
+        assert!(metrics.text().contains("mcp_edge_connections 1"));
+        assert_eq!(known("tools/call"), "tools/call");
+        assert_eq!(known("x\"y"), "other");
+    }
+}

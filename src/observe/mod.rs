@@ -1,0 +1,55 @@
+//! What happened: in, a `Record` per request and stream; out, a log line and counters.
+//!
+//! Stages return values; this is the only place that logs requests and counts.
+
+pub mod log;
+pub mod metrics;
+pub mod record;
+
+use std::sync::Arc;
+
+use log::AccessLog;
+use metrics::Metrics;
+use record::Record;
+
+/// Takes records; cheap to clone.
+#[derive(Clone)]
+pub struct Observer {
+    /// The counters.
+    pub metrics: Arc<Metrics>,
+    log: Option<Arc<AccessLog>>,
+}
+
+impl Observer {
+    /// An observer that counts, and writes lines where there is a log.
+    pub fn new(metrics: Arc<Metrics>, log: Option<Arc<AccessLog>>) -> Self {
+        Self { metrics, log }
+    }
+
+    /// A request was answered, or its stream has begun.
+    pub fn request(&self, record: &Record) {
+        self.metrics.request(record);
+        self.write(record, "request");
+    }
+
+    /// A stream ended.
+    pub fn stream_end(&self, record: &Record) {
+        self.metrics.stream_end(record);
+        self.write(record, "stream_end");
+    }
+
+    fn write(&self, record: &Record, event: &'static str) {
+        if let Some(log) = &self.log {
+            if !log.write(record.line(event)) {
+                self.metrics.log_lost.inc();
+            }
+        }
+    }
+
+    /// Waits until all lines so far are written.
+    pub fn flush(&self) {
+        if let Some(log) = &self.log {
+            log.flush();
+        }
+    }
+}

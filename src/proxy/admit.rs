@@ -1,0 +1,243 @@
+//! A request's way in, in one screen: in, a wire and a head; out, `Admitted`, or why not.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use http::Method;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use tokio::time::{Instant, timeout_at};
+
+use super::exchange::Failure;
+use super::runtime::{Runtime, unix_now};
+use crate::auth;
+use crate::authz::{self, Granted};
+use crate::balance::{Claim, Plan};
+use crate::base::denial::{Denial, Reason};
+use crate::base::head::Head;
+use crate::client::Client;
+use crate::forward::carrier::Carrier;
+use crate::forward::headers::SESSION;
+use crate::inspect::{self, Call, Era};
+use crate::limit::buffer::{Budget, Share};
+use crate::listen::ConnCx;
+use crate::listen::wire::{BodyError, BodySize, Wire};
+use crate::observe::record::Record;
+use crate::route::Routed;
+use crate::stream::endpoint_url;
+
+/// A request that may be forwarded. Only [`admit`] and [`admit_head`] make one.
+#[derive(Debug)]
+pub struct Admitted {
+    /// Its route and the path its backend gets.
+    pub routed: Routed,
+    /// Who sent it, as far as addresses tell.
+    pub client: Client,
+    /// Who sent it and what for.
+    pub granted: Granted,
+    /// Where it may go.
+    pub plan: Plan,
+    /// What brings it there.
+    pub carrier: Arc<Carrier>,
+    /// Path and query for the backend.
+    pub target: String,
+    /// The body, where it was read whole.
+    pub body: Option<Bytes>,
+}
+
+/// Takes a request through all stages up to the choice of a replica. `rpc_id` is filled as soon as
+/// it is known, so that a refusal can echo it.
+///
+/// # Errors
+/// The refusal of the first stage that refuses, or that the client left while its body was read.
+pub async fn admit<W: Wire>(
+    rt: &Runtime,
+    wire: &mut W,
+    head: &Head,
+    cx: &ConnCx,
+    record: &mut Record,
+    share: &mut Share,
+    rpc_id: &mut Option<String>,
+) -> Result<Admitted, Failure> {
+    let client = Client::identify(cx);
+    let routed = rt.routes.find(head)?;
+    note_route(record, &routed);
+    let principal = auth::authenticate(&routed.route.auth, head, &client).await?;
+    let body = read_body(wire, head, &routed, cx, &rt.budget, share).await?;
+    let scan = body.as_deref().map(inspect::scan);
+    *rpc_id = scan.as_ref().and_then(|scan| scan.id().map(str::to_owned));
+    let call = inspect::classify(head, scan.as_ref())?;
+    note_call(record, &call);
+    let granted = authz::authorize(principal, call)?;
+    Ok(place(rt, head, routed, client, granted, body)?)
+}
+
+/// The same for a request without a body, such as an upgrade.
+///
+/// # Errors
+/// The refusal of the first stage that refuses.
+pub async fn admit_head(
+    rt: &Runtime,
+    head: &Head,
+    cx: &ConnCx,
+    record: &mut Record,
+) -> Result<Admitted, Denial> {
+    let client = Client::identify(cx);
+    let routed = rt.routes.find(head)?;
+    note_route(record, &routed);
+    let principal = auth::authenticate(&routed.route.auth, head, &client).await?;
+    let call = inspect::classify(head, None)?;
+    note_call(record, &call);
+    let granted = authz::authorize(principal, call)?;
+    place(rt, head, routed, client, granted, None)
+}
+
+/// balance: the replica, and what its backend will see as path and query.
+fn place(
+    rt: &Runtime,
+    head: &Head,
+    routed: Routed,
+    client: Client,
+    granted: Granted,
+    body: Option<Bytes>,
+) -> Result<Admitted, Denial> {
+    let unknown = || Denial::new(Reason::Internal, "route.upstream", "Internal error");
+    let carrier = rt.carriers.get(&routed.route.upstream).cloned().ok_or_else(unknown)?;
+    let (token, query) = match &head.query {
+        None => (None, None),
+        Some(query) => {
+            let (token, rest) = endpoint_url::strip_token(query);
+            (token, rest.map(Cow::into_owned))
+        }
+    };
+    let claim = claim(head, &granted.call, token.as_deref())?;
+    let plan = carrier.upstream.plan(claim, &rt.keys, &granted.principal, &client, unix_now())?;
+    let target = target(&routed, &plan, query);
+    Ok(Admitted { routed, client, granted, plan, carrier, target, body })
+}
+
+/// What the request belongs to. Requests of the 2026-07-28 era ignore `Mcp-Session-Id`.
+fn claim<'a>(head: &'a Head, call: &Call, token: Option<&'a str>) -> Result<Claim<'a>, Denial> {
+    if let Some(token) = token {
+        return Ok(Claim::Endpoint(token));
+    }
+    if call.era == Era::Modern {
+        return Ok(Claim::Caller);
+    }
+    if !head.headers.contains_key(SESSION) {
+        return Ok(Claim::None);
+    }
+    let doubled = || Denial::new(Reason::Malformed, "session.doubled", "Mcp-Session-Id must stand once");
+    head.single(SESSION.as_str()).map(Claim::Session).ok_or_else(doubled)
+}
+
+/// The path that was matched, or the one that the backend itself announced and we sealed.
+fn target(routed: &Routed, plan: &Plan, query: Option<String>) -> String {
+    let sealed = plan.ticket.as_ref().filter(|t| t.kind == crate::balance::session::Kind::Endpoint);
+    if let Some(ticket) = sealed.filter(|t| t.inner.starts_with('/')) {
+        return ticket.inner.clone();
+    }
+    match query {
+        Some(query) => format!("{}?{query}", routed.backend_path),
+        None => routed.backend_path.clone(),
+    }
+}
+
+/// Reads a JSON body whole, so that a truncated one has no effect; leaves all others on the wire.
+async fn read_body<W: Wire>(
+    wire: &mut W,
+    head: &Head,
+    routed: &Routed,
+    cx: &ConnCx,
+    budget: &Budget,
+    share: &mut Share,
+) -> Result<Option<Bytes>, Failure> {
+    let size = wire.body_size();
+    if size == BodySize::None || !is_readable(head)? {
+        return Ok(None);
+    }
+    let limit = routed.route.body_limit;
+    let too_large = || Denial::new(Reason::BodyTooLarge, "inspect.body_too_large", "The body is too large").closing();
+    let expected = match size {
+        BodySize::Known(n) if n > limit => return Err(too_large().into()),
+        BodySize::Known(n) => n,
+        _ => 0,
+    };
+    budget.grow(share, expected).map_err(Denial::closing)?;
+    let deadline = Instant::now() + cx.listener.body_timeout;
+    let mut body = BytesMut::new();
+    loop {
+        let piece = timeout_at(deadline, wire.body()).await.map_err(|_| too_slow())?;
+        match piece {
+            Ok(None) => return Ok(Some(body.freeze())),
+            Ok(Some(piece)) => {
+                let total = body.len() as u64 + piece.len() as u64;
+                if total > limit {
+                    return Err(too_large().into());
+                }
+                budget.grow(share, total).map_err(Denial::closing)?;
+                if body.is_empty() {
+                    body.reserve(usize::try_from(expected).unwrap_or(0));
+                }
+                body.extend_from_slice(&piece);
+            }
+            Err(BodyError::Gone) => return Err(Failure::ClientGone),
+            Err(BodyError::Malformed) => {
+                let broken = Denial::new(Reason::Malformed, "h1.chunked", "The chunked body is malformed");
+                return Err(broken.closing().into());
+            }
+        }
+    }
+}
+
+/// Whether the body is JSON that we can read; JSON that we cannot is refused, because a backend may.
+fn is_readable(head: &Head) -> Result<bool, Denial> {
+    let json = |v: &http::HeaderValue| v.to_str().is_ok_and(inspect::is_json);
+    let mut types = head.headers.get_all(CONTENT_TYPE).iter();
+    if head.method == Method::GET || !types.clone().any(json) {
+        return Ok(false);
+    }
+    let unsupported = |code, message| Denial::new(Reason::Unsupported, code, message).closing();
+    let coded = |v: &http::HeaderValue| !v.as_bytes().eq_ignore_ascii_case(b"identity");
+    if head.headers.get_all(CONTENT_ENCODING).iter().any(coded) {
+        return Err(unsupported("inspect.coded", "A JSON body must not be coded"));
+    }
+    let first = types.next().and_then(|v| v.to_str().ok()).unwrap_or_default();
+    if types.next().is_some() || !is_utf8(first) {
+        return Err(unsupported("inspect.charset", "A JSON body must be UTF-8"));
+    }
+    Ok(true)
+}
+
+fn is_utf8(content_type: &str) -> bool {
+    content_type.split(';').skip(1).all(|parameter| match parameter.split_once('=') {
+        Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {
+            let value = value.trim().trim_matches('"');
+            ["utf-8", "utf8", "us-ascii"].iter().any(|c| value.eq_ignore_ascii_case(c))
+        }
+        _ => true,
+    })
+}
+
+fn too_slow() -> Denial {
+    Denial::new(Reason::TooSlow, "h1.slow_body", "The request body took too long").closing()
+}
+
+fn note_route(record: &mut Record, routed: &Routed) {
+    let path = match &routed.route.path {
+        crate::route::settings::PathMatch::Prefix(path) => path,
+        crate::route::settings::PathMatch::Exact(path) => path,
+    };
+    record.route = Some(format!("{}{path}", routed.route.host.as_deref().unwrap_or("*")));
+    record.upstream = Some(routed.route.upstream.clone());
+}
+
+fn note_call(record: &mut Record, call: &Call) {
+    record.era = match call.era {
+        Era::Legacy => "legacy",
+        Era::Modern => "modern",
+        Era::None => "none",
+    };
+    record.rpc_method = call.rpc_method.clone();
+    record.tool = call.name.clone();
+}

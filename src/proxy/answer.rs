@@ -1,0 +1,234 @@
+//! A backend's answer becomes the client's: in, `Exchanged`; out, a sent answer, or its head sent and
+//! the `Rest`.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_TYPE, HeaderName, LOCATION};
+use http::{HeaderValue, Method};
+
+use super::admit::Admitted;
+use super::endpoint;
+use super::exchange::{Exchanged, Failure};
+use super::respond::request_id_field;
+use super::runtime::{Runtime, unix_now};
+use crate::balance::session::{Kind as TicketKind, Ticket};
+use crate::balance::{InFlight, Replica};
+use crate::base::denial::{Denial, Reason};
+use crate::base::head::Head;
+use crate::forward::carrier::Carrier;
+use crate::forward::conn::BackendConn;
+use crate::forward::head::ResponseHead;
+use crate::forward::headers::{self, SESSION};
+use crate::inspect::Era;
+use crate::listen::wire::{Answer, Payload, Wire};
+use crate::observe::Observer;
+use crate::observe::record::Record;
+use crate::stream::endpoint_url;
+use crate::stream::pump::{Events, Flow, Kind};
+
+/// JSON bodies up to this size are collected before they are sent: head and body leave in one write.
+const MAX_COLLECTED: u64 = 64 * 1024;
+/// Tells an outer nginx not to buffer.
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// A long answer whose head has been sent.
+pub struct Rest {
+    /// What is left of it.
+    pub flow: Flow,
+    /// What carries it.
+    pub carrier: Arc<Carrier>,
+    /// Who gives it.
+    pub replica: Arc<Replica>,
+    _held: InFlight,
+}
+
+/// Sends what can be sent at once; `Some` when a long answer is left.
+///
+/// # Errors
+/// The client left, or the backend failed before anything was sent.
+pub async fn answer<W: Wire>(
+    rt: &Runtime,
+    admitted: &Admitted,
+    exchanged: Exchanged,
+    wire: &mut W,
+    head: &Head,
+    record: &mut Record,
+    observer: &Observer,
+) -> Result<Option<Rest>, Failure> {
+    if !exchanged.sent_all {
+        wire.close_after();
+    }
+    let Exchanged { head: mut response, mut conn, replica, held, carrier, .. } = exchanged;
+    let kind = kind(rt, admitted, &response, &replica, head);
+    let (payload, pending) = payload(&mut conn, &response, &kind, &head.method, wire).await?;
+    let fields = fields(rt, admitted, &mut response, &replica, head, record, observer);
+    record.status = response.status;
+    record.first_byte = Some(Instant::now());
+    let sent = wire.answer(Answer { status: response.status, fields }, payload).await;
+    sent.map_err(|_| Failure::ClientGone)?;
+    let Some(pending) = pending else {
+        drop(held);
+        carrier.give_back(conn, &replica);
+        return Ok(None);
+    };
+    record.stream = response.is_event_stream();
+    Ok(Some(Rest { flow: Flow { conn, kind, pending }, carrier, replica, _held: held }))
+}
+
+/// How the bytes of the body are treated.
+fn kind(
+    rt: &Runtime,
+    admitted: &Admitted,
+    response: &ResponseHead,
+    replica: &Arc<Replica>,
+    head: &Head,
+) -> Kind {
+    if !response.is_event_stream() || response.is_coded() || head.method == Method::HEAD {
+        return Kind::Opaque;
+    }
+    // the old transport's stream is a GET without a session; others cannot carry an `endpoint`
+    let call = &admitted.granted.call;
+    let old = head.method == Method::GET && call.era != Era::Modern && admitted.plan.ticket.is_none();
+    let endpoint = old.then(|| endpoint::map(rt, admitted, replica, head));
+    let waits = call.rpc_method.as_deref().is_some_and(|m| m != "subscriptions/listen");
+    let cut = head.method == Method::GET || !waits;
+    Kind::Events(Box::new(Events::new(admitted.routed.route.keepalive, endpoint, cut)))
+}
+
+/// What the wire is told of the body, and what of it has come already when a long one is left.
+async fn payload<W: Wire>(
+    conn: &mut BackendConn,
+    response: &ResponseHead,
+    kind: &Kind,
+    method: &Method,
+    wire: &mut W,
+) -> Result<(Payload, Option<Bytes>), Failure> {
+    if *method == Method::HEAD || matches!(response.status, 204 | 304) {
+        let length = if response.status == 204 { None } else { response.length };
+        return Ok((Payload::Nothing(length), None));
+    }
+    let mut here = BytesMut::new();
+    let mut complete = gather(conn, &mut here).map_err(broke)?;
+    if !complete && response.length.is_some_and(|n| n <= MAX_COLLECTED) && is_json(response) {
+        complete = collect(conn, &mut here, wire).await?;
+    }
+    let here = here.freeze();
+    match kind {
+        Kind::Events(events) if complete && !events.rewrites() => Ok((Payload::Whole(here), None)),
+        Kind::Events(_) => Ok((Payload::Stream, Some(here))),
+        Kind::Opaque if complete => Ok((Payload::Whole(here), None)),
+        Kind::Opaque => match response.length {
+            Some(n) => Ok((Payload::Length(n), Some(here))),
+            None => Ok((Payload::Stream, Some(here))),
+        },
+    }
+}
+
+/// Takes what is here; `true` when that is all.
+fn gather(conn: &mut BackendConn, here: &mut BytesMut) -> io::Result<bool> {
+    loop {
+        match conn.buffered()? {
+            None => return Ok(false),
+            Some(None) => return Ok(true),
+            Some(Some(piece)) => here.extend_from_slice(&piece),
+        }
+    }
+}
+
+/// Waits for all of a short body. Nothing has been sent yet, so a backend that breaks off is a 502.
+async fn collect<W: Wire>(
+    conn: &mut BackendConn,
+    here: &mut BytesMut,
+    wire: &mut W,
+) -> Result<bool, Failure> {
+    loop {
+        tokio::select! {
+            biased;
+            piece = conn.body() => match piece.map_err(broke)? {
+                None => return Ok(true),
+                Some(piece) => here.extend_from_slice(&piece),
+            },
+            () = wire.gone() => return Err(Failure::ClientGone),
+        }
+    }
+}
+
+fn broke(e: io::Error) -> Denial {
+    let failed = "The server failed to answer";
+    Denial::new(Reason::UpstreamFailed, "forward.broke_off", failed).detail(e.to_string())
+}
+
+fn is_json(response: &ResponseHead) -> bool {
+    response.get(&CONTENT_TYPE).is_some_and(crate::inspect::is_json)
+}
+
+/// The answer's fields as the client gets them.
+fn fields(
+    rt: &Runtime,
+    admitted: &Admitted,
+    response: &mut ResponseHead,
+    replica: &Replica,
+    head: &Head,
+    record: &Record,
+    observer: &Observer,
+) -> Vec<(HeaderName, HeaderValue)> {
+    let session = session(rt, admitted, response, replica, head, observer);
+    let events = response.is_event_stream();
+    let location = location(admitted, response, replica);
+    let mut fields = std::mem::take(&mut response.fields);
+    headers::response(&mut fields);
+    fields.retain(|(name, _)| *name != SESSION);
+    if let Some(location) = location {
+        fields.retain(|(name, _)| *name != LOCATION);
+        fields.push((LOCATION, location));
+    }
+    fields.extend(session.map(|value| (SESSION, value)));
+    if events && !fields.iter().any(|(name, _)| *name == X_ACCEL_BUFFERING) {
+        fields.push((X_ACCEL_BUFFERING, HeaderValue::from_static("no")));
+    }
+    fields.extend(request_id_field(&record.request_id));
+    fields
+}
+
+/// The session id that the client gets: sealed where a session begins, its own where one goes on.
+fn session(
+    rt: &Runtime,
+    admitted: &Admitted,
+    response: &ResponseHead,
+    replica: &Replica,
+    head: &Head,
+    observer: &Observer,
+) -> Option<HeaderValue> {
+    let inner = response.get(&SESSION)?;
+    if let Some(ticket) = admitted.plan.ticket.as_ref().filter(|t| t.kind == TicketKind::Session) {
+        let same = ticket.inner == inner;
+        return same.then(|| head.headers.get(SESSION).cloned()).flatten();
+    }
+    // learnt from nothing but a 2xx answer to `initialize`
+    if !admitted.granted.call.initialize || !(200..300).contains(&response.status) {
+        return None;
+    }
+    let ticket = Ticket {
+        kind: TicketKind::Session,
+        upstream: admitted.carrier.upstream.settings.name.clone(),
+        authority: replica.server.authority.clone(),
+        inner: inner.to_owned(),
+        issued: unix_now(),
+    };
+    let sealed = rt.keys.keys.seal(&ticket, &admitted.granted.principal);
+    if sealed.is_none() {
+        log::error!("{}: a session id is too long to be sealed", replica.server.authority);
+    }
+    observer.metrics.sealed.inc();
+    HeaderValue::from_str(&sealed?).ok()
+}
+
+/// A redirect that points at the backend itself points at the public URL again.
+fn location(admitted: &Admitted, response: &ResponseHead, replica: &Replica) -> Option<HeaderValue> {
+    let location = response.get(&LOCATION)?;
+    let site = endpoint::site(admitted, replica);
+    HeaderValue::from_str(&endpoint_url::map_location(location, &site)?).ok()
+}

@@ -1,0 +1,244 @@
+//! The way of a request, from a wire to a replica and back: the table of contents.
+//!
+//! [`Edge::handle`] reads: admit, exchange, answer; a long answer's rest is [`Edge::tail`]. Upgrades
+//! take [`upgrade`], which runs the same admission under `pingora-proxy`.
+
+pub mod admit;
+pub mod answer;
+pub mod exchange;
+pub mod respond;
+pub mod runtime;
+pub mod upgrade;
+mod upgrade_peer;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use bytes::Bytes;
+use pingora::protocols::Stream;
+
+use crate::base::denial::Denial;
+use crate::base::head::{Head, Version};
+use crate::client::Client;
+use crate::limit::buffer::Share;
+use crate::listen::wire::{Payload, Wire};
+use crate::listen::{ConnCx, Serve};
+use crate::observe::Observer;
+use crate::observe::record::Record;
+use crate::stream::pump::End;
+use answer::Rest;
+use exchange::Failure;
+use runtime::Runtime;
+use upgrade::Upgrades;
+
+/// The proxy.
+pub struct Edge {
+    runtime: Arc<Runtime>,
+    observer: Observer,
+    connections: AtomicUsize,
+    upgrades: Upgrades,
+}
+
+/// What is left of a long answer.
+pub struct Tail {
+    rest: Rest,
+    record: Box<Record>,
+}
+
+impl Edge {
+    /// An edge at work on a runtime.
+    pub fn new(runtime: Arc<Runtime>, observer: Observer) -> Self {
+        let upgrades = Upgrades::new(runtime.clone(), observer.clone());
+        Self { runtime, observer, connections: AtomicUsize::new(0), upgrades }
+    }
+
+    /// Client connections open now.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Acquire)
+    }
+
+    async fn serve<W: Wire>(
+        &self,
+        wire: &mut W,
+        head: &Head,
+        cx: &ConnCx,
+        record: &mut Record,
+    ) -> Result<Option<Rest>, Failure> {
+        let rt = &self.runtime;
+        let mut rpc_id = None;
+        let mut share = Share::default();
+        let admitted = admit::admit(rt, wire, head, cx, record, &mut share, &mut rpc_id).await;
+        let result = match admitted {
+            Ok(admitted) => exchange::exchange(&admitted, wire, head, record).await.map(|e| (admitted, e)),
+            Err(failure) => Err(failure),
+        };
+        drop(share);
+        let (admitted, exchanged) = result.map_err(|failure| failure.with_id(rpc_id.as_deref()))?;
+        answer::answer(rt, &admitted, exchanged, wire, head, record, &self.observer)
+            .await
+            .map_err(|failure| failure.with_id(rpc_id.as_deref()))
+    }
+
+    fn finish<W: Wire>(&self, wire: &W, record: &mut Record) {
+        (record.bytes_in, record.bytes_out) = wire.counts();
+        self.observer.request(record);
+    }
+}
+
+impl Serve for Edge {
+    type Tail = Tail;
+
+    async fn handle<W: Wire>(self: Arc<Self>, wire: &mut W, head: Head, cx: &ConnCx) -> Option<Tail> {
+        let mut record = Box::new(begin(&head, cx));
+        if cx.listener.health_path.as_deref() == Some(head.path.as_str()) {
+            respond::health(wire, &head, cx.is_draining(), &mut record).await;
+            self.finish(wire, &mut record);
+            return None;
+        }
+        match self.serve(wire, &head, cx, &mut record).await {
+            Ok(None) => {
+                self.finish(wire, &mut record);
+                None
+            }
+            Ok(Some(rest)) => {
+                if record.stream {
+                    self.observer.metrics.streams.inc();
+                    self.finish(wire, &mut record);
+                }
+                Some(Tail { rest, record })
+            }
+            Err(failure) => {
+                match failure {
+                    Failure::ClientGone => {
+                        record.code = Some("client.gone");
+                        wire.abort();
+                    }
+                    Failure::Denied(denial, rpc_id) => {
+                        respond::refuse(wire, &head, &denial, rpc_id.as_deref(), &mut record).await;
+                    }
+                }
+                self.finish(wire, &mut record);
+                None
+            }
+        }
+    }
+
+    async fn tail<W: Wire>(self: Arc<Self>, mut tail: Tail, wire: &mut W, cx: &ConnCx) {
+        let tally = tail.rest.flow.run(wire, cx.draining()).await;
+        let Tail { rest, mut record } = tail;
+        (record.bytes_in, record.bytes_out) = wire.counts();
+        (record.events, record.comments) = (tally.events, tally.comments);
+        record.code = end_code(tally.end);
+        if record.stream {
+            self.observer.metrics.streams.dec();
+            self.observer.stream_end(&record);
+        } else {
+            self.observer.request(&record);
+        }
+        if tally.end == End::Complete {
+            rest.carrier.give_back(rest.flow.conn, &rest.replica);
+        }
+    }
+
+    async fn refuse<W: Wire>(self: Arc<Self>, wire: &mut W, denial: Denial, cx: &ConnCx) {
+        let head = Head {
+            method: http::Method::GET,
+            path: String::new(),
+            query: None,
+            authority: String::new(),
+            headers: http::HeaderMap::new(),
+            version: Version::H11,
+        };
+        let mut record = begin(&head, cx);
+        record.method = "-".into();
+        respond::refuse(wire, &head, &denial, None, &mut record).await;
+        self.finish(wire, &mut record);
+    }
+
+    async fn upgrade(self: Arc<Self>, stream: Stream, head: Head, cx: &ConnCx) {
+        self.upgrades.serve(stream, head, cx).await;
+    }
+
+    fn connection(&self, opened: bool) {
+        if opened {
+            self.connections.fetch_add(1, Ordering::AcqRel);
+            self.observer.metrics.connections.inc();
+        } else {
+            self.connections.fetch_sub(1, Ordering::AcqRel);
+            self.observer.metrics.connections.dec();
+        }
+    }
+}
+
+fn end_code(end: End) -> Option<&'static str> {
+    match end {
+        End::Complete => None,
+        End::ClientGone => Some("client.gone"),
+        End::ClientStalled => Some("client.stalled"),
+        End::BackendBroke => Some("forward.broke_off"),
+        End::BadEndpoint => Some("stream.bad_endpoint"),
+        End::Drained => Some("edge.stopping"),
+    }
+}
+
+/// A record of a request that has just come in.
+pub(crate) fn begin(head: &Head, cx: &ConnCx) -> Record {
+    Record {
+        started: Instant::now(),
+        request_id: request_id(),
+        client: Client::identify(cx).address,
+        http: match head.version {
+            Version::H10 => "1.0",
+            Version::H11 => "1.1",
+            Version::H2 => "2",
+        },
+        method: head.method.as_str().to_owned(),
+        path: head.path.clone(),
+        route: None,
+        upstream: None,
+        replica: None,
+        era: "none",
+        rpc_method: None,
+        tool: None,
+        status: 0,
+        code: None,
+        detail: String::new(),
+        bytes_in: 0,
+        bytes_out: 0,
+        first_byte: None,
+        events: 0,
+        comments: 0,
+        stream: false,
+    }
+}
+
+/// 128 random bits in hex. A failing random source gives an id that is at least no secret.
+fn request_id() -> String {
+    let mut bytes = [0u8; 16];
+    if getrandom::fill(&mut bytes).is_err() {
+        log::error!("the system's random source fails");
+    }
+    let mut id = String::with_capacity(32);
+    for byte in bytes {
+        for digit in [byte >> 4, byte & 15] {
+            id.push(char::from_digit(u32::from(digit), 16).unwrap_or('0'));
+        }
+    }
+    id
+}
+
+/// A payload that HEAD may have: the length of a body that is not sent.
+pub(crate) fn without_body(head: &Head, payload: Payload) -> Payload {
+    match payload {
+        Payload::Whole(body) if head.method == http::Method::HEAD => {
+            Payload::Nothing(Some(body.len() as u64))
+        }
+        other => other,
+    }
+}
+
+/// Text as a whole payload.
+pub(crate) fn whole(text: String) -> Payload {
+    Payload::Whole(Bytes::from(text))
+}

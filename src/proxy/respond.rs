@@ -1,0 +1,101 @@
+//! The one writer of refusals: in, a `Denial`; out, an answer that MCP clients can use.
+//!
+//! The body is a JSON-RPC error with the request's id, the status says who is at fault, and nothing
+//! internal is told.
+
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+
+use super::{whole, without_body};
+use crate::base::denial::Denial;
+use crate::base::head::Head;
+use crate::forward::headers::REQUEST_ID;
+use crate::listen::wire::{Answer, Wire};
+use crate::observe::record::Record;
+
+/// Refuses a request, and notes it.
+pub async fn refuse<W: Wire>(
+    wire: &mut W,
+    head: &Head,
+    denial: &Denial,
+    rpc_id: Option<&str>,
+    record: &mut Record,
+) {
+    if denial.close {
+        wire.close_after();
+    }
+    let (answer, text) = refusal(denial, rpc_id, &record.request_id);
+    note(record, denial);
+    let sent = wire.answer(answer, without_body(head, whole(text))).await;
+    if sent.is_err() {
+        wire.abort();
+    }
+}
+
+/// A refusal in parts, for what does not speak through a [`Wire`].
+pub fn refusal(denial: &Denial, rpc_id: Option<&str>, request_id: &str) -> (Answer, String) {
+    let mut fields = vec![
+        (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    if let Some(seconds) = denial.retry_after {
+        fields.push((RETRY_AFTER, HeaderValue::from(seconds)));
+    }
+    if let Some(methods) = denial.allow {
+        fields.push((ALLOW, HeaderValue::from_static(methods)));
+    }
+    fields.extend(request_id_field(request_id));
+    let message = serde_json::Value::from(denial.message);
+    let id = rpc_id.unwrap_or("null");
+    let text = format!(
+        r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{},"message":{message}}}}}"#,
+        denial.rpc_code
+    );
+    (Answer { status: denial.reason.status(), fields }, text)
+}
+
+/// Writes a refusal into a record.
+pub fn note(record: &mut Record, denial: &Denial) {
+    record.status = denial.reason.status();
+    record.code = Some(denial.code);
+    record.detail = denial.detail.to_string();
+    record.first_byte = Some(std::time::Instant::now());
+}
+
+/// Answers a listener's health path: 200, or 503 while draining.
+pub async fn health<W: Wire>(wire: &mut W, head: &Head, draining: bool, record: &mut Record) {
+    let (status, text) = if draining { (503, "draining\n") } else { (200, "ok\n") };
+    let mut fields = vec![
+        (CONTENT_TYPE, HeaderValue::from_static("text/plain")),
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    fields.extend(request_id_field(&record.request_id));
+    record.status = status;
+    record.first_byte = Some(std::time::Instant::now());
+    let payload = without_body(head, whole(text.to_owned()));
+    if wire.answer(Answer { status, fields }, payload).await.is_err() {
+        wire.abort();
+    }
+}
+
+/// The field that names a request to its client.
+pub(super) fn request_id_field(id: &str) -> Option<(HeaderName, HeaderValue)> {
+    Some((REQUEST_ID, HeaderValue::from_str(id).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::denial::Reason;
+
+    #[test]
+    fn refusals_are_json_rpc_with_the_id() {
+        let denial = Denial::new(Reason::SessionGone, "session.unknown", "Session not found").retry_after(3);
+        let (answer, text) = refusal(&denial.detail("secret"), Some("\"a\""), "rid");
+        let body: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(body["id"], "a");
+        assert_eq!(body["error"]["code"], -32001);
+        assert_eq!(answer.status, 404);
+        assert!(!text.contains("secret") && !text.contains("session.unknown"));
+        assert!(answer.fields.iter().any(|(n, v)| n == RETRY_AFTER && v == "3"));
+    }
+}

@@ -1,0 +1,64 @@
+//! One generation of the config, at work: in, `Settings`; out, routes, upstreams and keys.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::balance::session::SessionKeys;
+use crate::balance::{Keys, Upstream};
+use crate::config::Settings;
+use crate::forward::carrier::Carrier;
+use crate::limit::buffer::Budget;
+use crate::route::Routes;
+
+/// What a request is served with, from its first byte to its last.
+#[derive(Debug)]
+pub struct Runtime {
+    /// The routing table.
+    pub routes: Routes,
+    /// Upstreams by name.
+    pub carriers: HashMap<String, Arc<Carrier>>,
+    /// What seals and opens session ids.
+    pub keys: Keys,
+    /// Request bodies held at once.
+    pub budget: Budget,
+}
+
+impl Runtime {
+    /// Resolves names, reads TLS files and builds the tables.
+    ///
+    /// # Errors
+    /// Every upstream that cannot be put to work, each in a sentence.
+    pub fn new(settings: &Settings) -> Result<Self, Vec<String>> {
+        let mut carriers = HashMap::new();
+        let mut problems = Vec::new();
+        for upstream in &settings.upstreams {
+            let name = upstream.name.clone();
+            match Carrier::new(Arc::new(Upstream::new(upstream.clone()))) {
+                Ok(carrier) => {
+                    carriers.insert(name, Arc::new(carrier));
+                }
+                Err(problem) => problems.push(format!("upstream `{name}`: {problem}")),
+            }
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let routes = Routes::new(settings.routes.iter().cloned().map(Arc::new));
+        let keys: SessionKeys = settings.session_keys.clone();
+        let keys = Keys { keys, max_age: settings.session_max_age };
+        Ok(Self { routes, carriers, keys, budget: Budget::new(settings.buffer_budget) })
+    }
+
+    /// Closes backend connections that have been unused for too long.
+    pub fn sweep(&self) {
+        for carrier in self.carriers.values() {
+            carrier.sweep();
+        }
+    }
+}
+
+/// Seconds since 1970.
+pub(crate) fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}

@@ -1,0 +1,200 @@
+//! The routing table: in, host and path; out, the route whose path is the longest match.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use http::Method;
+
+use super::settings::{PathMatch, RouteSettings};
+use super::{origin, path};
+use crate::base::denial::{Denial, Reason};
+use crate::base::head::Head;
+
+/// All routes, looked up in time that does not grow with their number.
+#[derive(Debug, Default)]
+pub struct Routes {
+    by_host: HashMap<String, Paths>,
+    any_host: Paths,
+}
+
+#[derive(Debug, Default)]
+struct Paths {
+    exact: HashMap<String, Arc<RouteSettings>>,
+    prefix: HashMap<String, Arc<RouteSettings>>,
+}
+
+/// A request that belongs to a route. Only [`Routes::find`] makes one.
+#[derive(Debug, Clone)]
+pub struct Routed {
+    /// The route.
+    pub route: Arc<RouteSettings>,
+    /// The path that the backend gets.
+    pub backend_path: String,
+}
+
+impl Routes {
+    /// Builds the table.
+    pub fn new(routes: impl IntoIterator<Item = Arc<RouteSettings>>) -> Self {
+        let mut table = Self::default();
+        for route in routes {
+            let paths = match &route.host {
+                Some(host) => table.by_host.entry(host.clone()).or_default(),
+                None => &mut table.any_host,
+            };
+            match &route.path {
+                PathMatch::Exact(path) => paths.exact.insert(path.clone(), route.clone()),
+                PathMatch::Prefix(path) => paths.prefix.insert(path.clone(), route.clone()),
+            };
+        }
+        table
+    }
+
+    /// Finds the route of a request; checks its path, Host and Origin on the way.
+    ///
+    /// # Errors
+    /// 400 for a path that can be read in two ways, 405 for TRACE and CONNECT, 421 for a host that
+    /// is not served, 404 for a path that is not, 403 for a foreign Origin.
+    pub fn find(&self, head: &Head) -> Result<Routed, Denial> {
+        if head.method == Method::TRACE || head.method == Method::CONNECT {
+            let mut denial = Denial::new(Reason::MethodNotAllowed, "route.method", "This method is not served");
+            denial.allow = Some("GET, POST, DELETE, OPTIONS");
+            return Err(denial);
+        }
+        path::check(&head.path)?;
+        let host = host_of(&head.authority);
+        let own = self.by_host.get(host).and_then(|paths| paths.find(&head.path));
+        let found = own.or_else(|| self.any_host.find(&head.path));
+        let Some(route) = found else { return Err(self.nothing(host)) };
+        origin::check(route, head, host)?;
+        let backend_path = backend_path(route, &head.path);
+        Ok(Routed { route: route.clone(), backend_path })
+    }
+
+    fn nothing(&self, host: &str) -> Denial {
+        let known = self.by_host.contains_key(host);
+        if known || !self.any_host.is_empty() {
+            Denial::new(Reason::NoRoute, "route.no_path", "Nothing is served at this path")
+        } else {
+            Denial::new(Reason::WrongHost, "route.no_host", "This host is not served here")
+        }
+    }
+}
+
+impl Paths {
+    fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.prefix.is_empty()
+    }
+
+    fn find(&self, path: &str) -> Option<&Arc<RouteSettings>> {
+        if let Some(route) = self.exact.get(path) {
+            return Some(route);
+        }
+        let mut rest = path;
+        loop {
+            if let Some(route) = self.prefix.get(rest) {
+                return Some(route);
+            }
+            match rest.rfind('/') {
+                Some(0) | None => return self.prefix.get("/"),
+                Some(at) => rest = rest.get(..at)?,
+            }
+        }
+    }
+}
+
+fn backend_path(route: &RouteSettings, path: &str) -> String {
+    let mapped = match (&route.path, &route.rewrite) {
+        (_, None) => None,
+        (PathMatch::Exact(_), Some(to)) => Some(to.clone()),
+        (PathMatch::Prefix(from), Some(to)) => path::replace_prefix(path, from, to),
+    };
+    mapped.unwrap_or_else(|| path.to_owned())
+}
+
+/// An authority without its port.
+pub fn host_of(authority: &str) -> &str {
+    match authority.rfind(']') {
+        Some(end) => authority.get(..=end).unwrap_or(authority),
+        None => authority.split(':').next().unwrap_or(authority),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::base::head::Version;
+    use crate::base::principal::Principal;
+    use crate::route::settings::PublicUrl;
+    use http::HeaderMap;
+    use std::time::Duration;
+
+    pub(in crate::route) fn route(host: Option<&str>, path: PathMatch, upstream: &str) -> RouteSettings {
+        RouteSettings {
+            host: host.map(str::to_owned),
+            path,
+            public_url: PublicUrl { scheme: "https", authority: "mcp.example.com".into(), path: "/".into() },
+            upstream: upstream.into(),
+            rewrite: None,
+            auth: Vec::new(),
+            origins: Vec::new(),
+            body_limit: 4 << 20,
+            keepalive: Some(Duration::from_secs(15)),
+            loopback_only: false,
+        }
+    }
+
+    pub(in crate::route) fn head(authority: &str, path: &str) -> Head {
+        let _ = Principal::anonymous();
+        Head {
+            method: Method::POST,
+            path: path.into(),
+            query: None,
+            authority: authority.into(),
+            headers: HeaderMap::new(),
+            version: Version::H11,
+        }
+    }
+
+    fn table() -> Routes {
+        let prefix = |p: &str| PathMatch::Prefix(p.into());
+        let mut aws = route(None, prefix("/aws"), "aws");
+        aws.rewrite = Some("/mcp".into());
+        let routes = [
+            route(None, prefix("/"), "root"),
+            aws,
+            route(None, PathMatch::Exact("/aws/admin".into()), "admin"),
+            route(Some("a.example"), prefix("/aws"), "named"),
+        ];
+        Routes::new(routes.map(Arc::new))
+    }
+
+    #[test]
+    fn the_longest_path_wins_and_a_named_host_goes_first() {
+        let table = table();
+        for (host, path, upstream, backend) in [
+            ("x.example", "/", "root", "/"),
+            ("x.example", "/other/aws", "root", "/other/aws"),
+            ("x.example", "/aws", "aws", "/mcp"),
+            ("x.example", "/aws/", "aws", "/mcp/"),
+            ("x.example", "/aws/deep/er", "aws", "/mcp/deep/er"),
+            ("x.example", "/aws-pricing", "root", "/aws-pricing"),
+            ("x.example", "/aws/admin", "admin", "/aws/admin"),
+            ("x.example", "/aws/admin/", "aws", "/mcp/admin/"),
+            ("a.example:8443", "/aws/admin", "named", "/aws/admin"),
+            ("a.example", "/x", "root", "/x"),
+        ] {
+            let found = table.find(&head(host, path)).unwrap();
+            assert_eq!((found.route.upstream.as_str(), found.backend_path.as_str()), (upstream, backend), "{host}{path}");
+        }
+    }
+
+    #[test]
+    fn says_what_is_missing() {
+        let table = Routes::new([Arc::new(route(Some("a.example"), PathMatch::Prefix("/mcp".into()), "a"))]);
+        assert_eq!(table.find(&head("b.example", "/mcp")).unwrap_err().reason, Reason::WrongHost);
+        assert_eq!(table.find(&head("a.example", "/x")).unwrap_err().reason, Reason::NoRoute);
+        let mut trace = head("a.example", "/mcp");
+        trace.method = Method::TRACE;
+        assert_eq!(table.find(&trace).unwrap_err().reason, Reason::MethodNotAllowed);
+    }
+}

@@ -1,0 +1,277 @@
+//! The relay of a long answer: in, a backend's connection and a client's wire; out, a `Tally`.
+//!
+//! Every piece leaves as it comes, and the next is read only when the wire has taken it. What waits
+//! here for hours is small: two sockets, a timer and a few words of scanner.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::time::{Instant, sleep_until};
+
+use super::endpoint::EndpointRewriter;
+use super::sse::{COMMENT, Scanner};
+use crate::forward::conn::BackendConn;
+use crate::listen::wire::Wire;
+
+/// Bytes that are joined into one write when they are here already.
+const MAX_JOINED: usize = 64 * 1024;
+/// Tells a client of a stream that ends with the edge to come back at once.
+const RETRY: &[u8] = b"retry: 500\n\n";
+
+/// A long answer.
+pub struct Flow {
+    /// Where it comes from.
+    pub conn: BackendConn,
+    /// What is known of its bytes.
+    pub kind: Kind,
+    /// Bytes of the body that came with the head.
+    pub pending: Bytes,
+}
+
+/// What is known of an answer's bytes.
+pub enum Kind {
+    /// Nothing: they pass.
+    Opaque,
+    /// They are an uncoded event stream.
+    Events(Box<Events>),
+}
+
+/// An event stream under way.
+pub struct Events {
+    scanner: Scanner,
+    /// How long it may be silent before a comment is sent; never where absent.
+    keepalive: Option<Duration>,
+    /// Rewrites the `endpoint` event of the old transport.
+    endpoint: Option<Endpoint>,
+    /// Whether it may end between two events when the edge stops: true for streams that no request waits for.
+    cut: bool,
+}
+
+/// A rewriter and what it writes.
+pub struct Endpoint {
+    rewriter: EndpointRewriter,
+    map: Box<dyn FnMut(&str) -> Option<String> + Send>,
+}
+
+/// How a relay ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// With the end of the answer.
+    Complete,
+    /// The client left.
+    ClientGone,
+    /// The client took nothing for too long.
+    ClientStalled,
+    /// The backend broke off.
+    BackendBroke,
+    /// The backend announced an endpoint that is not its own.
+    BadEndpoint,
+    /// The edge stops.
+    Drained,
+}
+
+/// What went through.
+#[derive(Debug, Clone, Copy)]
+pub struct Tally {
+    /// How it ended.
+    pub end: End,
+    /// Events seen.
+    pub events: u64,
+    /// Comments put in.
+    pub comments: u64,
+}
+
+enum Happened {
+    Piece(io::Result<Option<Bytes>>),
+    Gone,
+    Silent,
+    Drain,
+}
+
+impl Events {
+    /// An event stream at its start.
+    pub fn new(
+        keepalive: Option<Duration>,
+        endpoint: Option<Box<dyn FnMut(&str) -> Option<String> + Send>>,
+        cut: bool,
+    ) -> Self {
+        let endpoint = endpoint.map(|map| Endpoint { rewriter: EndpointRewriter::default(), map });
+        Self { scanner: Scanner::default(), keepalive, endpoint, cut }
+    }
+}
+
+impl Flow {
+    /// Relays to the end. The answer's head has been sent.
+    pub async fn run<W: Wire>(&mut self, wire: &mut W, draining: impl Future<Output = ()>) -> Tally {
+        let mut comments = 0;
+        let end = self.relay(wire, draining, &mut comments).await;
+        if !matches!(end, End::Complete | End::Drained) {
+            wire.abort();
+        }
+        let events = match &self.kind {
+            Kind::Opaque => 0,
+            Kind::Events(events) => events.scanner.events(),
+        };
+        Tally { end, events, comments }
+    }
+
+    async fn relay<W: Wire>(
+        &mut self,
+        wire: &mut W,
+        draining: impl Future<Output = ()>,
+        comments: &mut u64,
+    ) -> End {
+        let period = self.keepalive();
+        let mut last = Instant::now();
+        let mut silence = std::pin::pin!(sleep_until(last + period.unwrap_or_default()));
+        let mut draining = std::pin::pin!(draining);
+        let mut stopping = !self.may_be_cut();
+        let pending = std::mem::take(&mut self.pending);
+        if !pending.is_empty() {
+            if let Some(end) = self.pass(wire, Some(pending)).await {
+                return end;
+            }
+        }
+        loop {
+            let happened = tokio::select! {
+                biased;
+                piece = self.conn.body() => Happened::Piece(piece),
+                () = wire.gone() => Happened::Gone,
+                () = &mut silence, if period.is_some() => Happened::Silent,
+                () = &mut draining, if !stopping => Happened::Drain,
+            };
+            match happened {
+                Happened::Gone => return End::ClientGone,
+                Happened::Piece(Err(_)) => return End::BackendBroke,
+                Happened::Piece(Ok(piece)) => {
+                    if let Some(end) = self.pass(wire, piece).await {
+                        return end;
+                    }
+                    last = Instant::now();
+                }
+                Happened::Drain => stopping = true,
+                Happened::Silent => {
+                    let period = period.unwrap_or_default();
+                    // the timer is not moved with every event: it is cheaper to look when it fires
+                    if last.elapsed() >= period {
+                        if let Some(end) = self.comment(wire, comments).await {
+                            return end;
+                        }
+                        last = Instant::now();
+                    }
+                    silence.as_mut().reset(last + period);
+                }
+            }
+            if stopping && self.may_be_cut() && self.between_events() {
+                return finish(wire.data(Bytes::from_static(RETRY), true).await, End::Drained);
+            }
+        }
+    }
+
+    fn keepalive(&self) -> Option<Duration> {
+        match &self.kind {
+            Kind::Opaque => None,
+            Kind::Events(events) => events.keepalive,
+        }
+    }
+
+    fn may_be_cut(&self) -> bool {
+        matches!(&self.kind, Kind::Events(events) if events.cut)
+    }
+
+    fn between_events(&self) -> bool {
+        matches!(&self.kind, Kind::Events(events) if events.scanner.at_boundary() && !events.holds_back())
+    }
+
+    async fn comment<W: Wire>(&mut self, wire: &mut W, comments: &mut u64) -> Option<End> {
+        if !self.between_events() {
+            return None;
+        }
+        if let Kind::Events(events) = &mut self.kind {
+            events.scanner.commented();
+        }
+        *comments += 1;
+        wire.data(Bytes::from_static(COMMENT), false).await.err().map(|e| left(&e))
+    }
+
+    /// Passes a piece on, and what is here already behind it; `Some` at the end.
+    async fn pass<W: Wire>(&mut self, wire: &mut W, first: Option<Bytes>) -> Option<End> {
+        let Some(first) = first else { return Some(self.complete(wire, Bytes::new()).await) };
+        let (joined, last) = match self.join(first) {
+            Ok(joined) => joined,
+            Err(_) => return Some(End::BackendBroke),
+        };
+        let out = match &mut self.kind {
+            Kind::Opaque => joined,
+            Kind::Events(events) => match events.pass(joined) {
+                Ok(out) => out,
+                Err(end) => return Some(end),
+            },
+        };
+        if last {
+            return Some(self.complete(wire, out).await);
+        }
+        if out.is_empty() {
+            return None;
+        }
+        wire.data(out, false).await.err().map(|e| left(&e))
+    }
+
+    fn join(&mut self, first: Bytes) -> io::Result<(Bytes, bool)> {
+        let mut joined: Option<BytesMut> = None;
+        let mut size = first.len();
+        while size < MAX_JOINED {
+            match self.conn.buffered()? {
+                None => break,
+                Some(None) => return Ok((joined.map_or(first, BytesMut::freeze), true)),
+                Some(Some(more)) => {
+                    size += more.len();
+                    joined.get_or_insert_with(|| BytesMut::from(first.as_ref())).extend_from_slice(&more);
+                }
+            }
+        }
+        Ok((joined.map_or(first, BytesMut::freeze), false))
+    }
+
+    async fn complete<W: Wire>(&mut self, wire: &mut W, rest: Bytes) -> End {
+        let rest = match &mut self.kind {
+            Kind::Opaque => rest,
+            Kind::Events(events) => events.finish(rest),
+        };
+        finish(wire.data(rest, true).await, End::Complete)
+    }
+}
+
+impl Events {
+    fn holds_back(&self) -> bool {
+        self.endpoint.as_ref().is_some_and(|e| !e.rewriter.done() && self.scanner.started())
+    }
+
+    fn pass(&mut self, piece: Bytes) -> Result<Bytes, End> {
+        let piece = self.scanner.pass(piece);
+        let Some(endpoint) = &mut self.endpoint else { return Ok(piece) };
+        let mut out = Vec::with_capacity(piece.len() + 256);
+        let pushed = endpoint.rewriter.push(&piece, &mut out, &mut *endpoint.map);
+        pushed.map_err(|_| End::BadEndpoint)?;
+        if endpoint.rewriter.done() {
+            self.endpoint = None;
+        }
+        Ok(out.into())
+    }
+
+    fn finish(&mut self, rest: Bytes) -> Bytes {
+        let Some(endpoint) = &mut self.endpoint else { return rest };
+        let mut out = rest.to_vec();
+        endpoint.rewriter.finish(&mut out);
+        out.into()
+    }
+}
+
+fn finish(sent: io::Result<()>, end: End) -> End {
+    sent.err().map_or(end, |e| left(&e))
+}
+
+fn left(e: &io::Error) -> End {
+    if e.kind() == io::ErrorKind::TimedOut { End::ClientStalled } else { End::ClientGone }
+}
