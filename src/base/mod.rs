@@ -4,4 +4,7 @@ pub mod denial;
 pub mod head;
 pub mod principal;
 pub mod compile;
+pub mod fields;
+pub mod defaults;
+pub mod url;
 pub mod value;
