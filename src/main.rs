@@ -1,5 +1,6 @@
 //! The binary: in, arguments; out, an exit code (0 ok, 1 runtime failure, 2 config or usage error).
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -32,12 +33,18 @@ fn run(args: &RunArgs) -> ExitCode {
 fn check(args: &CheckArgs) -> ExitCode {
     let source = args.config.display().to_string();
     let loaded = config::load(&args.config, &env, Mode::Check);
-    match loaded.map(|settings| report::effective(&settings)) {
-        Ok(Ok(text)) => print!("{text}"),
-        Ok(Err(problem)) => eprintln!("mcp-edge: {problem}"),
+    let text = match loaded {
+        Ok(settings) => report::effective(&settings),
         Err(errors) => return refuse(&source, &errors),
+    };
+    // a reader that went away is no reason to panic
+    match text.and_then(|text| io::stdout().write_all(text.as_bytes()).map_err(|e| e.to_string())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("mcp-edge: {problem}");
+            ExitCode::FAILURE
+        }
     }
-    ExitCode::SUCCESS
 }
 
 fn refuse(source: &str, errors: &[ConfigError]) -> ExitCode {

@@ -4,6 +4,8 @@
 //! `tests/config/valid/X.yaml` be taken, with every line of `X.expected` on stdout, in this order.
 //! `BLESS=1 cargo test --test config` writes the invalid ones anew: read the difference.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may stop")]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -174,8 +176,11 @@ fn a_missing_file_and_bad_flags_are_usage_errors() {
         (&["run", "--to", "h:1"], "--to: `h:1` must start with http://"),
         (&["run", "--to", "http://h", "--listen", "0.0.0.0:0"], "--anonymous"),
         (&["run", "--to", "http://h", "--listen", "0.0.0.0:0", "--anonymous"], "--plaintext"),
-        (&["run", "--to", "http://h", "--admin", "0.0.0.0:9900"], "not a loopback address"),
-        (&["run", "--to", "http://h", "--to", "http://h:80"], "stands already"),
+        (
+            &["run", "--to", "http://h", "--admin", "0.0.0.0:9900"],
+            "--admin: `0.0.0.0:9900` is not a loopback address",
+        ),
+        (&["run", "--to", "http://h", "--to", "http://h:80"], "--to: the server `h` stands twice"),
         (&["run", "--to", "http://${env:HOME}"], "`${env:HOME}` has no good port"),
         (&["check"], "--config"),
         (&["walk"], "unrecognized subcommand"),
@@ -214,7 +219,10 @@ impl Stage {
             ("future.pem", pem(2044, 2045)),
             ("privkey.pem", key.serialize_pem()),
             ("other-key.pem", other.serialize_pem()),
-            ("garbage.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".into()),
+            (
+                "garbage.pem",
+                "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".into(),
+            ),
             ("session-key", format!("{KEY}, from a file\n")),
         ];
         for (name, content) in files {
@@ -279,4 +287,29 @@ fn stems(files: &[PathBuf]) -> Vec<String> {
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(300))]
+
+    /// Whatever is done to a good config, it is read or refused with reasons; nothing panics.
+    #[test]
+    fn a_mangled_config_is_read_or_refused(
+        cuts in proptest::collection::vec((0usize..4000, 0usize..40, "[\\[\\]{}:,#&*!|>'\"%@`$a-c0-9\\n \\-]{0,6}"), 1..6),
+    ) {
+        let mut config: Vec<char> = fs::read_to_string("tests/config/valid/every-key.yaml").unwrap().chars().collect();
+        for (at, length, put) in cuts {
+            let at = at % config.len().max(1);
+            let end = (at + length).min(config.len());
+            config.splice(at.min(end)..end, put.chars());
+        }
+        let config: String = config.into_iter().collect();
+        let env = |_: &str| Some("x".repeat(40));
+        let loaded = mcp_edge::config::load_text(&config, Path::new("gone"), &env, mcp_edge::config::Mode::Check);
+        if let Err(errors) = loaded {
+            proptest::prop_assert!(!errors.is_empty(), "refused without a reason:\n{config}");
+            let lines = config.lines().count() + 1;
+            proptest::prop_assert!(errors.iter().all(|e| e.line <= lines), "{errors:?}");
+        }
+    }
 }

@@ -37,6 +37,8 @@ pub enum NodeKind {
         /// What stood in the file where `${…}` was substituted: messages show this, never the text.
         written: Option<String>,
     },
+    /// A scalar whose `${…}` could not be substituted. That is reported; no leaf says more.
+    Broken,
     /// A list.
     Seq(Vec<Node>),
     /// A map in the order of the file: key, the key's line, value.
@@ -83,9 +85,11 @@ impl Cx {
         Self { errors: Vec::new(), base_dir: base_dir.into(), path: Vec::new() }
     }
 
-    /// Notes a mistake at `node`.
+    /// Notes a mistake at `node`, unless one is noted already.
     pub fn error(&mut self, node: &Node, problem: impl Into<String>) {
-        self.error_at(node.line, problem);
+        if node.kind != NodeKind::Broken {
+            self.error_at(node.line, problem);
+        }
     }
 
     /// Notes a mistake at a line (0 = no place) below the current path.
@@ -264,7 +268,7 @@ impl Node {
     /// How a message names the value; what was substituted is shown as it was written.
     pub fn shown(&self) -> String {
         match &self.kind {
-            NodeKind::Null => "nothing".to_owned(),
+            NodeKind::Null | NodeKind::Broken => "nothing".to_owned(),
             NodeKind::Scalar { text, plain, written } => {
                 let text = written.as_ref().unwrap_or(text);
                 let cut: String = text.chars().take(SHOWN).collect();

@@ -6,5 +6,6 @@ pub mod principal;
 pub mod compile;
 pub mod fields;
 pub mod defaults;
+pub mod files;
 pub mod url;
 pub mod value;

@@ -1,39 +1,32 @@
 //! Files of our own in the state folder: in, a name and its content; out, a private file, whole or not at all.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// Longer files are not ours, in bytes.
-const MAX_FILE: u64 = 64 << 10;
+use crate::base::files;
 
 /// Reads a file that only its owner can read; `None` where there is none.
 ///
 /// # Errors
 /// A sentence that names the file.
 pub(super) fn read_private(path: &Path) -> Result<Option<String>, String> {
-    let shown = path.display();
-    let failed = |e: io::Error| format!("cannot read `{shown}`: {e}");
     let file = match File::open(path) {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
-        other => other.map_err(failed)?,
+        other => other.map_err(|e| files::failed(path, &e))?,
     };
     // asked of the open file, so that nothing can be put in its place in between
-    let meta = file.metadata().map_err(failed)?;
+    let meta = file.metadata().map_err(|e| files::failed(path, &e))?;
     let mode = meta.permissions().mode() & 0o777;
+    let shown = path.display();
     if !meta.is_file() {
         return Err(format!("`{shown}` is not a plain file"));
     }
     if mode & 0o077 != 0 {
         return Err(format!("`{shown}` can be read by others (mode {mode:04o}): set it to 0600"));
     }
-    let mut text = String::new();
-    file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(failed)?;
-    if text.len() as u64 > MAX_FILE {
-        return Err(format!("`{shown}` is too large"));
-    }
-    Ok(Some(text))
+    files::text(files::read_open(file, path)?, path).map(Some)
 }
 
 /// Creates a private file, unless it is there already: whoever comes second changes nothing.

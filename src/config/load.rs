@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::session_keys;
-use super::substitute::{self, Env, substitute};
+use super::substitute::{Env, substitute};
 use super::yaml;
 use super::{AccessLog, Settings};
 use crate::balance::compile as balance;
 use crate::balance::settings::UpstreamSettings;
 use crate::base::compile::{ConfigError, Cx, Node, NodeKind};
 use crate::base::fields::Fields;
-use crate::base::{defaults, url};
+use crate::base::{defaults, files, url};
 use crate::listen::compile as listen;
 use crate::listen::settings::ListenerSettings;
 use crate::route::compile::{self as route, Around};
@@ -32,7 +32,7 @@ pub enum Mode {
 /// # Errors
 /// Every mistake in it, in the order of its lines.
 pub fn load(path: &Path, env: Env<'_>, mode: Mode) -> Result<Settings, Vec<ConfigError>> {
-    let text = substitute::read_text(path).map_err(|problem| vec![placeless(problem)])?;
+    let text = files::read_text(path).map_err(|problem| vec![placeless(problem)])?;
     let base_dir = path.parent().unwrap_or(Path::new(""));
     load_text(&text, base_dir, env, mode)
 }
@@ -50,11 +50,7 @@ pub fn load_text(
     let mut root = yaml::parse(text).map_err(|e| vec![e])?;
     let mut cx = Cx::new(base_dir);
     substitute(&mut root, env, &mut cx);
-    if !cx.errors.is_empty() {
-        return Err(sorted(cx.errors));
-    }
-    let parts = compile(&root, env, &mut cx);
-    match parts {
+    match compile(&root, env, &mut cx) {
         Some(parts) if cx.errors.is_empty() => finish(parts, mode).map_err(|e| vec![e]),
         _ => Err(sorted(cx.errors)),
     }
@@ -177,7 +173,8 @@ fn admin(node: &Node, cx: &mut Cx) -> Option<SocketAddr> {
 fn apart(node: Option<&Node>, admin: Option<SocketAddr>, all: &[ListenerSettings], cx: &mut Cx) {
     let Some(admin) = admin else { return };
     if let Some(other) = all.iter().find(|l| listen::collide(l.address, admin)) {
-        let problem = format!("`{admin}` collides with the listener `{}`", other.address);
+        let default = if node.is_none() { "the default " } else { "" };
+        let problem = format!("{default}`{admin}` collides with the listener `{}`", other.address);
         cx.in_key("admin", |cx| cx.error_at(node.map_or(0, |n| n.line), problem));
     }
 }

@@ -48,16 +48,27 @@ pub fn settings(flags: &Flags, env: Env<'_>) -> Result<Settings, Vec<ConfigError
     let text = config(flags, certificate.as_deref())
         .map_err(|problem| vec![error("command line", problem)])?;
     // paths in the text are relative to where the command was typed
-    load_text(&text, Path::new(""), env, Mode::Run)
+    load_text(&text, Path::new(""), env, Mode::Run).map_err(|mut errors| {
+        // lines of a text that nobody sees
+        errors.iter_mut().for_each(|error| error.line = 0);
+        errors
+    })
 }
 
 /// What flags can do wrong, in words of flags. The loader would find most of it, in words of files.
 fn mistakes(flags: &Flags) -> Vec<ConfigError> {
     let mut errors = Vec::new();
+    let mut seen = Vec::new();
     for to in &flags.to {
         match url::split(to) {
             Err(problem) => errors.push(error("--to", problem)),
-            Ok((_, "" | "/")) => {}
+            Ok((origin, "" | "/")) => {
+                let authority = origin.authority();
+                if seen.contains(&authority) {
+                    errors.push(error("--to", format!("the server `{authority}` stands twice")));
+                }
+                seen.push(authority);
+            }
             Ok((origin, _)) => {
                 let origin = format!("{}://{}", origin.scheme(), origin.authority());
                 let problem = format!(
@@ -84,6 +95,12 @@ fn mistakes(flags: &Flags) -> Vec<ConfigError> {
             );
             errors.push(error("--listen", problem));
         }
+    }
+    if let Some(admin) = flags.admin
+        && !admin.ip().to_canonical().is_loopback()
+    {
+        let problem = format!("`{admin}` is not a loopback address: there is no auth");
+        errors.push(error("--admin", problem));
     }
     if flags.tls_self_signed && flags.plaintext {
         errors.push(error("--plaintext", "contradicts `--tls-self-signed`"));

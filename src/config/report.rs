@@ -10,11 +10,20 @@ use crate::route::settings::{PathMatch, RouteSettings};
 
 /// One line per error: `conf/x.yaml:12: routes[2].auth: what is wrong`.
 pub fn errors(source: &str, errors: &[ConfigError]) -> String {
-    let line = |error: &ConfigError| match error.line {
-        0 => format!("{source}: {error}\n"),
-        _ => format!("{source}:{error}\n"),
+    let line = |error: &ConfigError| {
+        let space = if error.line == 0 { " " } else { "" };
+        one_line(&format!("{source}:{space}{error}")) + "\n"
     };
     errors.iter().map(line).collect()
+}
+
+/// Control characters of a value can neither start a new line nor steer a terminal.
+fn one_line(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out
 }
 
 /// What would run, without secrets.

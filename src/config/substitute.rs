@@ -3,17 +3,14 @@
 //! This happens after parsing and the values are never parsed again, so that no secret can change
 //! the shape of the config. `$${` writes a literal `${`. Keys are left alone.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use crate::base::compile::{Cx, Node, NodeKind};
+use crate::base::files::read_text;
 
 /// Looks a variable of the environment up.
 pub type Env<'e> = &'e dyn Fn(&str) -> Option<String>;
 
-/// Longer files are refused, in bytes.
-const MAX_FILE: u64 = 1 << 20;
 /// All values of a config together, in bytes: a small file must not name a large one without end.
 const MAX_TOTAL: usize = 16 << 20;
 
@@ -26,7 +23,7 @@ pub(super) fn substitute(node: &mut Node, env: Env<'_>, cx: &mut Cx) {
 fn walk(node: &mut Node, env: Env<'_>, budget: &mut usize, cx: &mut Cx) {
     let line = node.line;
     match &mut node.kind {
-        NodeKind::Null => {}
+        NodeKind::Null | NodeKind::Broken => {}
         NodeKind::Seq(items) => {
             for (i, item) in items.iter_mut().enumerate() {
                 cx.in_item(i, |cx| walk(item, env, budget, cx));
@@ -43,7 +40,10 @@ fn walk(node: &mut Node, env: Env<'_>, budget: &mut usize, cx: &mut Cx) {
                     let before = std::mem::replace(text, expanded);
                     *written = replaced.then_some(before);
                 }
-                Err(problem) => cx.error_at(line, problem),
+                Err(problem) => {
+                    cx.error_at(line, problem);
+                    node.kind = NodeKind::Broken;
+                }
             }
         }
         NodeKind::Scalar { .. } => {}
@@ -101,22 +101,6 @@ fn lookup(name: &str, env: Env<'_>, base: &Path) -> Result<String, String> {
         }
         _ => Err(format!("`${{{name}}}` is unknown: write `${{env:NAME}}` or `${{file:PATH}}`")),
     }
-}
-
-/// Reads a small text file.
-///
-/// # Errors
-/// A sentence that names the file.
-pub(super) fn read_text(path: &Path) -> Result<String, String> {
-    let shown = path.display();
-    let failed = |e: std::io::Error| format!("cannot read `{shown}`: {e}");
-    let file = File::open(path).map_err(failed)?;
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(format!("`{shown}` has more than 1 MiB"));
-    }
-    String::from_utf8(bytes).map_err(|_| format!("`{shown}` is not UTF-8 text"))
 }
 
 #[cfg(test)]

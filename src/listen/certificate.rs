@@ -1,7 +1,5 @@
 //! Certificates on disk: in, PEM files; out, a chain with its matching key, names and last day.
 
-use std::fs::File;
-use std::io::Read;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,9 +14,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 
 use super::settings::Certificate;
-
-/// Longer files are refused, in bytes.
-const MAX_FILE: u64 = 1 << 20;
+use crate::base::files::read;
 
 /// Loads a chain and its key and checks that they belong together and are valid now.
 ///
@@ -29,7 +25,7 @@ pub fn load(cert: &Path, key: &Path) -> Result<Certificate, String> {
     let chain = chain(cert)?;
     let leaf = chain.first().ok_or_else(|| format!("`{shown}` holds no certificate"))?;
     let (_, leaf) = X509Certificate::from_der(leaf)
-        .map_err(|e| format!("the first certificate of `{shown}` cannot be read: {e}"))?;
+        .map_err(|_| format!("the first certificate of `{shown}` is not good X.509"))?;
     let now = now();
     let (from, until) = (leaf.validity().not_before, leaf.validity().not_after);
     if until.timestamp() <= now {
@@ -101,19 +97,6 @@ fn names(leaf: &X509Certificate<'_>) -> (Vec<String>, Vec<IpAddr>) {
         }
     }
     (names, addresses)
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let shown = path.display();
-    let failed = |e: std::io::Error| format!("cannot read `{shown}`: {e}");
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))
-        .map_err(failed)?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(format!("`{shown}` has more than 1 MiB"));
-    }
-    Ok(bytes)
 }
 
 /// Seconds since 1970.

@@ -58,13 +58,10 @@ fn route(node: &Node, around: &Around, cx: &mut Cx) -> Option<RouteSettings> {
     let origins = fields.or(cx, "origins", Vec::new(), |n, cx| {
         cx.list(n, |n, cx| cx.parse(n, "an origin like https://app.example.com", origin))
     });
-    let body_limit = fields.or(cx, "body_limit", defaults::BODY_LIMIT, |n, cx| {
-        let limit = cx.byte_size(n)?;
-        if limit > around.buffer_budget {
-            cx.error(n, "a single body may not be larger than `buffer_budget`");
-        }
-        Some(limit)
-    });
+    let body_limit = fields.or(cx, "body_limit", defaults::BODY_LIMIT, |n, cx| cx.byte_size(n));
+    if body_limit > around.buffer_budget {
+        cx.error(node, "`body_limit` (default 4MiB) may not be larger than `buffer_budget`");
+    }
     let keepalive = fields.or(cx, "keepalive", Some(defaults::KEEPALIVE), |n, cx| {
         if n.text() == Some("off") { Some(None) } else { cx.period(n).map(Some) }
     });
@@ -155,7 +152,7 @@ fn auth(node: &Node, cx: &mut Cx) -> Option<Vec<Arc<dyn Authenticate>>> {
             }
         };
         let Some(method) = METHODS.iter().find(|method| method.name == name) else {
-            cx.error(node, unknown_method(name));
+            cx.error(node, unknown_method(name, &node.shown()));
             return None;
         };
         if seen.contains(&method.name) {
@@ -166,13 +163,13 @@ fn auth(node: &Node, cx: &mut Cx) -> Option<Vec<Arc<dyn Authenticate>>> {
     })
 }
 
-fn unknown_method(name: &str) -> String {
+fn unknown_method(name: &str, shown: &str) -> String {
     let known: Vec<&str> = METHODS.iter().map(|method| method.name).collect();
     let known = known.join(", ");
     if fields::is_later(name) {
         return format!("`{name}` is not built yet; the methods are: {known}");
     }
-    format!("unknown method `{name}`; the methods are: {known}")
+    format!("unknown method {shown}; the methods are: {known}")
 }
 
 /// An origin as browsers send it (RFC 6454 §6.2): lower case, without the scheme's default port.
