@@ -23,6 +23,7 @@ pub enum Command {
     Run(RunArgs),
     /// Check a config file and print what would run; all mistakes at once, exit code 2.
     Check(CheckArgs),
+    #[cfg(feature = "demo")]
     /// Run two stateful MCP servers and the edge with TLS in front of them.
     Demo,
 }

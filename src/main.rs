@@ -15,6 +15,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => run(&args),
         Command::Check(args) => check(&args),
+        #[cfg(feature = "demo")]
         Command::Demo => mcp_edge::app::demo(),
     }
 }
