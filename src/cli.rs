@@ -5,8 +5,6 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::quick::Flags;
-
 /// Edge proxy for unmodified MCP servers.
 #[derive(Debug, Parser)]
 #[command(name = "mcp-edge", version, about)]
@@ -60,18 +58,4 @@ pub struct CheckArgs {
     /// The config file.
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
-}
-
-impl RunArgs {
-    /// The flags that stand for a config.
-    pub fn flags(&self) -> Flags {
-        Flags {
-            to: self.to.clone(),
-            listen: self.listen,
-            tls_self_signed: self.tls_self_signed,
-            anonymous: self.anonymous,
-            plaintext: self.plaintext,
-            admin: self.admin,
-        }
-    }
 }

@@ -6,10 +6,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use mcp_edge::base::compile::ConfigError;
 use mcp_edge::cli::{CheckArgs, Cli, Command, RunArgs};
-use mcp_edge::config::{self, Mode, quick, report};
-
-/// Clap uses the same for usage errors.
-const CONFIG_ERROR: u8 = 2;
+use mcp_edge::config::quick::{self, Flags};
+use mcp_edge::config::{self, Mode, report};
 
 fn main() -> ExitCode {
     match Cli::parse().command {
@@ -23,7 +21,7 @@ fn main() -> ExitCode {
 fn run(args: &RunArgs) -> ExitCode {
     let (source, loaded) = match &args.config {
         Some(path) => (path.display().to_string(), config::load(path, &env, Mode::Run)),
-        None => ("mcp-edge run".to_owned(), quick::settings(&args.flags(), &env)),
+        None => ("mcp-edge run".to_owned(), quick::settings(&flags(args), &env)),
     };
     match loaded {
         Ok(settings) => mcp_edge::app::run(settings),
@@ -39,18 +37,21 @@ fn check(args: &CheckArgs) -> ExitCode {
         Err(errors) => return refuse(&source, &errors),
     };
     // a reader that went away is no reason to panic
-    match text.and_then(|text| io::stdout().write_all(text.as_bytes()).map_err(|e| e.to_string())) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(problem) => {
-            eprintln!("mcp-edge: {problem}");
-            ExitCode::FAILURE
-        }
+    match text.map(|text| io::stdout().write_all(text.as_bytes())) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
     }
+}
+
+fn flags(args: &RunArgs) -> Flags {
+    let (to, listen, admin) = (args.to.clone(), args.listen, args.admin);
+    let RunArgs { tls_self_signed, anonymous, plaintext, .. } = *args;
+    Flags { to, listen, tls_self_signed, anonymous, plaintext, admin }
 }
 
 fn refuse(source: &str, errors: &[ConfigError]) -> ExitCode {
     eprint!("{}", report::errors(source, errors));
-    ExitCode::from(CONFIG_ERROR)
+    ExitCode::from(2) // clap's code for usage errors, too
 }
 
 fn env(name: &str) -> Option<String> {
