@@ -1,1 +1,59 @@
-fn main() {}
+//! The binary: in, arguments; out, an exit code (0 ok, 1 runtime failure, 2 config or usage error).
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use mcp_edge::base::compile::ConfigError;
+use mcp_edge::cli::{CheckArgs, Cli, Command, RunArgs};
+use mcp_edge::config::quick::{self, Flags};
+use mcp_edge::config::{self, Mode, report};
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Run(args) => run(&args),
+        Command::Check(args) => check(&args),
+        #[cfg(feature = "demo")]
+        Command::Demo => mcp_edge::app::demo(),
+    }
+}
+
+fn run(args: &RunArgs) -> ExitCode {
+    let (source, loaded) = match &args.config {
+        Some(path) => (path.display().to_string(), config::load(path, &env, Mode::Run)),
+        None => ("mcp-edge run".to_owned(), quick::settings(&flags(args), &env)),
+    };
+    match loaded {
+        Ok(settings) => mcp_edge::app::run(settings),
+        Err(errors) => refuse(&source, &errors),
+    }
+}
+
+fn check(args: &CheckArgs) -> ExitCode {
+    let source = args.config.display().to_string();
+    let loaded = config::load(&args.config, &env, Mode::Check);
+    let text = match loaded {
+        Ok(settings) => report::effective(&settings),
+        Err(errors) => return refuse(&source, &errors),
+    };
+    // a reader that went away is no reason to panic
+    match text.map(|text| io::stdout().write_all(text.as_bytes())) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
+
+fn flags(args: &RunArgs) -> Flags {
+    let (to, listen, admin) = (args.to.clone(), args.listen, args.admin);
+    let RunArgs { tls_self_signed, anonymous, plaintext, .. } = *args;
+    Flags { to, listen, tls_self_signed, anonymous, plaintext, admin }
+}
+
+fn refuse(source: &str, errors: &[ConfigError]) -> ExitCode {
+    eprint!("{}", report::errors(source, errors));
+    ExitCode::from(2) // clap's code for usage errors, too
+}
+
+fn env(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}

@@ -1,9 +1,21 @@
-//! Config machinery shared by all stages: a YAML tree with lines, and a context that collects every error.
+//! Config machinery shared by all stages: in, a YAML tree with lines; out, typed leaves and every error.
+//!
+//! An error never stops the reading: a leaf notes it in [`Cx`] and gives `None`, and the loader
+//! throws all results away when there was one. So what a stage puts in place of a bad value does
+//! not matter, as long as it causes no second error.
 
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
+
+use super::fields::Fields;
+use super::value;
 
 /// A value of the config with the place it stands at.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
     /// 1-based line.
     pub line: usize,
@@ -12,7 +24,7 @@ pub struct Node {
 }
 
 /// The shapes of YAML that a config may have.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodeKind {
     /// `~`, `null` or nothing.
     Null,
@@ -22,7 +34,11 @@ pub enum NodeKind {
         text: String,
         /// Whether it stood without quotes.
         plain: bool,
+        /// What stood in the file where `${…}` was substituted: messages show this, never the text.
+        written: Option<String>,
     },
+    /// A scalar whose `${…}` could not be substituted. That is reported; no leaf says more.
+    Broken,
     /// A list.
     Seq(Vec<Node>),
     /// A map in the order of the file: key, the key's line, value.
@@ -40,6 +56,19 @@ pub struct ConfigError {
     pub problem: String,
 }
 
+/// `12: routes[2].auth: what is wrong`; what has no place is left out.
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.line > 0 {
+            write!(f, "{}: ", self.line)?;
+        }
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        f.write_str(&self.problem)
+    }
+}
+
 /// Collects errors while a config is compiled; knows where we are.
 #[derive(Debug, Default)]
 pub struct Cx {
@@ -51,9 +80,259 @@ pub struct Cx {
 }
 
 impl Cx {
-    /// Notes a mistake at `node`.
+    /// A context without errors for a file in `base_dir`.
+    pub fn new(base_dir: impl Into<PathBuf>) -> Self {
+        Self { errors: Vec::new(), base_dir: base_dir.into(), path: Vec::new() }
+    }
+
+    /// Notes a mistake at `node`, unless one is noted already.
     pub fn error(&mut self, node: &Node, problem: impl Into<String>) {
+        if node.kind != NodeKind::Broken {
+            self.error_at(node.line, problem);
+        }
+    }
+
+    /// Notes a mistake at a line (0 = no place) below the current path.
+    pub fn error_at(&mut self, line: usize, problem: impl Into<String>) {
         let path = self.path.concat();
-        self.errors.push(ConfigError { line: node.line, path, problem: problem.into() });
+        self.errors.push(ConfigError { line, path, problem: problem.into() });
+    }
+
+    /// Runs `f` one key deeper.
+    pub fn in_key<T>(&mut self, key: &str, f: impl FnOnce(&mut Self) -> T) -> T {
+        let segment = if self.path.is_empty() { key.to_owned() } else { format!(".{key}") };
+        self.inside(segment, f)
+    }
+
+    /// Runs `f` one list item deeper.
+    pub fn in_item<T>(&mut self, index: usize, f: impl FnOnce(&mut Self) -> T) -> T {
+        self.inside(format!("[{index}]"), f)
+    }
+
+    fn inside<T>(&mut self, segment: String, f: impl FnOnce(&mut Self) -> T) -> T {
+        self.path.push(segment);
+        let out = f(self);
+        self.path.pop();
+        out
+    }
+
+    /// Opens a map; keys that stand twice are errors.
+    pub fn map<'n>(&mut self, node: &'n Node) -> Option<Fields<'n>> {
+        let NodeKind::Map(entries) = &node.kind else {
+            self.expected(node, "a map of keys");
+            return None;
+        };
+        let mut seen: HashMap<&str, usize> = HashMap::new();
+        for (key, line, _) in entries {
+            if let Some(first) = seen.get(key.as_str()) {
+                self.error_at(*line, format!("the key `{key}` stands already in line {first}"));
+            } else {
+                seen.insert(key, *line);
+            }
+        }
+        Some(Fields::new(entries, node.line))
+    }
+
+    /// Reads a list, item by item; items that are wrong are left out.
+    pub fn list<T>(
+        &mut self,
+        node: &Node,
+        mut item: impl FnMut(&Node, &mut Self) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let NodeKind::Seq(items) = &node.kind else {
+            self.expected(node, "a list");
+            return None;
+        };
+        let read = |(i, node): (usize, &Node)| self.in_item(i, |cx| item(node, cx));
+        Some(items.iter().enumerate().filter_map(read).collect())
+    }
+
+    /// The same, but the list may not be empty.
+    pub fn filled_list<T>(
+        &mut self,
+        node: &Node,
+        item: impl FnMut(&Node, &mut Self) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        if matches!(&node.kind, NodeKind::Seq(items) if items.is_empty()) {
+            self.error(node, "the list is empty: at least one is needed");
+            return None;
+        }
+        self.list(node, item)
+    }
+
+    /// A text that is not empty.
+    pub fn string(&mut self, node: &Node) -> Option<String> {
+        self.parse(node, "a text", |text| match text {
+            "" => Err("an empty text is nothing: leave the key out".to_owned()),
+            text => Ok(text.to_owned()),
+        })
+    }
+
+    /// `true` or `false`.
+    pub fn boolean(&mut self, node: &Node) -> Option<bool> {
+        self.typed(node, "`true` or `false`")
+    }
+
+    /// A whole number in a range.
+    pub fn integer(&mut self, node: &Node, range: RangeInclusive<u64>) -> Option<u64> {
+        let what = format!("a whole number from {} to {}", range.start(), range.end());
+        let n: u64 = self.typed(node, &what)?;
+        if !range.contains(&n) {
+            self.expected(node, &what);
+            return None;
+        }
+        Some(n)
+    }
+
+    /// A duration above zero and at most ten years, such as `15s`.
+    pub fn period(&mut self, node: &Node) -> Option<Duration> {
+        self.parse(node, "a duration such as `15s`", |text| match value::period(text)? {
+            Duration::ZERO => Err(format!("`{text}` is no time at all: it must be above zero")),
+            long if long > MAX_PERIOD => Err(format!("`{text}` is too long: at most `3650d`")),
+            period => Ok(period),
+        })
+    }
+
+    /// A size in bytes above zero, such as `4MiB`.
+    pub fn byte_size(&mut self, node: &Node) -> Option<u64> {
+        self.parse(node, "a size such as `4MiB`", |text| match value::byte_size(text)? {
+            0 => Err(format!("`{text}` is nothing: it must be above zero")),
+            size => Ok(size),
+        })
+    }
+
+    /// An IP address with a port.
+    pub fn address(&mut self, node: &Node) -> Option<SocketAddr> {
+        self.parse(node, "an IP address with a port", |text| {
+            text.parse().map_err(|_| {
+                format!("`{text}` is not an IP address with a port, such as `127.0.0.1:8080`")
+            })
+        })
+    }
+
+    /// A path; relative ones are relative to the config file's folder.
+    pub fn file(&mut self, node: &Node) -> Option<PathBuf> {
+        let text = self.string(node)?;
+        Some(self.base_dir.join(text))
+    }
+
+    /// A scalar read by `parse`. Its message is shown, unless the value was substituted: then it may
+    /// be a secret, and only `what` was expected is said.
+    pub fn parse<T>(
+        &mut self,
+        node: &Node,
+        what: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let NodeKind::Scalar { text, written, .. } = &node.kind else {
+            self.expected(node, what);
+            return None;
+        };
+        match (parse(text), written) {
+            (Ok(value), _) => return Some(value),
+            (Err(problem), None) => self.error(node, problem),
+            (Err(_), Some(_)) => self.expected(node, what),
+        }
+        None
+    }
+
+    /// Notes that something else was expected than what stands at `node`.
+    pub fn expected(&mut self, node: &Node, what: &str) {
+        self.error(node, format!("expected {what}, found {}", node.shown()));
+    }
+
+    /// A plain scalar by YAML's rules. Substituted text is no YAML and is read by Rust's.
+    fn typed<T>(&mut self, node: &Node, what: &str) -> Option<T>
+    where
+        T: serde::de::DeserializeOwned + std::str::FromStr,
+    {
+        let value = match &node.kind {
+            NodeKind::Scalar { text, written: Some(_), .. } => text.parse().ok(),
+            NodeKind::Scalar { text, plain: true, .. } => serde_yaml::from_str(text).ok(),
+            _ => None,
+        };
+        if value.is_none() {
+            self.expected(node, what);
+        }
+        value
+    }
+}
+
+/// Longer ones are mistakes, and their sums could overflow.
+const MAX_PERIOD: Duration = Duration::from_secs(3650 * 86_400);
+
+/// Longer values are cut in messages.
+const SHOWN: usize = 80;
+
+impl Node {
+    /// How a message names the value; what was substituted is shown as it was written.
+    pub fn shown(&self) -> String {
+        match &self.kind {
+            NodeKind::Null | NodeKind::Broken => "nothing".to_owned(),
+            NodeKind::Scalar { text, plain, written } => {
+                let text = written.as_ref().unwrap_or(text);
+                let cut: String = text.chars().take(SHOWN).collect();
+                let dots = if cut.len() < text.len() { "…" } else { "" };
+                let quote = if *plain || written.is_some() { "" } else { "\"" };
+                format!("`{quote}{cut}{dots}{quote}`")
+            }
+            NodeKind::Seq(_) => "a list".to_owned(),
+            NodeKind::Map(_) => "a map".to_owned(),
+        }
+    }
+
+    /// The text of a scalar.
+    pub fn text(&self) -> Option<&str> {
+        match &self.kind {
+            NodeKind::Scalar { text, .. } => Some(text),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scalar(text: &str, plain: bool, written: Option<&str>) -> Node {
+        let kind =
+            NodeKind::Scalar { text: text.into(), plain, written: written.map(str::to_owned) };
+        Node { line: 3, kind }
+    }
+
+    #[test]
+    fn a_substituted_value_is_never_shown() {
+        let mut cx = Cx::new(".");
+        let secret = scalar("hunter2", false, Some("${env:PW}"));
+        assert_eq!(cx.period(&secret), None);
+        assert_eq!(cx.boolean(&secret), None);
+        assert_eq!(cx.integer(&secret, 1..=2), None);
+        assert_eq!(cx.address(&secret), None);
+        assert_eq!(cx.errors.len(), 4);
+        for error in &cx.errors {
+            assert!(!error.problem.contains("hunter2"), "{error}");
+            assert!(error.problem.contains("${env:PW}"), "{error}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_plain_or_substituted() {
+        let mut cx = Cx::new(".");
+        assert_eq!(cx.integer(&scalar("7", true, None), 1..=9), Some(7));
+        assert_eq!(cx.integer(&scalar("7", false, Some("${env:N}")), 1..=9), Some(7));
+        assert_eq!(cx.integer(&scalar("7", false, None), 1..=9), None);
+        assert_eq!(cx.integer(&scalar("10", true, None), 1..=9), None);
+        assert_eq!(cx.errors.len(), 2);
+    }
+
+    #[test]
+    fn the_path_is_tracked() {
+        let mut cx = Cx::new(".");
+        cx.in_key("routes", |cx| {
+            cx.in_item(2, |cx| cx.in_key("auth", |cx| cx.error_at(12, "wrong")));
+        });
+        cx.error_at(0, "at the top");
+        let texts: Vec<_> = cx.errors.iter().map(ToString::to_string).collect();
+        assert_eq!(texts, ["12: routes[2].auth: wrong", "at the top"]);
     }
 }

@@ -7,4 +7,8 @@ pub mod head;
 pub mod io;
 pub mod principal;
 pub mod compile;
+pub mod fields;
+pub mod defaults;
+pub mod files;
+pub mod url;
 pub mod value;

@@ -1,4 +1,17 @@
 //! The config: in, a file's text; out, `Settings` that cannot be wrong, or every error at once.
+//!
+//! `yaml` makes a tree with lines, `substitute` puts `${…}` in, each stage's `compile` turns its
+//! part into its own settings, and `load` joins them. `run --to` writes a YAML text (`quick`) and
+//! takes the same way.
+
+mod keep;
+pub mod load;
+pub mod quick;
+pub mod report;
+mod self_signed;
+mod session_keys;
+mod substitute;
+mod yaml;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,6 +20,9 @@ use crate::balance::session::SessionKeys;
 use crate::balance::settings::UpstreamSettings;
 use crate::listen::settings::ListenerSettings;
 use crate::route::settings::RouteSettings;
+
+pub use load::{Mode, load, load_text};
+pub use substitute::Env;
 
 /// All that a config says, checked; nothing here needs to be parsed or validated again.
 #[derive(Debug, Clone)]
@@ -29,6 +45,8 @@ pub struct Settings {
     pub routes: Vec<RouteSettings>,
     /// Seal session ids; never empty.
     pub session_keys: SessionKeys,
+    /// Where the keys come from.
+    pub session_keys_from: KeysFrom,
     /// How long a session id is good for after it was issued; no limit where absent.
     pub session_max_age: Option<Duration>,
 }
@@ -42,4 +60,15 @@ pub enum AccessLog {
     Off,
     /// Appended to this file.
     File(PathBuf),
+}
+
+/// Where the session keys come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeysFrom {
+    /// The config names them.
+    Config,
+    /// Generated once and kept in this file.
+    File(PathBuf),
+    /// `check` only: `run` would generate them into this file.
+    NotYet(PathBuf),
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::sign::CertifiedKey;
+use x509_parser::time::ASN1Time;
 
 /// One listener, as the config names it.
 #[derive(Debug, Clone)]
@@ -41,6 +42,23 @@ pub struct Certificate {
     pub source: String,
     /// DNS names in it, lower case; `*.example.com` for wildcards.
     pub names: Vec<String>,
+    /// IP addresses in it.
+    pub addresses: Vec<std::net::IpAddr>,
+    /// When it expires, in seconds since 1970.
+    pub expires: i64,
     /// The chain and key, matched.
     pub key: Arc<CertifiedKey>,
+}
+
+impl Certificate {
+    /// When it expires, as RFC 3339 in UTC.
+    pub fn expires_text(&self) -> String {
+        let Ok(time) = ASN1Time::from_timestamp(self.expires) else {
+            return self.expires.to_string();
+        };
+        let t = time.to_datetime();
+        let (year, month, day) = (t.year(), u8::from(t.month()), t.day());
+        let (hour, minute, second) = t.to_hms();
+        format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    }
 }

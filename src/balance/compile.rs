@@ -1,0 +1,225 @@
+//! Upstreams of the config: in, the `upstreams` node; out, checked settings.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::pki_types::ServerName;
+
+use super::policy::{POLICIES, Policy};
+use super::settings::{Affinity, HostHeader, ServerSettings, UpstreamSettings, UpstreamTls};
+use crate::base::compile::{Cx, Node, NodeKind};
+use crate::base::url::Origin;
+use crate::base::{defaults, fields, url};
+use crate::listen::certificate;
+
+/// The largest `weight`.
+const MOST_WEIGHT: u64 = 1000;
+
+/// Compiles the list; what is wrong is noted in `cx`.
+pub fn upstreams(node: &Node, cx: &mut Cx) -> Option<Vec<UpstreamSettings>> {
+    let mut seen: Vec<(String, usize)> = Vec::new();
+    cx.list(node, |node, cx| {
+        let upstream = upstream(node, cx)?;
+        if let Some((_, line)) = seen.iter().find(|(name, _)| *name == upstream.name) {
+            let name = &upstream.name;
+            cx.error(node, format!("the upstream `{name}` stands already in line {line}"));
+        }
+        seen.push((upstream.name.clone(), node.line));
+        Some(upstream)
+    })
+}
+
+/// The names in the list, also of upstreams with mistakes, so that one mistake is reported once.
+pub fn names(node: &Node) -> Vec<String> {
+    let NodeKind::Seq(items) = &node.kind else { return Vec::new() };
+    let name = |item: &Node| match &item.kind {
+        NodeKind::Map(entries) => {
+            let (.., name) = entries.iter().find(|(key, ..)| key == "name")?;
+            name.text().map(str::to_owned)
+        }
+        _ => None,
+    };
+    items.iter().filter_map(name).collect()
+}
+
+/// The upstream behind a URL that stands in a route: one server and all defaults. Its name is the
+/// origin, which no named upstream can have.
+pub fn from_origin(origin: &Origin) -> Option<UpstreamSettings> {
+    let servers = vec![server_of(origin, defaults::WEIGHT)];
+    Some(UpstreamSettings {
+        name: format!("{}://{}", origin.scheme(), origin.authority()),
+        policy: build(defaults::BALANCE, &servers)?,
+        servers,
+        affinity: Affinity::Principal,
+        host: HostHeader::Server,
+        tls: UpstreamTls::default(),
+        connect_timeout: defaults::CONNECT_TIMEOUT,
+        first_byte_timeout: defaults::FIRST_BYTE_TIMEOUT,
+        idle_timeout: defaults::UPSTREAM_IDLE_TIMEOUT,
+    })
+}
+
+fn upstream(node: &Node, cx: &mut Cx) -> Option<UpstreamSettings> {
+    let mut fields = cx.map(node)?;
+    let name = fields.required(cx, "name", |n, cx| cx.parse(n, "a name", name));
+    let servers = fields.required(cx, "servers", servers);
+    let balance = fields.or(cx, "balance", defaults::BALANCE, policy_name);
+    let affinity = fields.or(cx, "affinity", Affinity::Principal, affinity);
+    let host = fields.or(cx, "host", HostHeader::Server, host);
+    let tls_node = fields.take("tls");
+    let tls = tls_node.and_then(|n| cx.in_key("tls", |cx| tls(n, cx)));
+    let connect_timeout =
+        fields.or(cx, "connect_timeout", defaults::CONNECT_TIMEOUT, |n, cx| cx.period(n));
+    let first_byte_timeout =
+        fields.or(cx, "first_byte_timeout", defaults::FIRST_BYTE_TIMEOUT, |n, cx| cx.period(n));
+    let idle_timeout =
+        fields.or(cx, "idle_timeout", defaults::UPSTREAM_IDLE_TIMEOUT, |n, cx| cx.period(n));
+    fields.finish(cx);
+    let (name, servers) = (name?, servers?);
+    if let Some(node) = tls_node
+        && !servers.is_empty()
+        && !servers.iter().any(|s| s.https)
+    {
+        cx.in_key("tls", |cx| cx.error(node, "no server of this upstream is https"));
+    }
+    Some(UpstreamSettings {
+        name,
+        policy: build(balance, &servers)?,
+        servers,
+        affinity,
+        host,
+        tls: tls.unwrap_or_default(),
+        connect_timeout,
+        first_byte_timeout,
+        idle_timeout,
+    })
+}
+
+fn name(text: &str) -> Result<String, String> {
+    let good = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    if (1..=64).contains(&text.len()) && text.bytes().all(good) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("`{text}` is not a name: 1 to 64 letters, digits, `-`, `_` and `.`"))
+}
+
+fn servers(node: &Node, cx: &mut Cx) -> Option<Vec<ServerSettings>> {
+    let mut seen: Vec<(String, usize)> = Vec::new();
+    cx.filled_list(node, |node, cx| {
+        let server = server(node, cx)?;
+        let authority = &server.authority;
+        if let Some((_, line)) = seen.iter().find(|(other, _)| other == authority) {
+            cx.error(node, format!("the server `{authority}` stands already in line {line}"));
+        }
+        seen.push((authority.clone(), node.line));
+        Some(server)
+    })
+}
+
+fn server(node: &Node, cx: &mut Cx) -> Option<ServerSettings> {
+    let origin =
+        |n: &Node, cx: &mut Cx| cx.parse(n, "a URL like http://10.0.1.10:8000", url::origin);
+    if !matches!(node.kind, NodeKind::Map(_)) {
+        return Some(server_of(&origin(node, cx)?, defaults::WEIGHT));
+    }
+    let mut fields = cx.map(node)?;
+    let origin = fields.required(cx, "url", origin);
+    let weight = fields.optional(cx, "weight", |n, cx| {
+        cx.integer(n, 1..=MOST_WEIGHT).and_then(|n| u32::try_from(n).ok())
+    });
+    fields.finish(cx);
+    Some(server_of(&origin?, weight.unwrap_or(defaults::WEIGHT)))
+}
+
+fn server_of(origin: &Origin, weight: u32) -> ServerSettings {
+    ServerSettings {
+        https: origin.https,
+        host: origin.host.clone(),
+        port: origin.port,
+        authority: origin.authority(),
+        weight,
+    }
+}
+
+fn policy_name(node: &Node, cx: &mut Cx) -> Option<&'static str> {
+    let names: Vec<&'static str> = POLICIES.iter().map(|kind| kind.name).collect();
+    cx.parse(node, &format!("one of {}", names.join(", ")), |text| {
+        names
+            .iter()
+            .copied()
+            .find(|name| *name == text)
+            .ok_or_else(|| format!("unknown policy `{text}`; known are: {}", names.join(", ")))
+    })
+}
+
+fn build(name: &str, servers: &[ServerSettings]) -> Option<Arc<dyn Policy>> {
+    let weights: Vec<u32> = servers.iter().map(|s| s.weight).collect();
+    POLICIES.iter().find(|kind| kind.name == name).map(|kind| (kind.build)(&weights))
+}
+
+fn affinity(node: &Node, cx: &mut Cx) -> Option<Affinity> {
+    cx.parse(node, "`principal` or `none`", |text| match text {
+        "principal" => Ok(Affinity::Principal),
+        "none" => Ok(Affinity::None),
+        _ => {
+            Err(format!("unknown affinity `{text}`{}", fields::hint(text, &["principal", "none"])))
+        }
+    })
+}
+
+fn host(node: &Node, cx: &mut Cx) -> Option<HostHeader> {
+    if !matches!(node.kind, NodeKind::Map(_)) {
+        return cx.parse(node, "`server`, `client` or `{ fixed: name }`", |text| match text {
+            "server" => Ok(HostHeader::Server),
+            "client" => Ok(HostHeader::Client),
+            _ => Err(format!(
+                "`{text}` is neither `server` nor `client`; for a name of its own \
+                              write `{{ fixed: {text} }}`"
+            )),
+        });
+    }
+    let mut fields = cx.map(node)?;
+    let fixed = fields.required(cx, "fixed", |n, cx| {
+        cx.parse(n, "a host, with a port or without", |text| {
+            let (host, port) = url::host_port(text)?;
+            let host = url::bracketed(&host);
+            Ok(port.map_or(host.clone(), |port| format!("{host}:{port}")))
+        })
+    });
+    fields.finish(cx);
+    fixed.map(HostHeader::Fixed)
+}
+
+fn tls(node: &Node, cx: &mut Cx) -> Option<UpstreamTls> {
+    let mut fields = cx.map(node)?;
+    let ca = fields.optional(cx, "ca", |n, cx| {
+        let path = cx.file(n)?;
+        certificate::chain(&path).map_err(|problem| cx.error(n, problem)).ok()?;
+        Some(path)
+    });
+    let server_name = fields.optional(cx, "server_name", |n, cx| {
+        cx.parse(n, "a host name", |text| {
+            let host = url::host(text)?;
+            ServerName::try_from(host.as_str())
+                .map_err(|_| format!("`{text}` cannot stand in a certificate"))?;
+            Ok(host)
+        })
+    });
+    let client_certificate = fields.optional(cx, "client_certificate", client_certificate);
+    let insecure_skip_verify = fields.or(cx, "insecure_skip_verify", false, |n, cx| cx.boolean(n));
+    fields.finish(cx);
+    if insecure_skip_verify && ca.is_some() {
+        cx.error(node, "`insecure_skip_verify: true` makes `ca` useless: keep one of them");
+    }
+    Some(UpstreamTls { ca, server_name, client_certificate, insecure_skip_verify })
+}
+
+fn client_certificate(node: &Node, cx: &mut Cx) -> Option<(PathBuf, PathBuf)> {
+    let mut fields = cx.map(node)?;
+    let cert = fields.required(cx, "cert", |n, cx| cx.file(n));
+    let key = fields.required(cx, "key", |n, cx| cx.file(n));
+    fields.finish(cx);
+    let (cert, key) = (cert?, key?);
+    certificate::load(&cert, &key).map_err(|problem| cx.error(node, problem)).ok()?;
+    Some((cert, key))
+}

@@ -1,0 +1,40 @@
+//! Every default of the config in one place: in, nothing; out, what an absent key means.
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::time::Duration;
+
+/// `admin.address`.
+pub const ADMIN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9900));
+/// `run --listen`.
+pub const LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8080));
+/// `buffer_budget`, in bytes.
+pub const BUFFER_BUDGET: u64 = 256 << 20;
+
+/// `listeners[].header_timeout`.
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// `listeners[].body_timeout`.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+/// `listeners[].idle_timeout`.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// `listeners[].send_timeout`.
+pub const SEND_TIMEOUT: Duration = Duration::from_secs(60);
+/// `listeners[].max_connections`.
+pub const MAX_CONNECTIONS: usize = 16_384;
+
+/// `upstreams[].balance`.
+pub const BALANCE: &str = "round_robin";
+/// `upstreams[].servers[].weight`.
+pub const WEIGHT: u32 = 1;
+/// `upstreams[].connect_timeout`.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// `upstreams[].first_byte_timeout`: tools may think for long.
+pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(600);
+/// `upstreams[].idle_timeout`: below the 5 s after which uvicorn and Node close.
+pub const UPSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// `routes[].path`.
+pub const PATH: &str = "/";
+/// `routes[].body_limit`, in bytes.
+pub const BODY_LIMIT: u64 = 4 << 20;
+/// `routes[].keepalive`.
+pub const KEEPALIVE: Duration = Duration::from_secs(15);

@@ -1,0 +1,61 @@
+//! The command line: in, arguments; out, what they say. Nothing is done here.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Edge proxy for unmodified MCP servers.
+#[derive(Debug, Parser)]
+#[command(name = "mcp-edge", version, about)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the edge, with a config file or with `--to` alone.
+    Run(RunArgs),
+    /// Check a config file and print what would run; all mistakes at once, exit code 2.
+    Check(CheckArgs),
+    #[cfg(feature = "demo")]
+    /// Run two stateful MCP servers and the edge with TLS in front of them.
+    Demo,
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The config file.
+    #[arg(long, value_name = "FILE", conflicts_with = "to", required_unless_present = "to")]
+    pub config: Option<PathBuf>,
+    /// A server, as http://host:port; again for each replica.
+    #[arg(long, value_name = "URL")]
+    pub to: Vec<String>,
+    /// Where to listen [default: 127.0.0.1:8080].
+    #[arg(long, value_name = "IP:PORT", conflicts_with = "config")]
+    pub listen: Option<SocketAddr>,
+    /// Speak TLS with a certificate of our own, kept in the state folder.
+    #[arg(long, conflicts_with = "config")]
+    pub tls_self_signed: bool,
+    /// Let everybody in, also from other machines.
+    #[arg(long, conflicts_with = "config")]
+    pub anonymous: bool,
+    /// Speak plain HTTP, also with other machines.
+    #[arg(long, conflicts_with = "config")]
+    pub plaintext: bool,
+    /// Serve metrics here; a loopback address.
+    #[arg(long, value_name = "IP:PORT", conflicts_with = "config")]
+    pub admin: Option<SocketAddr>,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The config file.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+}

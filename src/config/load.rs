@@ -1,0 +1,245 @@
+//! Loading: in, a file or its text; out, `Settings`, or every error with its line and path.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::session_keys;
+use super::substitute::{Env, substitute};
+use super::yaml;
+use super::{AccessLog, Settings};
+use crate::balance::compile as balance;
+use crate::balance::settings::UpstreamSettings;
+use crate::base::compile::{ConfigError, Cx, Node, NodeKind};
+use crate::base::fields::Fields;
+use crate::base::{defaults, files, url};
+use crate::listen::compile as listen;
+use crate::listen::settings::ListenerSettings;
+use crate::route::compile::{self as route, Around};
+use crate::route::settings::RouteSettings;
+
+/// What the config is loaded for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Nothing on disk is changed.
+    Check,
+    /// Missing session keys are generated and kept.
+    Run,
+}
+
+/// Loads a file; relative paths in it are relative to its folder.
+///
+/// # Errors
+/// Every mistake in it, in the order of its lines.
+pub fn load(path: &Path, env: Env<'_>, mode: Mode) -> Result<Settings, Vec<ConfigError>> {
+    let text = files::read_text(path).map_err(|problem| vec![placeless(problem)])?;
+    let base_dir = path.parent().unwrap_or(Path::new(""));
+    load_text(&text, base_dir, env, mode)
+}
+
+/// Loads a text.
+///
+/// # Errors
+/// Every mistake in it, in the order of its lines.
+pub fn load_text(
+    text: &str,
+    base_dir: &Path,
+    env: Env<'_>,
+    mode: Mode,
+) -> Result<Settings, Vec<ConfigError>> {
+    let mut root = yaml::parse(text).map_err(|e| vec![e])?;
+    let mut cx = Cx::new(base_dir);
+    substitute(&mut root, env, &mut cx);
+    match compile(&root, env, &mut cx) {
+        Some(parts) if cx.errors.is_empty() => finish(parts, mode).map_err(|e| vec![e]),
+        _ => Err(sorted(cx.errors)),
+    }
+}
+
+/// All of the settings but the session keys, which may have to be generated.
+struct Parts {
+    state_dir: PathBuf,
+    threads: usize,
+    admin: Option<SocketAddr>,
+    access_log: AccessLog,
+    buffer_budget: u64,
+    listeners: Vec<ListenerSettings>,
+    upstreams: Vec<UpstreamSettings>,
+    routes: Vec<RouteSettings>,
+    sessions: Sessions,
+}
+
+#[derive(Default)]
+struct Sessions {
+    keys: Option<Vec<String>>,
+    max_age: Option<Duration>,
+}
+
+fn compile(root: &Node, env: Env<'_>, cx: &mut Cx) -> Option<Parts> {
+    let mut fields = cx.map(root)?;
+    let state_dir = fields.optional(cx, "state_dir", |n, cx| cx.file(n));
+    let threads = fields
+        .optional(cx, "threads", |n, cx| cx.integer(n, 1..=1024))
+        .and_then(|n| usize::try_from(n).ok())
+        .unwrap_or_else(cores);
+    let admin_node = fields.take("admin");
+    let admin = match admin_node {
+        None => Some(defaults::ADMIN),
+        Some(node) => cx.in_key("admin", |cx| admin(node, cx)),
+    };
+    let access_log = fields.or(cx, "access_log", AccessLog::Stdout, access_log);
+    let buffer_budget =
+        fields.or(cx, "buffer_budget", defaults::BUFFER_BUDGET, |n, cx| cx.byte_size(n));
+    let listeners = fields.required(cx, "listeners", listen::listeners);
+    let (upstreams, routes) = compile_routes(&mut fields, listeners.as_deref(), buffer_budget, cx);
+    let sessions = fields.or(cx, "sessions", Sessions::default(), sessions);
+    fields.finish(cx);
+    let listeners = listeners?;
+    apart(admin_node, admin, &listeners, cx);
+    let mut upstreams = upstreams?;
+    let routes = routes?;
+    add_written_upstreams(&routes, &mut upstreams);
+    Some(Parts {
+        state_dir: state_dir.unwrap_or_else(|| default_state_dir(env)),
+        threads,
+        admin,
+        access_log,
+        buffer_budget,
+        listeners,
+        upstreams,
+        routes,
+        sessions,
+    })
+}
+
+fn compile_routes(
+    fields: &mut Fields<'_>,
+    listeners: Option<&[ListenerSettings]>,
+    buffer_budget: u64,
+    cx: &mut Cx,
+) -> (Option<Vec<UpstreamSettings>>, Option<Vec<RouteSettings>>) {
+    let node = fields.take("upstreams");
+    let upstreams = match node {
+        None => Some(Vec::new()),
+        Some(node) => cx.in_key("upstreams", |cx| balance::upstreams(node, cx)),
+    };
+    let listeners = listeners.unwrap_or_default();
+    let around = Around {
+        https: listeners.first().is_some_and(|l| l.tls.is_some()),
+        address: listeners.first().map_or(defaults::LISTEN, |l| l.address),
+        loopback_only: listeners.iter().all(|l| l.address.ip().to_canonical().is_loopback()),
+        upstreams: node.map(balance::names).unwrap_or_default(),
+        buffer_budget,
+    };
+    let routes = fields.required(cx, "routes", |n, cx| route::routes(n, &around, cx));
+    (upstreams, routes)
+}
+
+/// Upstreams that routes name by URL, each once.
+fn add_written_upstreams(routes: &[RouteSettings], upstreams: &mut Vec<UpstreamSettings>) {
+    for route in routes {
+        if upstreams.iter().any(|upstream| upstream.name == route.upstream) {
+            continue;
+        }
+        let origin = url::origin(&route.upstream).ok();
+        upstreams.extend(origin.as_ref().and_then(balance::from_origin));
+    }
+}
+
+fn admin(node: &Node, cx: &mut Cx) -> Option<SocketAddr> {
+    if !matches!(node.kind, NodeKind::Map(_)) {
+        let what = "`off` or `{ address: 127.0.0.1:9900 }`";
+        return cx.parse(node, what, |text| match text {
+            "off" => Ok(None),
+            _ => Err(format!("expected {what}, found `{text}`")),
+        })?;
+    }
+    let mut fields = cx.map(node)?;
+    let address = fields.or(cx, "address", defaults::ADMIN, |n, cx| {
+        let address = cx.address(n)?;
+        if !address.ip().to_canonical().is_loopback() {
+            cx.error(
+                n,
+                format!("`{address}` is not a loopback address: the admin listener has no auth"),
+            );
+        }
+        Some(address)
+    });
+    fields.finish(cx);
+    Some(address)
+}
+
+/// The admin listener may not take the place of another.
+fn apart(node: Option<&Node>, admin: Option<SocketAddr>, all: &[ListenerSettings], cx: &mut Cx) {
+    let Some(admin) = admin else { return };
+    if let Some(other) = all.iter().find(|l| listen::collide(l.address, admin)) {
+        let default = if node.is_none() { "the default " } else { "" };
+        let problem = format!("{default}`{admin}` collides with the listener `{}`", other.address);
+        cx.in_key("admin", |cx| cx.error_at(node.map_or(0, |n| n.line), problem));
+    }
+}
+
+fn access_log(node: &Node, cx: &mut Cx) -> Option<AccessLog> {
+    match node.text() {
+        Some("stdout") => return Some(AccessLog::Stdout),
+        Some("off") => return Some(AccessLog::Off),
+        _ => {}
+    }
+    let path = cx.file(node)?;
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        cx.error(node, format!("there is no folder `{}`", folder.display()));
+    } else if path.is_dir() {
+        cx.error(node, format!("`{}` is a folder", path.display()));
+    }
+    Some(AccessLog::File(path))
+}
+
+fn sessions(node: &Node, cx: &mut Cx) -> Option<Sessions> {
+    let mut fields = cx.map(node)?;
+    let keys = fields.optional(cx, "keys", session_keys::texts);
+    let max_age = fields.optional(cx, "max_age", |n, cx| cx.period(n));
+    fields.finish(cx);
+    Some(Sessions { keys, max_age })
+}
+
+fn finish(parts: Parts, mode: Mode) -> Result<Settings, ConfigError> {
+    let keys = session_keys::keys(parts.sessions.keys, &parts.state_dir, mode);
+    let (session_keys, session_keys_from) = keys.map_err(|problem| ConfigError {
+        path: "sessions.keys".to_owned(),
+        ..placeless(problem)
+    })?;
+    Ok(Settings {
+        state_dir: parts.state_dir,
+        threads: parts.threads,
+        admin: parts.admin,
+        access_log: parts.access_log,
+        buffer_budget: parts.buffer_budget,
+        listeners: parts.listeners,
+        upstreams: parts.upstreams,
+        routes: parts.routes,
+        session_keys,
+        session_keys_from,
+        session_max_age: parts.sessions.max_age,
+    })
+}
+
+/// `$XDG_STATE_HOME/mcp-edge` (relative values are void by the XDG base directory specification),
+/// else `./state`.
+pub(super) fn default_state_dir(env: Env<'_>) -> PathBuf {
+    let home = env("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    home.map_or_else(|| PathBuf::from("state"), |path| path.join("mcp-edge"))
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn placeless(problem: String) -> ConfigError {
+    ConfigError { line: 0, path: String::new(), problem }
+}
+
+fn sorted(mut errors: Vec<ConfigError>) -> Vec<ConfigError> {
+    errors.sort_by_key(|error| error.line);
+    errors
+}

@@ -1,0 +1,149 @@
+//! What `check` prints: in, settings or errors; out, text for people, in YAML where it is settings.
+
+use serde::Serialize;
+
+use super::{AccessLog, KeysFrom, Settings};
+use crate::balance::settings::{ServerSettings, UpstreamSettings};
+use crate::base::compile::ConfigError;
+use crate::listen::settings::{Certificate, ListenerSettings};
+use crate::route::settings::{PathMatch, RouteSettings};
+
+/// One line per error: `conf/x.yaml:12: routes[2].auth: what is wrong`.
+pub fn errors(source: &str, errors: &[ConfigError]) -> String {
+    let line = |error: &ConfigError| {
+        let space = if error.line == 0 { " " } else { "" };
+        one_line(&format!("{source}:{space}{error}")) + "\n"
+    };
+    errors.iter().map(line).collect()
+}
+
+/// Control characters of a value can neither start a new line nor steer a terminal.
+fn one_line(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out
+}
+
+/// What would run, without secrets.
+///
+/// # Errors
+/// None in practice: what the writer says.
+pub fn effective(settings: &Settings) -> Result<String, String> {
+    let report = Report {
+        state_dir: settings.state_dir.display().to_string(),
+        threads: settings.threads,
+        admin: settings.admin.map_or_else(|| "off".to_owned(), |a| format!("http://{a}")),
+        access_log: match &settings.access_log {
+            AccessLog::Stdout => "stdout".to_owned(),
+            AccessLog::Off => "off".to_owned(),
+            AccessLog::File(path) => path.display().to_string(),
+        },
+        listeners: settings.listeners.iter().map(Listener::new).collect(),
+        routes: settings.routes.iter().map(|r| Route::new(r, &settings.upstreams)).collect(),
+        session_keys: session_keys(settings),
+    };
+    serde_yaml::to_string(&report).map_err(|e| e.to_string())
+}
+
+#[derive(Serialize)]
+struct Report {
+    state_dir: String,
+    threads: usize,
+    admin: String,
+    access_log: String,
+    listeners: Vec<Listener>,
+    routes: Vec<Route>,
+    session_keys: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Listener {
+    url: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health_path: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    certificates: Vec<CertificateLine>,
+}
+
+#[derive(Serialize)]
+struct CertificateLine {
+    file: String,
+    names: Vec<String>,
+    expires: String,
+}
+
+#[derive(Serialize)]
+struct Route {
+    public_url: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exact: Option<bool>,
+    upstream: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rewrite: Option<String>,
+    balance: String,
+    servers: Vec<String>,
+    auth: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<&'static str>,
+}
+
+impl Listener {
+    fn new(listener: &ListenerSettings) -> Self {
+        let scheme = if listener.tls.is_some() { "https" } else { "http" };
+        let certificates = listener.tls.iter().flat_map(|tls| &tls.certificates);
+        Self {
+            url: format!("{scheme}://{}", listener.address),
+            health_path: listener.health_path.clone(),
+            certificates: certificates.map(CertificateLine::new).collect(),
+        }
+    }
+}
+
+impl CertificateLine {
+    fn new(certificate: &Certificate) -> Self {
+        let addresses = certificate.addresses.iter().map(ToString::to_string);
+        Self {
+            file: certificate.source.clone(),
+            names: certificate.names.iter().cloned().chain(addresses).collect(),
+            expires: certificate.expires_text(),
+        }
+    }
+}
+
+impl Route {
+    fn new(route: &RouteSettings, upstreams: &[UpstreamSettings]) -> Self {
+        let upstream = upstreams.iter().find(|u| u.name == route.upstream);
+        let server = |server: &ServerSettings| {
+            let scheme = if server.https { "https" } else { "http" };
+            let weight = match server.weight {
+                1 => String::new(),
+                n => format!(" (weight {n})"),
+            };
+            format!("{scheme}://{}{weight}", server.authority)
+        };
+        let insecure = upstream.is_some_and(|u| u.tls.insecure_skip_verify);
+        Self {
+            public_url: format!("{}{}", route.public_url.origin(), route.public_url.path),
+            exact: matches!(route.path, PathMatch::Exact(_)).then_some(true),
+            upstream: route.upstream.clone(),
+            rewrite: route.rewrite.clone(),
+            balance: upstream.map(|u| u.policy.name().to_owned()).unwrap_or_default(),
+            servers: upstream.iter().flat_map(|u| &u.servers).map(server).collect(),
+            auth: route.auth.iter().map(|method| method.name()).collect(),
+            warning: insecure.then_some("the servers' certificates are not checked"),
+        }
+    }
+}
+
+fn session_keys(settings: &Settings) -> Vec<String> {
+    let from = match &settings.session_keys_from {
+        KeysFrom::Config => String::new(),
+        KeysFrom::File(path) => format!(" ({})", path.display()),
+        KeysFrom::NotYet(path) => {
+            return vec![format!("generated into {} by the first run", path.display())];
+        }
+    };
+    settings.session_keys.fingerprints().iter().map(|print| format!("{print}{from}")).collect()
+}

@@ -1,0 +1,226 @@
+//! Routes of the config: in, the `routes` node and what the listeners and upstreams are; out,
+//! checked settings.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::settings::{PathMatch, PublicUrl, RouteSettings};
+use crate::auth::{Authenticate, METHODS};
+use crate::base::compile::{Cx, Node, NodeKind};
+use crate::base::{defaults, fields, url};
+
+/// What routes must know of the rest of the config.
+#[derive(Debug)]
+pub struct Around {
+    /// Whether the first listener speaks TLS.
+    pub https: bool,
+    /// Where the first listener listens.
+    pub address: SocketAddr,
+    /// Whether all listeners are loopback ones.
+    pub loopback_only: bool,
+    /// Names of the upstreams.
+    pub upstreams: Vec<String>,
+    /// Bytes of bodies that may be held at once.
+    pub buffer_budget: u64,
+}
+
+/// Compiles the list; what is wrong is noted in `cx`. A route whose upstream is a URL carries that
+/// URL's origin as the upstream's name.
+pub fn routes(node: &Node, around: &Around, cx: &mut Cx) -> Option<Vec<RouteSettings>> {
+    let mut seen: Vec<(Option<String>, PathMatch, usize)> = Vec::new();
+    cx.filled_list(node, |node, cx| {
+        let route = route(node, around, cx)?;
+        let same = |(host, path, _): &&(Option<String>, PathMatch, usize)| {
+            *host == route.host && *path == route.path
+        };
+        if let Some((.., line)) = seen.iter().find(same) {
+            cx.error(node, format!("the route of line {line} has the same host and path"));
+        }
+        seen.push((route.host.clone(), route.path.clone(), node.line));
+        Some(route)
+    })
+}
+
+fn route(node: &Node, around: &Around, cx: &mut Cx) -> Option<RouteSettings> {
+    let mut fields = cx.map(node)?;
+    let host = fields.optional(cx, "host", |n, cx| {
+        cx.parse(n, "a host name", |text| url::host(text).map(|host| url::bracketed(&host)))
+    });
+    let path_node = fields.take("path");
+    let path = match path_node {
+        None => Some(PathMatch::Prefix(defaults::PATH.to_owned())),
+        Some(node) => cx.in_key("path", |cx| path_match(node, cx)),
+    };
+    let public_url = fields.optional(cx, "public_url", |n, cx| cx.parse(n, "a URL", public_url));
+    let upstream = fields.required(cx, "upstream", |n, cx| upstream(n, &around.upstreams, cx));
+    let rewrite = fields.optional(cx, "rewrite", |n, cx| cx.parse(n, "a path", url::prefix));
+    let auth = fields.required(cx, "auth", auth);
+    let origins = fields.or(cx, "origins", Vec::new(), |n, cx| {
+        cx.list(n, |n, cx| cx.parse(n, "an origin like https://app.example.com", origin))
+    });
+    let body_limit = fields.or(cx, "body_limit", defaults::BODY_LIMIT, |n, cx| cx.byte_size(n));
+    if body_limit > around.buffer_budget {
+        cx.error(node, "`body_limit` (default 4MiB) may not be larger than `buffer_budget`");
+    }
+    let keepalive = fields.or(cx, "keepalive", Some(defaults::KEEPALIVE), |n, cx| {
+        if n.text() == Some("off") { Some(None) } else { cx.period(n).map(Some) }
+    });
+    fields.finish(cx);
+    let path = path?;
+    Some(RouteSettings {
+        public_url: public_url.unwrap_or_else(|| default_url(host.as_deref(), &path, around)),
+        host,
+        path,
+        upstream: upstream?,
+        rewrite,
+        auth: auth?,
+        origins,
+        body_limit,
+        keepalive,
+        loopback_only: around.loopback_only,
+    })
+}
+
+fn path_match(node: &Node, cx: &mut Cx) -> Option<PathMatch> {
+    if !matches!(node.kind, NodeKind::Map(_)) {
+        return cx.parse(node, "a path", url::prefix).map(PathMatch::Prefix);
+    }
+    let mut fields = cx.map(node)?;
+    let exact = fields.required(cx, "exact", |n, cx| cx.parse(n, "a path", url::path));
+    fields.finish(cx);
+    exact.map(PathMatch::Exact)
+}
+
+fn public_url(text: &str) -> Result<PublicUrl, String> {
+    let (origin, rest) = url::split(text)?;
+    if rest.contains(['?', '#']) {
+        return Err(format!("`{text}`: a public URL has no query and no fragment"));
+    }
+    let path = if rest.is_empty() { "/".to_owned() } else { url::path(rest)? };
+    Ok(PublicUrl { scheme: origin.scheme(), authority: origin.authority(), path })
+}
+
+/// What clients type where nothing else is said. A port 0 stays 0: who binds it puts the real one in.
+fn default_url(host: Option<&str>, path: &PathMatch, around: &Around) -> PublicUrl {
+    let ip = around.address.ip();
+    let host = match host {
+        Some(host) => host.trim_matches(['[', ']']).to_owned(),
+        None if ip.is_unspecified() => "localhost".to_owned(),
+        None => ip.to_string(),
+    };
+    let (PathMatch::Prefix(path) | PathMatch::Exact(path)) = path;
+    PublicUrl {
+        scheme: if around.https { "https" } else { "http" },
+        authority: url::authority(around.https, &host, around.address.port()),
+        path: path.clone(),
+    }
+}
+
+/// A known name, or a URL, which becomes its origin.
+fn upstream(node: &Node, names: &[String], cx: &mut Cx) -> Option<String> {
+    cx.parse(node, "the name of an upstream or a URL", |text| {
+        if text.contains("://") {
+            let origin = url::origin(text).map_err(|problem| {
+                let more = "; the path that the server sees is the route's `rewrite`";
+                problem + if text.matches('/').count() > 2 { more } else { "" }
+            })?;
+            return Ok(format!("{}://{}", origin.scheme(), origin.authority()));
+        }
+        if names.iter().any(|name| name == text) {
+            return Ok(text.to_owned());
+        }
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        Err(format!("there is no upstream `{text}`{}", fields::hint(text, &names)))
+    })
+}
+
+fn auth(node: &Node, cx: &mut Cx) -> Option<Vec<Arc<dyn Authenticate>>> {
+    let mut seen: Vec<&'static str> = Vec::new();
+    cx.filled_list(node, |node, cx| {
+        let (name, settings) = match &node.kind {
+            NodeKind::Scalar { text, .. } => (text.as_str(), None),
+            NodeKind::Map(entries) => match entries.as_slice() {
+                [(name, _, settings)] => (name.as_str(), Some(settings)),
+                _ => {
+                    cx.error(node, "a method is one word, or one word with its settings below");
+                    return None;
+                }
+            },
+            _ => {
+                cx.expected(node, "the name of a method");
+                return None;
+            }
+        };
+        let Some(method) = METHODS.iter().find(|method| method.name == name) else {
+            cx.error(node, unknown_method(name, &node.shown()));
+            return None;
+        };
+        if seen.contains(&method.name) {
+            cx.error(node, format!("`{name}` stands twice in the list"));
+        }
+        seen.push(method.name);
+        cx.in_key(method.name, |cx| (method.compile)(settings, cx))
+    })
+}
+
+fn unknown_method(name: &str, shown: &str) -> String {
+    let known: Vec<&str> = METHODS.iter().map(|method| method.name).collect();
+    let known = known.join(", ");
+    if fields::is_later(name) {
+        return format!("`{name}` is not built yet; the methods are: {known}");
+    }
+    format!("unknown method {shown}; the methods are: {known}")
+}
+
+/// An origin as browsers send it (RFC 6454 §6.2): lower case, without the scheme's default port.
+/// Other schemes than http and https are those of extensions and desktop apps.
+fn origin(text: &str) -> Result<String, String> {
+    let lower = text.to_ascii_lowercase();
+    if lower.starts_with("http://") || lower.starts_with("https://") {
+        let origin = url::origin(text)?;
+        return Ok(format!("{}://{}", origin.scheme(), origin.authority()));
+    }
+    let bad = || format!("`{text}` is not an origin: write one like `https://app.example.com`");
+    let (scheme, host) = lower.split_once("://").ok_or_else(bad)?;
+    let mut letters = scheme.bytes();
+    let scheme_good = letters.next().is_some_and(|b| b.is_ascii_lowercase())
+        && letters.all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
+    let host_good =
+        !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    if scheme_good && host_good { Ok(lower) } else { Err(bad()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn around(address: &str, https: bool) -> Around {
+        let address = address.parse().unwrap();
+        Around { https, address, loopback_only: true, upstreams: vec![], buffer_budget: 1 }
+    }
+
+    #[test]
+    fn the_public_url_follows_host_listener_and_path() {
+        let url = |host, path: &str, address, https| {
+            let url = default_url(host, &PathMatch::Prefix(path.into()), &around(address, https));
+            format!("{}{}", url.origin(), url.path)
+        };
+        assert_eq!(url(None, "/", "127.0.0.1:8080", false), "http://127.0.0.1:8080/");
+        assert_eq!(url(None, "/a", "0.0.0.0:443", true), "https://localhost/a");
+        assert_eq!(url(Some("h.example"), "/a", "0.0.0.0:443", true), "https://h.example/a");
+        assert_eq!(url(Some("h.example"), "/", "[::]:443", false), "http://h.example:443/");
+        assert_eq!(url(None, "/", "[::1]:8080", false), "http://[::1]:8080/");
+        assert_eq!(url(Some("[::1]"), "/", "[::1]:80", false), "http://[::1]/");
+    }
+
+    #[test]
+    fn origins_are_as_browsers_send_them() {
+        assert_eq!(origin("https://App.example.com:443").unwrap(), "https://app.example.com");
+        assert_eq!(origin("vscode-webview://abc").unwrap(), "vscode-webview://abc");
+        for bad in
+            ["*", "null", "app.example.com", "https://a/x", "file://", "://a", "x://a/b", "1x://a"]
+        {
+            assert!(origin(bad).is_err(), "{bad}");
+        }
+    }
+}
