@@ -62,12 +62,15 @@ fn the_house_rules_hold() {
 fn check_source(name: &str, text: &str) -> Vec<String> {
     let mut broken = check_any(name, text);
     let code = blank(text);
-    let work = if is_tests(name) { "" } else { without_tests(&code) };
+    let (work, after) = if is_tests(name) { ("", "") } else { around_tests(&code) };
 
     broken.extend(imports(name, &code, work));
     if !PINGORA.contains(&stage(name)) && words(&code).any(|(_, word)| word.starts_with("pingora"))
     {
         broken.push(format!("{name}: names pingora, which is for {}", PINGORA.join(", ")));
+    }
+    if !after.trim().is_empty() {
+        broken.push(format!("{name}: code after the tests, which stand last"));
     }
     let lines = work.lines().count();
     if lines > LONGEST {
@@ -166,18 +169,34 @@ fn is_tests(name: &str) -> bool {
     name.split('/').any(|part| part == "tests" || part == "tests.rs")
 }
 
-/// The part before `#[cfg(test)] mod … {`.
-fn without_tests(code: &str) -> &str {
+/// What stands before and after `#[cfg(test)] mod … {…}`.
+fn around_tests(code: &str) -> (&str, &str) {
     let mut from = 0;
     while let Some(at) = code[from..].find("#[cfg(test)]").map(|at| at + from) {
         let rest = &code[at..];
         let head = rest.find(['{', ';']).map_or("", |end| &rest[..=end]);
         if head.ends_with('{') && words(head).any(|(_, word)| word == "mod") {
-            return &code[..at];
+            return (&code[..at], after_block(&rest[head.len()..]));
         }
         from = at + 1;
     }
-    code
+    (code, "")
+}
+
+/// What follows the `}` of a block that was opened before `code`.
+fn after_block(code: &str) -> &str {
+    let mut depth = 1;
+    for (at, c) in code.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return &code[at + 1..];
+        }
+    }
+    ""
 }
 
 /// Identifiers and where they start.
@@ -328,6 +347,13 @@ fn long_files_are_found() {
     let early = format!("#[cfg(test)]\nmod tests;\n{}", "fn f() {}\n".repeat(400));
     assert!(says("auth/mod.rs", &early).contains("lines"), "code below `mod tests;` counts");
     assert_eq!(says("auth/tests.rs", &"fn f() {}\n".repeat(500)), "");
+}
+
+#[test]
+fn code_after_the_tests_is_found() {
+    let tests = "#[cfg(test)]\nmod tests {\n    fn f() { '}'; }\n}\n";
+    assert_eq!(says("auth/mod.rs", tests), "");
+    assert!(says("auth/mod.rs", &format!("{tests}fn g() {{}}\n")).contains("after the tests"));
 }
 
 #[test]
