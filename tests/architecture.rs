@@ -23,7 +23,8 @@ const ORDER: &[&[&str]] = &[
     &["cli"],
     &["config"],
     &["proxy", "admin"],
-    &["app", "demo"],
+    &["demo"],
+    &["app"],
     &["lib", "main"],
 ];
 
