@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# In: "demo" or "test". Out: 0 when all programs that it needs are there; as root on Debian it installs
+# the missing ones, else it names them.
+set -euo pipefail
+
+missing=()      # Debian packages
+by_hand=()      # what apt is not to bring
+
+need() { # program, package
+    command -v "$1" >/dev/null || missing+=("$2")
+}
+rust() { # what, how to get it
+    by_hand+=("$1: $2")
+}
+
+command -v cargo >/dev/null || rust "Rust 1.90 or newer" "https://rustup.rs"
+need cc gcc
+[ -e /usr/include/stdlib.h ] || missing+=(libc6-dev)
+need cmake cmake # builds zlib-ng, which pingora links
+need curl curl
+
+if [ "${1:-test}" = test ]; then
+    cargo fmt --version >/dev/null 2>&1 || rust rustfmt "rustup component add rustfmt"
+    cargo clippy --version >/dev/null 2>&1 || rust clippy "rustup component add clippy"
+    need openssl openssl
+    need python3 python3
+    python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+    command -v node >/dev/null || by_hand+=("Node 20 or newer: https://nodejs.org")
+    command -v npm >/dev/null || by_hand+=("npm: it comes with Node, or as Debian's package npm")
+fi
+
+if [ ${#missing[@]} -gt 0 ]; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        echo "installing: ${missing[*]}"
+        export DEBIAN_FRONTEND=noninteractive
+        apt-get update -qq || true # a dead extra source must not stop us; the next line would
+        apt-get install -y -qq --no-install-recommends "${missing[@]}"
+    else
+        by_hand+=("as root: apt-get install ${missing[*]}")
+    fi
+fi
+if [ ${#by_hand[@]} -gt 0 ]; then
+    echo "Please install first:" >&2
+    printf '  %s\n' "${by_hand[@]}" >&2
+    exit 1
+fi
