@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,17 +27,73 @@ const GRACE: Duration = Duration::from_secs(30);
 /// How often unused backend connections are looked at.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// Runs until a stop signal.
-///
-/// # Errors
-/// Everything that keeps it from starting, one sentence a line.
-pub fn run(settings: &Settings) -> Result<(), String> {
+/// Runs until a stop signal. What keeps it from starting goes to stderr, a sentence a line.
+pub fn run(settings: Settings) -> ExitCode {
+    start_logging();
+    match serve(settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problems) => {
+            for problem in problems.lines() {
+                eprintln!("mcp-edge: {problem}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs two MCP servers and an edge with TLS in front of them.
+#[cfg(feature = "demo")]
+pub fn demo() -> ExitCode {
+    let plan = match crate::demo::plan(crate::demo::LISTEN, &crate::demo::default_folder()) {
+        Ok(plan) => plan,
+        Err(e) => {
+            eprintln!("mcp-edge: {e}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let env = |name: &str| std::env::var(name).ok();
+    match crate::config::load_text(&plan.config, &plan.folder, &env, crate::config::Mode::Run) {
+        Ok(settings) => {
+            println!("{}", plan.words);
+            run(settings)
+        }
+        Err(errors) => {
+            eprint!("{}", crate::config::report::errors("demo.yaml", &errors));
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Runs one of the demo's servers by itself.
+#[cfg(feature = "demo")]
+pub fn demo_server(listen: SocketAddr, name: &str) -> ExitCode {
+    match crate::demo::serve(listen, name) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("mcp-edge: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Warnings and worse go to stderr; `RUST_LOG` asks for more. Pingora tells of every start and stop
+/// at `info`, and of each of our refusals at `error`.
+fn start_logging() {
+    let filter = env_logger::Env::default().default_filter_or("warn");
+    if env_logger::Builder::from_env(filter).try_init().is_err() {
+        log::debug!("logging was started before");
+    }
+}
+
+fn serve(mut settings: Settings) -> Result<(), String> {
+    let sockets = bind_all(&settings).map_err(|e| e.to_string())?;
+    name_ports(&mut settings, &sockets);
+    let settings = &settings;
     let runtime = Arc::new(Runtime::new(settings).map_err(|all| all.join("\n"))?);
     let metrics = Arc::new(Metrics::new().map_err(|e| e.to_string())?);
     let log = open_log(&settings.access_log).map_err(|e| format!("access log: {e}"))?;
     let observer = Observer::new(metrics.clone(), log);
     let edge = Arc::new(Edge::new(runtime.clone(), observer.clone()));
-    let sockets = bind_all(settings).map_err(|e| e.to_string())?;
     let front = front(settings, &sockets, edge.clone())?;
     let admin = settings.admin.map(bind).transpose().map_err(|e| e.to_string())?;
 
@@ -72,6 +129,16 @@ fn open_log(to: &LogTo) -> io::Result<Option<Arc<AccessLog>>> {
 }
 
 type Socket = (TcpListener, SocketAddr);
+
+/// Port 0 became a real one: public URLs that were made from the first listener name it now.
+fn name_ports(settings: &mut Settings, sockets: &[Socket]) {
+    let Some((_, bound)) = sockets.first() else { return };
+    for route in &mut settings.routes {
+        if let Some(host) = route.public_url.authority.strip_suffix(":0") {
+            route.public_url.authority = format!("{host}:{}", bound.port());
+        }
+    }
+}
 
 /// Binds every listener; all that fail are named.
 fn bind_all(settings: &Settings) -> io::Result<Vec<Socket>> {

@@ -24,6 +24,17 @@ pub enum Command {
     #[cfg(feature = "demo")]
     /// Run two stateful MCP servers and the edge with TLS in front of them.
     Demo,
+    #[cfg(feature = "demo")]
+    /// One of the demo's servers by itself, for tests.
+    #[command(hide = true)]
+    DemoServer {
+        /// Where to listen.
+        #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:0")]
+        listen: SocketAddr,
+        /// What it calls itself.
+        #[arg(long, default_value = "a")]
+        name: String,
+    },
 }
 
 /// Arguments of `run`.

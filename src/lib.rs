@@ -80,3 +80,6 @@ pub mod admin;
 pub mod app;
 
 pub mod cli;
+
+#[cfg(feature = "demo")]
+pub mod demo;

@@ -4,17 +4,15 @@
 //! config; the first that finds a credential of its own shape decides, refusal included.
 
 mod anonymous;
+pub mod compile;
 
-use std::fmt;
 use std::sync::Arc;
 
-use async_trait::async_trait;
-
+use crate::base::caller::{Authenticate, Client};
 use crate::base::compile::{Cx, Node};
 use crate::base::denial::{Denial, Reason};
 use crate::base::head::Head;
 use crate::base::principal::Principal;
-use crate::client::Client;
 
 /// Every method that a route's `auth` list may name.
 pub const METHODS: &[Method] = &[anonymous::METHOD];
@@ -24,25 +22,11 @@ pub struct Method {
     /// As configs write it.
     pub name: &'static str,
     /// Makes the method from what stands below its name (`None` when written as a bare word).
-    pub compile: fn(Option<&Node>, &mut Cx) -> Option<Arc<dyn Authenticate>>,
+    pub compile: Compile,
 }
 
-/// One way to say who a caller is.
-#[async_trait]
-pub trait Authenticate: Send + Sync + fmt::Debug {
-    /// The method's name in configs and logs.
-    fn name(&self) -> &'static str;
-
-    /// `Ok(None)`: no credential of mine here. `Err`: mine, and bad; the chain stops.
-    ///
-    /// # Errors
-    /// The refusal of a credential of this method's own shape.
-    async fn authenticate(
-        &self,
-        head: &Head,
-        client: &Client,
-    ) -> Result<Option<Principal>, Denial>;
-}
+/// Makes a method from its settings; what is wrong is noted in the context.
+pub type Compile = fn(Option<&Node>, &mut Cx) -> Option<Arc<dyn Authenticate>>;
 
 /// Runs a route's methods in order.
 ///

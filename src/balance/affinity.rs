@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::Replica;
 use crate::base::principal::Principal;
-use crate::client::Client;
+use crate::base::caller::Client;
 
 /// Below this many requests in flight, a replica is never too busy.
 const FREE: usize = 4;

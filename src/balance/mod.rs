@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::base::denial::{Denial, Reason};
 use crate::base::principal::Principal;
-use crate::client::Client;
+use crate::base::caller::Client;
 use policy::Policy;
 use session::{Kind, OpenError, SessionKeys, Ticket};
 use settings::{Affinity, ServerSettings, UpstreamSettings};

@@ -1,6 +1,7 @@
 //! Shared types: in, nothing of ours; out, the words that every stage speaks.
 
 pub mod body;
+pub mod caller;
 pub mod chunked;
 pub mod denial;
 pub mod head;

@@ -1,21 +1,11 @@
-//! Who is connected: in, a connection and a head; out, a `Client`.
+//! Who is connected: in, a connection; out, a `Client`.
+//!
+//! The address is the TCP peer's. A trusted forwarding header comes with the front door.
 
-use std::net::IpAddr;
-
+use crate::base::caller::Client;
 use crate::listen::ConnCx;
 
-/// The other end, as far as addresses tell.
-#[derive(Debug, Clone)]
-pub struct Client {
-    /// Its address: the TCP peer. (A trusted forwarding header comes with the front door.)
-    pub address: IpAddr,
-    /// Whether it speaks TLS to us.
-    pub tls: bool,
-}
-
-impl Client {
-    /// The client of a connection.
-    pub fn identify(cx: &ConnCx) -> Self {
-        Self { address: cx.peer.ip(), tls: cx.listener.tls.is_some() }
-    }
+/// The client of a connection.
+pub fn identify(cx: &ConnCx) -> Client {
+    Client { address: cx.peer.ip(), tls: cx.listener.tls.is_some() }
 }

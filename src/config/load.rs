@@ -15,6 +15,7 @@ use crate::base::fields::Fields;
 use crate::base::{defaults, files, url};
 use crate::listen::compile as listen;
 use crate::listen::settings::ListenerSettings;
+use crate::auth;
 use crate::route::compile::{self as route, Around};
 use crate::route::settings::RouteSettings;
 
@@ -130,6 +131,7 @@ fn compile_routes(
         loopback_only: listeners.iter().all(|l| l.address.ip().to_canonical().is_loopback()),
         upstreams: node.map(balance::names).unwrap_or_default(),
         buffer_budget,
+        auth: auth::compile::chain,
     };
     let routes = fields.required(cx, "routes", |n, cx| route::routes(n, &around, cx));
     (upstreams, routes)

@@ -119,7 +119,8 @@ fn option(fields: &[(HeaderName, HeaderValue)], option: &str) -> bool {
 impl ResponseHead {
     /// The first value of a field, where it is visible ASCII.
     pub fn get(&self, name: &HeaderName) -> Option<&str> {
-        values(&self.fields, name).next()?.to_str().ok()
+        let (_, value) = self.fields.iter().find(|(n, _)| n == name)?;
+        value.to_str().ok()
     }
 
     /// Whether the body is an event stream (`text/event-stream`, parameters ignored).

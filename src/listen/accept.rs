@@ -6,7 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use pingora::apps::ServerApp;
 use pingora::listeners::tls::Acceptor;
-use pingora::protocols::{ALPN, GetSocketDigest, Ssl, Stream};
+use pingora::protocols::l4::stream::Stream as TcpStream;
+use pingora::protocols::{ALPN, Ssl, Stream};
 use pingora::server::ShutdownWatch;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -72,7 +73,8 @@ impl<S: Serve> Front<S> {
         match &listener.tls {
             None => http1(stream, cx, self.handler.clone()).await,
             Some(acceptor) => {
-                let handshake = Box::pin(acceptor.tls_handshake(stream));
+                let Ok(tcp) = stream.into_any().downcast::<TcpStream>() else { return };
+                let handshake = Box::pin(acceptor.tls_handshake(*tcp));
                 match timeout(cx.listener.header_timeout, handshake).await {
                     Ok(Ok(stream)) => {
                         let h2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));

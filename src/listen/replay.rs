@@ -76,7 +76,7 @@ impl AsyncWrite for Replay {
 #[async_trait]
 impl Shutdown for Replay {
     async fn shutdown(&mut self) {
-        Shutdown::shutdown(&mut self.inner).await;
+        Shutdown::shutdown(&mut *self.inner).await;
     }
 }
 

@@ -12,10 +12,11 @@ use super::exchange::Failure;
 use super::runtime::{Runtime, unix_now};
 use crate::auth;
 use crate::authz::{self, Granted};
+use crate::client;
 use crate::balance::{Claim, Plan};
 use crate::base::denial::{Denial, Reason};
 use crate::base::head::Head;
-use crate::client::Client;
+use crate::base::caller::Client;
 use crate::forward::carrier::Carrier;
 use crate::forward::headers::SESSION;
 use crate::inspect::{self, Call, Era};
@@ -59,7 +60,7 @@ pub async fn admit<W: Wire>(
     share: &mut Share,
     rpc_id: &mut Option<String>,
 ) -> Result<Admitted, Failure> {
-    let client = Client::identify(cx);
+    let client = client::identify(cx);
     let routed = rt.routes.find(head)?;
     note_route(record, &routed);
     let principal = auth::authenticate(&routed.route.auth, head, &client).await?;
@@ -82,7 +83,7 @@ pub async fn admit_head(
     cx: &ConnCx,
     record: &mut Record,
 ) -> Result<Admitted, Denial> {
-    let client = Client::identify(cx);
+    let client = client::identify(cx);
     let routed = rt.routes.find(head)?;
     note_route(record, &routed);
     let principal = auth::authenticate(&routed.route.auth, head, &client).await?;
@@ -193,8 +194,8 @@ async fn read_body<W: Wire>(
 /// Whether the body is JSON that we can read; JSON that we cannot is refused, because a backend may.
 fn is_readable(head: &Head) -> Result<bool, Denial> {
     let json = |v: &http::HeaderValue| v.to_str().is_ok_and(inspect::is_json);
-    let mut types = head.headers.get_all(CONTENT_TYPE).iter();
-    if head.method == Method::GET || !types.clone().any(json) {
+    let types = head.headers.get_all(CONTENT_TYPE);
+    if head.method == Method::GET || !types.iter().any(json) {
         return Ok(false);
     }
     let unsupported = |code, message| Denial::new(Reason::Unsupported, code, message).closing();
@@ -202,6 +203,7 @@ fn is_readable(head: &Head) -> Result<bool, Denial> {
     if head.headers.get_all(CONTENT_ENCODING).iter().any(coded) {
         return Err(unsupported("inspect.coded", "A JSON body must not be coded"));
     }
+    let mut types = types.iter();
     let first = types.next().and_then(|v| v.to_str().ok()).unwrap_or_default();
     if types.next().is_some() || !is_utf8(first) {
         return Err(unsupported("inspect.charset", "A JSON body must be UTF-8"));

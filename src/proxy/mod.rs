@@ -5,6 +5,7 @@
 
 pub mod admit;
 pub mod answer;
+mod endpoint;
 pub mod exchange;
 pub mod respond;
 pub mod runtime;
@@ -20,7 +21,7 @@ use pingora::protocols::Stream;
 
 use crate::base::denial::Denial;
 use crate::base::head::{Head, Version};
-use crate::client::Client;
+use crate::client;
 use crate::limit::buffer::Share;
 use crate::listen::wire::{Payload, Wire};
 use crate::listen::{ConnCx, Serve};
@@ -187,7 +188,7 @@ pub(crate) fn begin(head: &Head, cx: &ConnCx) -> Record {
     Record {
         started: Instant::now(),
         request_id: request_id(),
-        client: Client::identify(cx).address,
+        client: client::identify(cx).address,
         http: match head.version {
             Version::H10 => "1.0",
             Version::H11 => "1.1",

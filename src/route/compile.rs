@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::settings::{PathMatch, PublicUrl, RouteSettings};
-use crate::auth::{Authenticate, METHODS};
+use crate::base::caller::Authenticate;
 use crate::base::compile::{Cx, Node, NodeKind};
 use crate::base::{defaults, fields, url};
 
@@ -22,6 +22,8 @@ pub struct Around {
     pub upstreams: Vec<String>,
     /// Bytes of bodies that may be held at once.
     pub buffer_budget: u64,
+    /// Compiles an `auth` list: the methods are a later stage's.
+    pub auth: fn(&Node, &mut Cx) -> Option<Vec<Arc<dyn Authenticate>>>,
 }
 
 /// Compiles the list; what is wrong is noted in `cx`. A route whose upstream is a URL carries that
@@ -54,7 +56,7 @@ fn route(node: &Node, around: &Around, cx: &mut Cx) -> Option<RouteSettings> {
     let public_url = fields.optional(cx, "public_url", |n, cx| cx.parse(n, "a URL", public_url));
     let upstream = fields.required(cx, "upstream", |n, cx| upstream(n, &around.upstreams, cx));
     let rewrite = fields.optional(cx, "rewrite", |n, cx| cx.parse(n, "a path", url::prefix));
-    let auth = fields.required(cx, "auth", auth);
+    let auth = fields.required(cx, "auth", around.auth);
     let origins = fields.or(cx, "origins", Vec::new(), |n, cx| {
         cx.list(n, |n, cx| cx.parse(n, "an origin like https://app.example.com", origin))
     });
@@ -134,44 +136,6 @@ fn upstream(node: &Node, names: &[String], cx: &mut Cx) -> Option<String> {
     })
 }
 
-fn auth(node: &Node, cx: &mut Cx) -> Option<Vec<Arc<dyn Authenticate>>> {
-    let mut seen: Vec<&'static str> = Vec::new();
-    cx.filled_list(node, |node, cx| {
-        let (name, settings) = match &node.kind {
-            NodeKind::Scalar { text, .. } => (text.as_str(), None),
-            NodeKind::Map(entries) => match entries.as_slice() {
-                [(name, _, settings)] => (name.as_str(), Some(settings)),
-                _ => {
-                    cx.error(node, "a method is one word, or one word with its settings below");
-                    return None;
-                }
-            },
-            _ => {
-                cx.expected(node, "the name of a method");
-                return None;
-            }
-        };
-        let Some(method) = METHODS.iter().find(|method| method.name == name) else {
-            cx.error(node, unknown_method(name, &node.shown()));
-            return None;
-        };
-        if seen.contains(&method.name) {
-            cx.error(node, format!("`{name}` stands twice in the list"));
-        }
-        seen.push(method.name);
-        cx.in_key(method.name, |cx| (method.compile)(settings, cx))
-    })
-}
-
-fn unknown_method(name: &str, shown: &str) -> String {
-    let known: Vec<&str> = METHODS.iter().map(|method| method.name).collect();
-    let known = known.join(", ");
-    if fields::is_later(name) {
-        return format!("`{name}` is not built yet; the methods are: {known}");
-    }
-    format!("unknown method {shown}; the methods are: {known}")
-}
-
 /// An origin as browsers send it (RFC 6454 §6.2): lower case, without the scheme's default port.
 /// Other schemes than http and https are those of extensions and desktop apps.
 fn origin(text: &str) -> Result<String, String> {
@@ -196,7 +160,7 @@ mod tests {
 
     fn around(address: &str, https: bool) -> Around {
         let address = address.parse().unwrap();
-        Around { https, address, loopback_only: true, upstreams: vec![], buffer_budget: 1 }
+        Around { https, address, loopback_only: true, upstreams: vec![], buffer_budget: 1, auth: |_, _| None }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::auth::Authenticate;
+use crate::base::caller::Authenticate;
 
 /// One route.
 #[derive(Debug, Clone)]

@@ -51,7 +51,7 @@ pub struct Events {
 /// A rewriter and what it writes.
 pub struct Endpoint {
     rewriter: EndpointRewriter,
-    map: Box<dyn FnMut(&str) -> Option<String> + Send>,
+    map: Box<dyn FnMut(&str) -> Option<String> + Send + Sync>,
 }
 
 /// How a relay ended.
@@ -90,10 +90,15 @@ enum Happened {
 }
 
 impl Events {
+    /// Whether it rewrites anything.
+    pub fn rewrites(&self) -> bool {
+        self.endpoint.is_some()
+    }
+
     /// An event stream at its start.
     pub fn new(
         keepalive: Option<Duration>,
-        endpoint: Option<Box<dyn FnMut(&str) -> Option<String> + Send>>,
+        endpoint: Option<Box<dyn FnMut(&str) -> Option<String> + Send + Sync>>,
         cut: bool,
     ) -> Self {
         let endpoint = endpoint.map(|map| Endpoint { rewriter: EndpointRewriter::default(), map });

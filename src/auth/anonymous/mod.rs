@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Authenticate, Method};
+use super::Method;
+use crate::base::caller::{Authenticate, Client};
 use crate::base::compile::{Cx, Node};
 use crate::base::denial::Denial;
 use crate::base::head::Head;
 use crate::base::principal::Principal;
-use crate::client::Client;
 
 /// The table line.
 pub(super) const METHOD: Method = Method { name: "anonymous", compile };
