@@ -15,11 +15,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::base::denial::{Denial, Reason};
+use crate::base::head::Head;
 use crate::base::principal::Principal;
 use crate::base::caller::Client;
 use policy::Policy;
 use session::{Kind, OpenError, SessionKeys, Ticket};
-use settings::{Affinity, ServerSettings, UpstreamSettings};
+use settings::{Affinity, HostHeader, ServerSettings, UpstreamSettings};
 
 /// One replica and what it is doing.
 #[derive(Debug)]
@@ -89,6 +90,17 @@ impl Replica {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl HostHeader {
+    /// The Host that a replica is sent.
+    pub fn of<'a>(&'a self, replica: &'a Replica, head: &'a Head) -> &'a str {
+        match self {
+            Self::Server => &replica.server.authority,
+            Self::Client => &head.authority,
+            Self::Fixed(host) => host,
+        }
     }
 }
 

@@ -107,11 +107,13 @@ fn place(
     let (token, query) = match &head.query {
         None => (None, None),
         Some(query) => {
-            let (token, rest) = endpoint_url::strip_token(query);
-            (token, rest.map(Cow::into_owned))
+            match endpoint_url::take_token(query) {
+                Some((token, rest)) => (Some(token), rest.map(Cow::into_owned)),
+                None => (None, Some(query.clone())),
+            }
         }
     };
-    let claim = claim(head, &granted.call, token.as_deref())?;
+    let claim = claim(head, &granted.call, token)?;
     let plan = carrier.upstream.plan(claim, &rt.keys, &granted.principal, &client, unix_now())?;
     let target = target(&routed, &plan, query);
     Ok(Admitted { routed, client, granted, plan, carrier, target, body })

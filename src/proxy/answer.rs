@@ -26,7 +26,6 @@ use crate::inspect::Era;
 use crate::listen::wire::{Answer, Payload, Wire};
 use crate::observe::Observer;
 use crate::observe::record::Record;
-use crate::stream::endpoint_url;
 use crate::stream::pump::{Events, Flow, Kind};
 
 /// JSON bodies up to this size are collected before they are sent: head and body leave in one write.
@@ -177,7 +176,7 @@ fn fields(
 ) -> Vec<(HeaderName, HeaderValue)> {
     let session = session(rt, admitted, response, replica, head, observer);
     let events = response.is_event_stream();
-    let location = location(admitted, response, replica);
+    let location = location(admitted, response, replica, head);
     let mut fields = std::mem::take(&mut response.fields);
     headers::response(&mut fields);
     fields.retain(|(name, _)| *name != SESSION);
@@ -227,8 +226,12 @@ fn session(
 }
 
 /// A redirect that points at the backend itself points at the public URL again.
-fn location(admitted: &Admitted, response: &ResponseHead, replica: &Replica) -> Option<HeaderValue> {
+fn location(
+    admitted: &Admitted,
+    response: &ResponseHead,
+    replica: &Replica,
+    head: &Head,
+) -> Option<HeaderValue> {
     let location = response.get(&LOCATION)?;
-    let site = endpoint::site(admitted, replica);
-    HeaderValue::from_str(&endpoint_url::map_location(location, &site)?).ok()
+    HeaderValue::from_str(&endpoint::location(location, admitted, replica, head)?).ok()
 }

@@ -10,7 +10,6 @@ use http::Method;
 use tokio::time::timeout;
 
 use super::admit::Admitted;
-use crate::balance::settings::HostHeader;
 use crate::balance::{InFlight, Replica};
 use crate::base::denial::{Denial, Reason};
 use crate::base::head::Head;
@@ -149,11 +148,7 @@ fn request_bytes(
     record: &Record,
 ) -> Vec<u8> {
     let settings = &admitted.carrier.upstream.settings;
-    let host = match &settings.host {
-        HostHeader::Server => &replica.server.authority,
-        HostHeader::Client => &head.authority,
-        HostHeader::Fixed(host) => host,
-    };
+    let host = settings.host.of(replica, head);
     let session = admitted.plan.ticket.as_ref();
     let session = session.filter(|t| t.kind == crate::balance::session::Kind::Session);
     let outgoing = Outgoing {

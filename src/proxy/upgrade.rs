@@ -22,7 +22,6 @@ use super::admit::{Admitted, admit_head};
 use super::respond;
 use super::runtime::Runtime;
 use super::upgrade_peer::PeerTls;
-use crate::balance::settings::HostHeader;
 use crate::balance::{InFlight, Replica};
 use crate::base::denial::{Denial, Reason};
 use crate::base::head::Head;
@@ -160,11 +159,7 @@ impl ProxyHttp for Upgrade {
         let missing = || Error::explain(ErrorType::InternalError, "nothing was admitted");
         let admitted = ctx.admitted.as_ref().ok_or_else(missing)?;
         let (replica, _) = ctx.chosen.as_ref().ok_or_else(missing)?;
-        let host = match &admitted.carrier.upstream.settings.host {
-            HostHeader::Server => &replica.server.authority,
-            HostHeader::Client => &self.head.authority,
-            HostHeader::Fixed(host) => host,
-        };
+        let host = admitted.carrier.upstream.settings.host.of(replica, &self.head);
         let outgoing = Outgoing {
             head: &self.head,
             target: &admitted.target,

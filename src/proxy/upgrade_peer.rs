@@ -13,7 +13,7 @@ use crate::forward::connect::Target;
 use crate::forward::tls::certificates;
 
 /// TLS files of an upstream, read once. They were checked when the carrier was made.
-pub struct PeerTls {
+pub(super) struct PeerTls {
     settings: UpstreamTls,
     ca: Option<Arc<CaType>>,
     client: Option<Arc<CertKey>>,
@@ -21,7 +21,7 @@ pub struct PeerTls {
 
 impl PeerTls {
     /// Reads the files.
-    pub fn new(settings: &UpstreamTls) -> Self {
+    pub(super) fn new(settings: &UpstreamTls) -> Self {
         let ca = settings.ca.as_ref().and_then(|path| certificates(path).ok());
         let ca = ca.map(|all| {
             all.into_iter().map(|der| WrappedX509::new(der.to_vec(), parse_x509)).collect()
@@ -34,7 +34,7 @@ impl PeerTls {
     }
 
     /// The peer for a replica.
-    pub fn peer(&self, target: &Target, server: &ServerSettings) -> Option<HttpPeer> {
+    pub(super) fn peer(&self, target: &Target, server: &ServerSettings) -> Option<HttpPeer> {
         let address = target.addresses.first()?;
         let name = self.settings.server_name.as_deref().unwrap_or(&server.host);
         let mut peer = HttpPeer::new(*address, server.https, name.to_owned());

@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::time::{Instant, sleep_until};
 
 use super::endpoint::EndpointRewriter;
-use super::sse::{COMMENT, Scanner};
+use super::sse::{LeadingBom, Scanner};
 use crate::forward::conn::BackendConn;
 use crate::listen::wire::Wire;
 
@@ -40,6 +40,8 @@ pub enum Kind {
 /// An event stream under way.
 pub struct Events {
     scanner: Scanner,
+    /// Set once a comment has gone out before the backend's first byte.
+    bom: Option<LeadingBom>,
     /// How long it may be silent before a comment is sent; never where absent.
     keepalive: Option<Duration>,
     /// Rewrites the `endpoint` event of the old transport.
@@ -51,8 +53,11 @@ pub struct Events {
 /// A rewriter and what it writes.
 pub struct Endpoint {
     rewriter: EndpointRewriter,
-    map: Box<dyn FnMut(&str) -> Option<String> + Send + Sync>,
+    map: Map,
 }
+
+/// Maps the data of an `endpoint` event; `None` refuses the stream.
+pub type Map = Box<dyn FnMut(&str) -> Option<String> + Send + Sync>;
 
 /// How a relay ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,13 +101,9 @@ impl Events {
     }
 
     /// An event stream at its start.
-    pub fn new(
-        keepalive: Option<Duration>,
-        endpoint: Option<Box<dyn FnMut(&str) -> Option<String> + Send + Sync>>,
-        cut: bool,
-    ) -> Self {
-        let endpoint = endpoint.map(|map| Endpoint { rewriter: EndpointRewriter::default(), map });
-        Self { scanner: Scanner::default(), keepalive, endpoint, cut }
+    pub fn new(keepalive: Option<Duration>, endpoint: Option<Map>, cut: bool) -> Self {
+        let endpoint = endpoint.map(|map| Endpoint { rewriter: EndpointRewriter::new(), map });
+        Self { scanner: Scanner::new(), bom: None, keepalive, endpoint, cut }
     }
 }
 
@@ -186,18 +187,17 @@ impl Flow {
     }
 
     fn between_events(&self) -> bool {
-        matches!(&self.kind, Kind::Events(events) if events.scanner.at_boundary() && !events.holds_back())
+        matches!(&self.kind, Kind::Events(events) if events.scanner.at_boundary())
     }
 
     async fn comment<W: Wire>(&mut self, wire: &mut W, comments: &mut u64) -> Option<End> {
-        if !self.between_events() {
-            return None;
-        }
-        if let Kind::Events(events) = &mut self.kind {
-            events.scanner.commented();
+        let Kind::Events(events) = &mut self.kind else { return None };
+        let comment = events.scanner.comment()?;
+        if !events.scanner.started() {
+            events.bom.get_or_insert_default();
         }
         *comments += 1;
-        wire.data(Bytes::from_static(COMMENT), false).await.err().map(|e| left(&e))
+        wire.data(Bytes::from_static(comment), false).await.err().map(|e| left(&e))
     }
 
     /// Passes a piece on, and what is here already behind it; `Some` at the end.
@@ -249,12 +249,15 @@ impl Flow {
 }
 
 impl Events {
-    fn holds_back(&self) -> bool {
-        self.endpoint.as_ref().is_some_and(|e| !e.rewriter.done() && self.scanner.started())
-    }
-
     fn pass(&mut self, piece: Bytes) -> Result<Bytes, End> {
-        let piece = self.scanner.pass(piece);
+        self.scanner.push(&piece);
+        let piece = match &mut self.bom {
+            None => piece,
+            Some(bom) => match bom.strip(&piece) {
+                ([], rest) => piece.slice_ref(rest),
+                (held, rest) => [held, rest].concat().into(),
+            },
+        };
         let Some(endpoint) = &mut self.endpoint else { return Ok(piece) };
         let mut out = Vec::with_capacity(piece.len() + 256);
         let pushed = endpoint.rewriter.push(&piece, &mut out, &mut *endpoint.map);

@@ -15,9 +15,6 @@ use crate::balance::Replica;
 pub(super) const KIND: Kind =
     Kind { name: "round_robin", build: |weights| Arc::new(RoundRobin::new(weights)) };
 
-/// A weight is this many entries at most in Pingora's list.
-const MAX_STEPS: usize = 1000;
-
 struct RoundRobin {
     selection: Arc<Weighted<algorithms::RoundRobin>>,
 }
@@ -42,21 +39,10 @@ impl Policy for RoundRobin {
     }
 
     fn order(&self, replicas: &[Arc<Replica>]) -> Vec<usize> {
-        let mut order = Vec::with_capacity(replicas.len());
-        let mut iter = self.selection.iter(b"");
-        for _ in 0..MAX_STEPS {
-            let Some(index) = iter.next().and_then(index) else { break };
-            if index < replicas.len() && !order.contains(&index) {
-                order.push(index);
-                // one alternative is enough here; the rest follow in order
-                if order.len() == 2 || order.len() == replicas.len() {
-                    break;
-                }
-            }
-        }
-        let rest: Vec<usize> = (0..replicas.len()).filter(|i| !order.contains(i)).collect();
-        order.extend(rest);
-        order
+        let n = replicas.len();
+        // one step of the turn per request: the alternatives to the first just follow it in the list
+        let first = self.selection.iter(b"").next().and_then(index).filter(|i| *i < n).unwrap_or(0);
+        (first..n).chain(0..first).collect()
     }
 }
 
@@ -94,6 +80,13 @@ mod tests {
             assert_eq!(all, [0, 1, 2]);
         }
         assert_eq!(firsts, [300, 100, 100]);
+    }
+
+    #[test]
+    fn equal_weights_take_turns() {
+        let (replicas, policy) = (replicas(2), RoundRobin::new(&[1, 1]));
+        let firsts: Vec<usize> = (0..4).map(|_| policy.order(&replicas)[0]).collect();
+        assert!(firsts == [0, 1, 0, 1] || firsts == [1, 0, 1, 0], "{firsts:?}");
     }
 
     #[test]

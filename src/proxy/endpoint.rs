@@ -1,0 +1,74 @@
+//! The old HTTP+SSE transport: in, a stream that is about to announce where to POST; out, a function
+//! that turns the announced address into a public one with a routing token.
+
+use crate::balance::Replica;
+use crate::balance::session::{Kind, Ticket};
+use crate::base::head::Head;
+use crate::stream::endpoint_url::{Mapped, Site, map_endpoint, map_location, with_token};
+
+use super::admit::Admitted;
+use super::runtime::{Runtime, unix_now};
+
+/// Maps the data of an `endpoint` event; `None` refuses the stream.
+pub(super) type Map = Box<dyn FnMut(&str) -> Option<String> + Send + Sync>;
+
+/// The mapping for one stream.
+pub(super) fn map(rt: &Runtime, admitted: &Admitted, replica: &Replica, head: &Head) -> Map {
+    let keys = rt.keys.keys.clone();
+    let principal = admitted.granted.principal.clone();
+    let route = admitted.routed.route.clone();
+    let own_path = head.path.clone();
+    let backend_path = admitted.routed.backend_path.clone();
+    let hosts = hosts(admitted, replica, head);
+    let mut ticket = Ticket {
+        kind: Kind::Endpoint,
+        upstream: admitted.carrier.upstream.settings.name.clone(),
+        authority: replica.server.authority.clone(),
+        inner: String::new(),
+        issued: unix_now(),
+    };
+    Box::new(move |text| {
+        let names: Vec<&str> = hosts.iter().map(String::as_str).collect();
+        let site = Site {
+            hosts: &names,
+            public: &route.public_url.authority,
+            path: &route.path,
+            rewrite: route.rewrite.as_deref(),
+            request_path: &backend_path,
+        };
+        let path = match map_endpoint(text, &site)? {
+            Mapped::Public(path) => path,
+            Mapped::Sealed(path) => {
+                ticket.inner = path;
+                own_path.clone()
+            }
+        };
+        Some(with_token(&path, &keys.seal(&ticket, &principal)?))
+    })
+}
+
+/// A redirect's `Location` as the client may follow it; `None` where it may stay as it is.
+pub(super) fn location(
+    text: &str,
+    admitted: &Admitted,
+    replica: &Replica,
+    head: &Head,
+) -> Option<String> {
+    let hosts = hosts(admitted, replica, head);
+    let names: Vec<&str> = hosts.iter().map(String::as_str).collect();
+    let route = &admitted.routed.route;
+    let site = Site {
+        hosts: &names,
+        public: &route.public_url.authority,
+        path: &route.path,
+        rewrite: route.rewrite.as_deref(),
+        request_path: &admitted.routed.backend_path,
+    };
+    map_location(text, &site)
+}
+
+/// What a backend may call itself: its authority, and the Host that it was sent.
+fn hosts(admitted: &Admitted, replica: &Replica, head: &Head) -> Vec<String> {
+    let sent = admitted.carrier.upstream.settings.host.of(replica, head);
+    vec![replica.server.authority.clone(), sent.to_ascii_lowercase()]
+}
