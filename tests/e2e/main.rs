@@ -11,5 +11,6 @@
 
 mod support;
 
+mod forward;
 mod malformed;
 mod paths;

@@ -77,6 +77,8 @@ pub(crate) struct Connection {
     pub(crate) parsed: usize,
     /// The peer sent FIN or RST.
     pub(crate) closed: bool,
+    /// Our script is done and our FIN is out.
+    pub(crate) ended: bool,
     /// How many response bytes the socket took.
     pub(crate) written: usize,
 }
@@ -243,6 +245,7 @@ fn serve(
     }
     // The reader goes on until the peer hangs up; we only stop to answer.
     drop(stream.shutdown(Shutdown::Write));
+    record.update(|r| r.connections[connection].ended = true);
 }
 
 fn parse_head(head: &[u8], connection: usize) -> Seen {

@@ -56,6 +56,12 @@ impl Builder {
         self
     }
 
+    /// An upstream written in full.
+    pub(crate) fn raw_upstream(mut self, all: &str) -> Self {
+        self.upstreams.push(all.to_owned());
+        self
+    }
+
     /// A route, such as `path: /a, upstream: a`; anonymous.
     pub(crate) fn route(mut self, rest: &str) -> Self {
         self.routes.push(format!("auth: [ anonymous ], {rest}"));
