@@ -14,3 +14,8 @@ mod support;
 mod forward;
 mod malformed;
 mod paths;
+mod run;
+mod seeing;
+mod slow;
+mod sse;
+mod sticky;

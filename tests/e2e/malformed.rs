@@ -787,7 +787,9 @@ fn nothing_arrived(edge: &Edge, backend: &Backend, n: usize) -> Result<(), Strin
     if seen != expected {
         return Err(format!("the backend got {:?}", seen.last()));
     }
-    backend.wait("the probe is parsed", |r| r.requests.last().filter(|l| l.complete).map(|_| ()));
+    backend.wait("the probe is all that its connection carried", |r| {
+        r.connections.iter().all(|c| c.parsed == c.bytes.len()).then_some(())
+    });
     Ok(())
 }
 

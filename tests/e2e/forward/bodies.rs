@@ -35,14 +35,18 @@ fn request_bodies_arrive_whole_in_every_framing() {
             if kind == "application/json" && size > 2 {
                 (body[0], body[size - 1]) = (b'"', b'"');
             }
-            let mut by_length = format!("{}Content-Length: {size}\r\n\r\n", head(kind)).into_bytes();
+            let mut by_length =
+                format!("{}Content-Length: {size}\r\n\r\n", head(kind)).into_bytes();
             by_length.extend_from_slice(&body);
-            for request in [by_length, chunked(&head(kind), &body, 4096), chunked(&head(kind), &body, 100_000)] {
+            for request in
+                [by_length, chunked(&head(kind), &body, 4096), chunked(&head(kind), &body, 100_000)]
+            {
                 let answer = client.ask(request);
                 assert_eq!(answer.status, 200, "{kind} {size}");
                 let seen = backend.last();
                 assert!(seen.body == body, "{kind} of {size} bytes arrived as {}", seen.body.len());
-                let framings = seen.all("content-length").len() + seen.all("transfer-encoding").len();
+                let framings =
+                    seen.all("content-length").len() + seen.all("transfer-encoding").len();
                 assert_eq!(framings, 1, "exactly one framing: {:?}", seen.headers);
             }
         }
@@ -87,7 +91,16 @@ fn a_body_that_is_not_json_streams_without_that_limit() {
 fn a_body_that_is_not_json_rpc_passes_untouched() {
     let backend = plain();
     let edge = edge().to(&backend).start();
-    for body in ["", "{", "not json", "[]", "\"text\"", "{\"a\":1,\"a\":2}", " { \"method\" : 1 } ", "\u{feff}{}"] {
+    for body in [
+        "",
+        "{",
+        "not json",
+        "[]",
+        "\"text\"",
+        "{\"a\":1,\"a\":2}",
+        " { \"method\" : 1 } ",
+        "\u{feff}{}",
+    ] {
         assert_eq!(edge.ask(post("localhost", "/x", "", body)).status, 200, "{body}");
         assert_eq!(backend.last().body, body.as_bytes());
     }
@@ -109,14 +122,19 @@ fn the_first_part_of_a_streamed_body_arrives_before_the_second_is_sent() {
 fn a_streamed_body_that_breaks_off_is_aborted_upstream() {
     let backend = plain();
     let edge = edge().to(&backend).start();
-    for framing in ["Content-Length: 20\r\n\r\nfirst", "Transfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n"] {
+    for framing in
+        ["Content-Length: 20\r\n\r\nfirst", "Transfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n"]
+    {
         let nth = backend.count();
         let mut client = edge.client();
         client.send(format!("{}{framing}", head("text/plain")));
         backend.wait("the first part", |r| (r.requests.get(nth)?.body == b"first").then_some(()));
         drop(client);
         backend.wait_closed(nth);
-        assert!(!backend.requests()[nth].complete, "the backend must not take the part for the whole");
+        assert!(
+            !backend.requests()[nth].complete,
+            "the backend must not take the part for the whole"
+        );
     }
 }
 
@@ -155,9 +173,14 @@ fn answers_arrive_whole_in_every_framing() {
         // Each on one connection: all of them leave it usable.
         let mut client = edge.client();
         for size in [0, 1, 1000, 70_000, 1 << 20] {
-            let answer = client.ask(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nX-Size: {size}\r\n\r\n"));
+            let answer = client
+                .ask(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nX-Size: {size}\r\n\r\n"));
             assert_eq!(answer.status, 200);
-            assert!(answer.complete && answer.body == body[..size], "{target} of {size}: {}", answer.body.len());
+            assert!(
+                answer.complete && answer.body == body[..size],
+                "{target} of {size}: {}",
+                answer.body.len()
+            );
             let framings = answer.count("content-length") + answer.count("transfer-encoding");
             assert_eq!(framings, 1, "{target}: {:?}", answer.headers);
         }
@@ -171,7 +194,9 @@ fn answers_without_a_body_end_with_their_head() {
             x.raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
         }
         ("HEAD", _) => {
-            x.raw("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n");
+            x.raw(
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n",
+            );
         }
         (_, "/204") => {
             x.raw("HTTP/1.1 204 No Content\r\n\r\n");
@@ -184,17 +209,33 @@ fn answers_without_a_body_end_with_their_head() {
     let edge = edge().to(&backend).start();
     let mut client = edge.client();
     let head = client.ask("HEAD /length HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    assert_eq!((head.status, head.header("content-length")), (200, Some("1000")), "RFC 9110 §9.3.2");
+    assert_eq!(
+        (head.status, head.header("content-length")),
+        (200, Some("1000")),
+        "RFC 9110 §9.3.2"
+    );
     assert_eq!(client.ask("HEAD /chunked HTTP/1.1\r\nHost: localhost\r\n\r\n").status, 200);
     let none = client.ask(get("localhost", "/204"));
     assert_eq!(none.status, 204);
-    assert_eq!((none.header("content-length"), none.header("transfer-encoding")), (None, None), "RFC 9110 §8.6");
+    assert_eq!(
+        (none.header("content-length"), none.header("transfer-encoding")),
+        (None, None),
+        "RFC 9110 §8.6"
+    );
     let same = client.ask(get("localhost", "/304"));
     assert_eq!((same.status, same.header("etag")), (304, Some("\"a\"")));
     assert_eq!(same.header("transfer-encoding"), None);
-    assert_eq!(client.ask(get("localhost", "/after")).body, b"{}", "nothing was left on either connection");
+    assert_eq!(
+        client.ask(get("localhost", "/after")).body,
+        b"{}",
+        "nothing was left on either connection"
+    );
     assert_eq!(client.ask("HEAD /x HTTP/1.1\r\nHost: evil.example.net\r\n\r\n").status, 421);
-    assert_eq!(client.ask(get("localhost", "/after")).body, b"{}", "a refused HEAD has no body either");
+    assert_eq!(
+        client.ask(get("localhost", "/after")).body,
+        b"{}",
+        "a refused HEAD has no body either"
+    );
 }
 
 #[test]
@@ -231,7 +272,11 @@ fn an_http_1_0_client_gets_no_chunks_and_a_close() {
     assert_eq!(answer.header("transfer-encoding"), None, "RFC 9112 §6.1");
     assert_eq!(answer.body, b"onetwo");
     assert_eq!(client.end(), b"");
-    assert_eq!(backend.last().version, "HTTP/1.1", "the edge speaks its own version (RFC 9110 §2.5)");
+    assert_eq!(
+        backend.last().version,
+        "HTTP/1.1",
+        "the edge speaks its own version (RFC 9110 §2.5)"
+    );
 }
 
 #[test]
@@ -259,7 +304,11 @@ fn a_connection_carries_many_requests_and_closes_when_told() {
     }
     let last = client.ask("GET /x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     assert_eq!(last.status, 200);
-    assert_eq!(last.header("connection").map(str::to_lowercase).as_deref(), Some("close"), "RFC 9112 §9.6");
+    assert_eq!(
+        last.header("connection").map(str::to_lowercase).as_deref(),
+        Some("close"),
+        "RFC 9112 §9.6"
+    );
     assert_eq!(client.end(), b"");
     let connections = backend.wait("", |r| Some(r.connections.len()));
     assert_eq!(connections, 1, "and the backend's connection was reused");
@@ -275,7 +324,10 @@ fn pipelined_requests_are_answered_in_order() {
     });
     let edge = edge().to(&backend).start();
     let mut client = edge.client();
-    client.send([get("localhost", "/1"), post("localhost", "/2", "", "{}"), get("localhost", "/3")].concat());
+    client.send(
+        [get("localhost", "/1"), post("localhost", "/2", "", "{}"), get("localhost", "/3")]
+            .concat(),
+    );
     for expected in ["/1", "/2", "/3"] {
         assert_eq!(client.response().text(), expected);
     }
@@ -294,7 +346,8 @@ fn expect_100_continue_is_answered_before_the_body() {
         let seen = backend.last();
         assert_eq!(seen.body, b"{}");
         // A client that does not wait is served too (RFC 9110 §10.1.1).
-        let eager = edge.ask(format!("{}Expect: 100-Continue\r\nContent-Length: 2\r\n\r\n{{}}", head(kind)));
+        let eager = edge
+            .ask(format!("{}Expect: 100-Continue\r\nContent-Length: 2\r\n\r\n{{}}", head(kind)));
         assert_eq!(eager.status, 200);
     }
 }

@@ -24,7 +24,8 @@ fn a_failed_connect_tries_the_other_replica() {
 fn no_replica_at_all_is_503() {
     let (one, two) = (Refusing::new(), Refusing::new());
     let edge = edge().upstream("two", &[one.url(), two.url()], "").route("upstream: two").start();
-    let answer = edge.ask(post("localhost", "/x", "", r#"{"jsonrpc":"2.0","id":9,"method":"tools/list"}"#));
+    let answer =
+        edge.ask(post("localhost", "/x", "", r#"{"jsonrpc":"2.0","id":9,"method":"tools/list"}"#));
     let body = answer.assert_refused(503);
     assert_eq!(body["id"], 9);
     assert!(!answer.text().contains("127.0.0.1"), "no internal detail: {}", answer.text());
@@ -59,7 +60,10 @@ fn weights_are_shares() {
 #[test]
 fn first_available_stays_with_the_first() {
     let (a, b) = (plain(), plain());
-    let edge = edge().upstream("two", &[a.url(), b.url()], "balance: first_available").route("upstream: two").start();
+    let edge = edge()
+        .upstream("two", &[a.url(), b.url()], "balance: first_available")
+        .route("upstream: two")
+        .start();
     for _ in 0..6 {
         assert_eq!(edge.ask(post("localhost", "/x", "", LEGACY)).status, 200);
     }
@@ -74,8 +78,10 @@ fn least_requests_avoids_the_busy_one() {
         x.wait_closed();
     });
     let free = plain();
-    let edge =
-        edge().upstream("two", &[busy.url(), free.url()], "balance: least_requests").route("upstream: two").start();
+    let edge = edge()
+        .upstream("two", &[busy.url(), free.url()], "balance: least_requests")
+        .route("upstream: two")
+        .start();
     // Until a request is stuck at the busy one, both may be chosen.
     let mut stuck = Vec::new();
     while busy.count() == 0 {

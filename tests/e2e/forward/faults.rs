@@ -22,13 +22,22 @@ fn rubbish_from_a_backend_is_502() {
         ("HTTP/3", "HTTP/3.0 200 OK\r\nContent-Length: 0\r\n\r\n".into()),
         ("no colon", "HTTP/1.1 200 OK\r\nnonsense\r\nContent-Length: 0\r\n\r\n".into()),
         ("NUL in a value", "HTTP/1.1 200 OK\r\nA: \0\r\nContent-Length: 0\r\n\r\n".into()),
-        ("bare CR in a value", "HTTP/1.1 200 OK\r\nA: b\rSet-Cookie: c\r\nContent-Length: 0\r\n\r\n".into()),
+        (
+            "bare CR in a value",
+            "HTTP/1.1 200 OK\r\nA: b\rSet-Cookie: c\r\nContent-Length: 0\r\n\r\n".into(),
+        ),
         ("space in a name", "HTTP/1.1 200 OK\r\nA b: c\r\nContent-Length: 0\r\n\r\n".into()),
-        ("two lengths", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab".into()),
+        (
+            "two lengths",
+            "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab".into(),
+        ),
         ("negative length", "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n".into()),
         ("unknown coding", "HTTP/1.1 200 OK\r\nTransfer-Encoding: x\r\n\r\n".into()),
         ("an endless head", long),
-        ("an upgrade that nobody asked for", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n".into()),
+        (
+            "an upgrade that nobody asked for",
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n".into(),
+        ),
         ("half a head", "HTTP/1.1 200 OK\r\nContent-".into()),
         ("nothing", String::new()),
     ];
@@ -55,9 +64,7 @@ fn rubbish_from_a_backend_is_502() {
 
 #[test]
 fn interim_answers_without_end_are_502() {
-    let backend = backend(|x| {
-        while x.raw("HTTP/1.1 103 Early Hints\r\n\r\n".repeat(100)) {}
-    });
+    let backend = backend(|x| while x.raw("HTTP/1.1 103 Early Hints\r\n\r\n".repeat(100)) {});
     let edge = edge().to(&backend).start();
     edge.get("/x").assert_refused(502);
 }
@@ -89,7 +96,11 @@ fn a_post_on_a_pooled_connection_is_never_sent_twice_either() {
     assert_eq!(edge.get("/warm").status, 200);
     edge.ask(post("localhost", "/fail", "", CALL)).assert_refused(502);
     let seen: Vec<_> = backend.requests().into_iter().map(|r| (r.connection, r.target)).collect();
-    assert_eq!(seen, [(0, "/warm".to_owned()), (0, "/fail".to_owned())], "the warm connection carried it, once");
+    assert_eq!(
+        seen,
+        [(0, "/warm".to_owned()), (0, "/fail".to_owned())],
+        "the warm connection carried it, once"
+    );
 }
 
 #[test]
@@ -110,8 +121,10 @@ fn a_pooled_connection_that_the_backend_closed_is_not_used() {
 #[test]
 fn a_backend_that_never_answers_is_504() {
     let backend = backend(Exchange::wait_closed);
-    let edge =
-        edge().upstream("one", &[backend.url()], "first_byte_timeout: 300ms").route("upstream: one").start();
+    let edge = edge()
+        .upstream("one", &[backend.url()], "first_byte_timeout: 300ms")
+        .route("upstream: one")
+        .start();
     let mut client = edge.client();
     let body = client.ask(post("localhost", "/x", "", CALL)).assert_refused(504);
     assert_eq!(body["id"], 7);
@@ -126,14 +139,17 @@ fn half_a_head_is_504_too() {
         x.raw("HTTP/1.1 200 OK\r\nConte");
         x.wait_closed();
     });
-    let edge =
-        edge().upstream("one", &[backend.url()], "first_byte_timeout: 300ms").route("upstream: one").start();
+    let edge = edge()
+        .upstream("one", &[backend.url()], "first_byte_timeout: 300ms")
+        .route("upstream: one")
+        .start();
     edge.get("/x").assert_refused(504);
 }
 
 #[test]
 fn the_first_byte_timeout_does_not_cut_a_slow_body() {
-    let (done, wait) = (std::sync::Arc::new(Watched::new(false)), std::sync::Arc::new(Watched::new(false)));
+    let (done, wait) =
+        (std::sync::Arc::new(Watched::new(false)), std::sync::Arc::new(Watched::new(false)));
     let gate = wait.clone();
     let slow = backend(move |x| {
         x.raw("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nabc");
@@ -181,7 +197,8 @@ fn an_answer_that_breaks_off_ends_distinguishably() {
 #[test]
 fn a_refusal_tells_nothing_of_the_inside() {
     let backend = backend(hang_up);
-    let edge = edge().upstream("secret-name", &[backend.url()], "").route("upstream: secret-name").start();
+    let edge =
+        edge().upstream("secret-name", &[backend.url()], "").route("upstream: secret-name").start();
     let answer = edge.ask(post("localhost", "/x", "", CALL));
     answer.assert_refused(502);
     let shown = format!("{:?} {}", answer.headers, answer.text());
@@ -239,7 +256,11 @@ fn a_connect_that_takes_too_long_is_given_up() {
     let Some(full) = Full::new() else { return };
     let live = plain();
     let edge = edge()
-        .upstream("two", &[full.url(), live.url()], "connect_timeout: 300ms, balance: first_available")
+        .upstream(
+            "two",
+            &[full.url(), live.url()],
+            "connect_timeout: 300ms, balance: first_available",
+        )
         .route("upstream: two")
         .start();
     assert_eq!(edge.ask(post("localhost", "/x", "", CALL)).status, 200);

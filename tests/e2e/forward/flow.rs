@@ -19,7 +19,9 @@ fn a_client_that_does_not_read_stops_the_backend() {
     // 256 MiB would be pushed if nobody stopped it.
     let flood = || {
         backend(|x| {
-            x.raw("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n");
+            x.raw(
+                "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n",
+            );
             let block = vec![b'x'; 64 << 10];
             for _ in 0..4096 {
                 if !x.chunk(&block) {
@@ -53,11 +55,15 @@ fn a_client_that_does_not_read_stops_the_backend() {
 /// A stall is the absence of an event; the only way to see one is to give the event time. The test can
 /// fail for want of a bound, never for slowness.
 fn stalled(backend: &crate::support::backend::Backend) -> usize {
-    let written = |r: &crate::support::backend::Record| r.connections.iter().map(|c| c.written).sum::<usize>();
+    let written = |r: &crate::support::backend::Record| {
+        r.connections.iter().map(|c| c.written).sum::<usize>()
+    };
     let record = backend.record();
     let mut last = record.wait("bytes are pushed", |r| Some(written(r)).filter(|n| *n > 0));
     while last < BOUND {
-        match record.wait_for(Duration::from_millis(500), |r| Some(written(r)).filter(|n| *n > last)) {
+        match record
+            .wait_for(Duration::from_millis(500), |r| Some(written(r)).filter(|n| *n > last))
+        {
             Some(more) => last = more,
             None => return last,
         }
@@ -110,7 +116,10 @@ fn a_client_that_goes_away_ends_the_upstream_request() {
         (get_events("localhost", "/stream", ""), true),
         (get("localhost", "/body"), true),
         (get("localhost", "/silent"), false),
-        (post("localhost", "/silent", "", r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#), false),
+        (
+            post("localhost", "/silent", "", r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#),
+            false,
+        ),
     ];
     let mut nth = 0;
     for (bytes, answered) in &cases {
@@ -132,7 +141,8 @@ fn a_client_that_goes_away_ends_the_upstream_request() {
     }
     for path in ["/stream", "/silent"] {
         let mut client = H2::connect(edge.listener(1), certs.client(&["h2"]));
-        let (response, mut stream) = client.begin(request("GET", path, &[("accept", "text/event-stream")]), true);
+        let (response, mut stream) =
+            client.begin(request("GET", path, &[("accept", "text/event-stream")]), true);
         backend.wait_request(nth);
         let open = (path == "/stream").then(|| client.head(response).unwrap());
         stream.send_reset(h2::Reason::CANCEL);
@@ -148,7 +158,11 @@ fn after_an_abort_a_new_get_is_not_in_conflict() {
     let open = Arc::new(Watched::new(0));
     let held = open.clone();
     let backend = backend(move |x: &mut Exchange| {
-        if held.update(|n| { *n += 1; *n }) > 1 {
+        if held.update(|n| {
+            *n += 1;
+            *n
+        }) > 1
+        {
             held.update(|n| *n -= 1);
             return x.answer("409 Conflict", &[], b"");
         }

@@ -18,7 +18,15 @@ fn hop_by_hop_fields_of_a_request_end_here() {
                  X-Second: 2\r\nX-End-To-End: 3\r\nX-Twice: a\r\nx-twice: b\r\nX-Empty:\r\n";
     assert_eq!(edge.ask(with(lines)).status, 200);
     let seen = backend.last();
-    for gone in ["keep-alive", "proxy-connection", "te", "upgrade", "x-nominated", "x-second", "http2-settings"] {
+    for gone in [
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "upgrade",
+        "x-nominated",
+        "x-second",
+        "http2-settings",
+    ] {
         assert_eq!(seen.header(gone), None, "{gone}");
     }
     let connection = seen.header("connection").unwrap_or_default().to_lowercase();
@@ -53,9 +61,15 @@ fn connection_cannot_strip_what_the_edge_itself_says() {
 fn hop_by_hop_fields_of_an_answer_end_here() {
     let backend = backend(|x| {
         let headers = [
-            ("Connection", "keep-alive, X-Nominated"), ("Keep-Alive", "timeout=5"), ("Proxy-Connection", "keep-alive"),
-            ("X-Nominated", "1"), ("X-End-To-End", "2"), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"),
-            ("Cache-Control", "no-cache"), ("content-type", "text/plain"),
+            ("Connection", "keep-alive, X-Nominated"),
+            ("Keep-Alive", "timeout=5"),
+            ("Proxy-Connection", "keep-alive"),
+            ("X-Nominated", "1"),
+            ("X-End-To-End", "2"),
+            ("Set-Cookie", "a=1"),
+            ("Set-Cookie", "b=2"),
+            ("Cache-Control", "no-cache"),
+            ("content-type", "text/plain"),
         ];
         x.answer("200 OK", &headers, b"hello");
     });
@@ -93,7 +107,10 @@ fn the_backend_learns_the_client_from_the_edge_alone() {
     assert!(parts.contains(&"proto=http"), "{parts:?}");
     assert!(parts.contains(&format!("host=\"{host}\"").as_str()), "{parts:?}");
     for (name, value) in &seen.headers {
-        assert!(!value.contains("evil") && !value.contains("6.6.6.6") && value != "1", "{name}: {value}");
+        assert!(
+            !value.contains("evil") && !value.contains("6.6.6.6") && value != "1",
+            "{name}: {value}"
+        );
     }
 }
 
@@ -155,7 +172,10 @@ fn a_request_id_joins_client_backend_and_log() {
     ids.sort();
     ids.dedup();
     assert_eq!(ids.len(), 3, "each request has its own");
-    assert!(edge.ask(get("evil.example.net", "/")).header("x-request-id").is_some(), "refusals too");
+    assert!(
+        edge.ask(get("evil.example.net", "/")).header("x-request-id").is_some(),
+        "refusals too"
+    );
 }
 
 #[test]
@@ -177,7 +197,8 @@ fn all_ordinary_methods_pass() {
     let edge = edge().to(&backend).start();
     let mut client = edge.client();
     for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
-        let answer = client.ask(format!("{method} /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"));
+        let answer = client
+            .ask(format!("{method} /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"));
         assert_eq!(answer.status, 200, "{method}");
         assert_eq!(backend.last().method, method);
     }
@@ -196,7 +217,10 @@ fn redirects_point_to_the_public_url() {
         ("/mcp/", "/aws/"),
         ("/mcp/x?y", "/aws/x?y"),
         // Not ours to map.
-        ("https://login.example.org/authorize?x=/mcp", "https://login.example.org/authorize?x=/mcp"),
+        (
+            "https://login.example.org/authorize?x=/mcp",
+            "https://login.example.org/authorize?x=/mcp",
+        ),
         ("http://H.evil.net/mcp", "http://H.evil.net/mcp"),
     ];
     let backend = backend(|x| {
@@ -209,7 +233,8 @@ fn redirects_point_to_the_public_url() {
         .route(&format!("host: mcp.example.com, path: /aws, public_url: \"{public}\", upstream: one, rewrite: /mcp"))
         .start();
     for (sent, read) in table {
-        let answer = edge.ask(format!("GET /aws/ HTTP/1.1\r\nHost: mcp.example.com\r\nX-To: {sent}\r\n\r\n"));
+        let answer = edge
+            .ask(format!("GET /aws/ HTTP/1.1\r\nHost: mcp.example.com\r\nX-To: {sent}\r\n\r\n"));
         assert_eq!(answer.status, 307, "the client follows it, the edge does not");
         // A path may also be made absolute: it names the same place.
         let absolute = read.strip_prefix('/').map(|r| format!("https://mcp.example.com/{r}"));

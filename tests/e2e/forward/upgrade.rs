@@ -33,7 +33,11 @@ fn a_websocket_passes_through_plain_and_tls() {
     let certs = Certs::new();
     let backend = server();
     let edge = edge().listener("").listener(&certs.listener()).to(&backend).start();
-    let secure = crate::support::client::Client::tls(edge.listener(1), certs.client(&["http/1.1"]), "localhost");
+    let secure = crate::support::client::Client::tls(
+        edge.listener(1),
+        certs.client(&["http/1.1"]),
+        "localhost",
+    );
     for (n, mut client) in [edge.client(), secure].into_iter().enumerate() {
         client.send(handshake(WEBSOCKET));
         let start = client.start();
@@ -41,7 +45,10 @@ fn a_websocket_passes_through_plain_and_tls() {
         assert_eq!(start.header("upgrade"), Some("websocket"));
         assert!(start.header("connection").is_some_and(|c| c.eq_ignore_ascii_case("upgrade")));
         assert_eq!(start.header("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
-        assert_eq!(backend.last().header("sec-websocket-key").as_deref(), Some("dGhlIHNhbXBsZSBub25jZQ=="));
+        assert_eq!(
+            backend.last().header("sec-websocket-key").as_deref(),
+            Some("dGhlIHNhbXBsZSBub25jZQ==")
+        );
         for size in [1, 100, 100_000] {
             let data = vec![b'0' + u8::try_from(n).unwrap(); size];
             client.send(&data);

@@ -10,7 +10,8 @@ fn run(url: String, tls: &str) -> Edge {
 }
 
 fn status(edge: &Edge) -> u16 {
-    let answer = edge.ask(post("localhost", "/", "", r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#));
+    let answer =
+        edge.ask(post("localhost", "/", "", r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#));
     assert!(answer.status == 200 || answer.not_a_refusal().is_none());
     answer.status
 }
@@ -22,7 +23,10 @@ fn a_backend_is_trusted_by_its_ca_and_name() {
     let front = certs.front(backend.address(), false);
     let ca = format!("ca: {}", certs.path("ca.pem").display());
     assert_eq!(status(&run(front.url(), &format!("tls: {{ {ca} }}"))), 200);
-    assert_eq!(status(&run(front.url(), &format!("tls: {{ {ca}, server_name: mcp.example.com }}"))), 200);
+    assert_eq!(
+        status(&run(front.url(), &format!("tls: {{ {ca}, server_name: mcp.example.com }}"))),
+        200
+    );
     let good = backend.count();
     for wrong in [
         String::new(),

@@ -135,12 +135,6 @@ impl Backend {
         self.record.look(|r| r.requests.len())
     }
 
-    /// Bytes that arrived and are not part of a complete request.
-    pub(crate) fn stray(&self) -> Vec<u8> {
-        self.record
-            .look(|r| r.connections.iter().flat_map(|c| c.bytes[c.parsed..].to_vec()).collect())
-    }
-
     /// Waits for a state of the record.
     pub(crate) fn wait<R>(&self, what: &str, f: impl Fn(&Record) -> Option<R>) -> R {
         self.record.wait(what, f)
@@ -295,11 +289,6 @@ pub(crate) struct Exchange {
 impl Exchange {
     pub(crate) fn header(&self, name: &str) -> Option<String> {
         self.request.header(name)
-    }
-
-    /// Which request of this backend this is, counted from 0.
-    pub(crate) fn index(&self) -> usize {
-        self.index
     }
 
     /// Reads the body to its end; `None` when the peer closed before.

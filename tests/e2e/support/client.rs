@@ -1,8 +1,9 @@
 //! In: exact bytes; out: exact answers, over plain TCP or TLS. Every read has a deadline.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
@@ -82,6 +83,18 @@ pub(crate) type Start = Response;
 impl Client {
     pub(crate) fn plain(to: SocketAddr) -> Self {
         Self { wire: Wire::Plain(connect(to)), buffer: Vec::new() }
+    }
+
+    /// From another loopback address, so that the edge sees another client.
+    pub(crate) fn from(source: IpAddr, to: SocketAddr) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let stream = runtime.block_on(async {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind(SocketAddr::new(source, 0)).unwrap();
+            socket.connect(to).await.unwrap().into_std().unwrap()
+        });
+        stream.set_nonblocking(false).unwrap();
+        Self { wire: Wire::Plain(settle(stream)), buffer: Vec::new() }
     }
 
     /// The handshake is done at the first write or read.
@@ -242,6 +255,34 @@ impl Client {
         std::mem::take(&mut self.buffer)
     }
 
+    /// Sends `bytes` one at a time, listening for `pause` after each; how many went out before the edge
+    /// said or did something, `None` when it never did.
+    pub(crate) fn drip(&mut self, bytes: &[u8], pause: Duration) -> Option<usize> {
+        self.socket().set_read_timeout(Some(pause)).unwrap();
+        let heard = bytes.iter().enumerate().find_map(|(n, b)| {
+            let sent = self.send([*b]);
+            (!sent || self.hears_something()).then_some(n + 1)
+        });
+        self.socket().set_read_timeout(Some(DEADLINE)).unwrap();
+        heard
+    }
+
+    /// Whether bytes or the end of the connection came within the read timeout.
+    fn hears_something(&mut self) -> bool {
+        let mut part = [0; 4096];
+        let read = match &mut self.wire {
+            Wire::Plain(s) => s.read(&mut part),
+            Wire::Tls(s) => s.read(&mut part),
+        };
+        match read {
+            Ok(n) => {
+                self.buffer.extend_from_slice(&part[..n]);
+                true
+            }
+            Err(e) => !matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut),
+        }
+    }
+
     /// Closes our sending side only.
     pub(crate) fn half_close(&mut self) {
         if let Wire::Tls(tls) = &mut self.wire {
@@ -249,10 +290,6 @@ impl Client {
             drop(tls.flush());
         }
         drop(self.socket().shutdown(Shutdown::Write));
-    }
-
-    pub(crate) fn local(&self) -> SocketAddr {
-        self.socket().local_addr().unwrap()
     }
 
     fn until(&mut self, mark: &[u8]) -> Option<Vec<u8>> {
@@ -304,7 +341,10 @@ impl Client {
 }
 
 fn connect(to: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect_timeout(&to, DEADLINE).unwrap();
+    settle(TcpStream::connect_timeout(&to, DEADLINE).unwrap())
+}
+
+fn settle(stream: TcpStream) -> TcpStream {
     stream.set_nodelay(true).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     stream.set_write_timeout(Some(DEADLINE)).unwrap();

@@ -49,6 +49,12 @@ impl Builder {
         self
     }
 
+    /// A listener written in full.
+    pub(crate) fn raw_listener(mut self, all: &str) -> Self {
+        self.listeners.push(all.to_owned());
+        self
+    }
+
     /// An upstream of these servers; `rest` may be empty.
     pub(crate) fn upstream(mut self, name: &str, servers: &[String], rest: &str) -> Self {
         let servers: Vec<_> = servers.iter().map(|s| format!("\"{s}\"")).collect();
@@ -147,15 +153,20 @@ impl Edge {
 
     /// Waits for `ready` and learns the ports.
     pub(crate) fn wait_ready(&mut self, context: &str) {
+        let ready = self.ready_or_exited();
+        assert!(ready, "not ready: {}\n{context}", self.stderr().join("\n"));
+    }
+
+    /// Waits until it is ready (and learns the ports) or has given up; which of them.
+    pub(crate) fn ready_or_exited(&mut self) -> bool {
+        let is_ready = |l: &String| l == "mcp-edge: ready";
         self.err.wait("the edge is ready or has ended", |e| {
-            (e.ended || e.lines.iter().any(|l| l == "mcp-edge: ready")).then_some(())
+            (e.ended || e.lines.iter().any(is_ready)).then_some(())
         });
         let lines = self.stderr();
-        assert!(
-            lines.iter().any(|l| l == "mcp-edge: ready"),
-            "not ready: {}\n{context}",
-            lines.join("\n")
-        );
+        if !lines.iter().any(is_ready) {
+            return false;
+        }
         let after = |line: &str, mark: &str| -> Option<SocketAddr> {
             let url = line.strip_prefix(mark)?;
             url.split_once("://")?.1.trim_end_matches('/').parse().ok()
@@ -163,6 +174,7 @@ impl Edge {
         self.listeners = lines.iter().filter_map(|l| after(l, "mcp-edge: listening on ")).collect();
         self.admin = lines.iter().find_map(|l| after(l, "mcp-edge: admin on "));
         assert!(!self.listeners.is_empty(), "no listener named in {lines:?}");
+        true
     }
 
     /// The first listener.

@@ -120,16 +120,7 @@ impl H2 {
         data
     }
 
-    /// Waits until the edge ends the connection.
-    pub(crate) fn wait_closed(mut self) {
-        drop(self.send);
-        self.runtime
-            .block_on(async { timeout(DEADLINE, &mut self.closed).await })
-            .expect("the connection ends")
-            .unwrap();
-    }
-
-    /// Like `wait_closed`, but keeps our handle, so that we are not the one who ends it.
+    /// Waits until the edge ends the connection; we keep our handle, so that it is not us.
     pub(crate) fn wait_closed_by_peer(&mut self) {
         let closed = &mut self.closed;
         self.runtime
