@@ -347,17 +347,29 @@ fn a_backend_id_of_any_visible_ascii_is_carried() {
 
 #[test]
 fn a_session_whose_replica_is_down_is_not_moved() {
-    let (a, b) = (replica("a"), crate::support::backend::Refusing::new());
-    let state = tempfile::tempdir().unwrap();
-    // Sealed for `a` while it stood alone; then the port moves to one that refuses.
+    // It closes after each answer, so that nothing of it is left in a pool.
+    let a = backend(|x| {
+        x.body();
+        x.answer(
+            "200 OK",
+            &[("content-type", "application/json"), ("mcp-session-id", "of-a")],
+            b"{}",
+        );
+        x.close();
+    });
+    let b = replica("b");
     let edge = edge()
-        .state(state.path())
         .upstream("two", &[a.url(), b.url()], "balance: first_available")
         .route("path: /mcp, upstream: two")
         .start();
-    let (id, _) = begin(&edge);
-    assert_eq!(edge.ask(call("/mcp", &id, 1)).status, 200);
-    assert_eq!(a.last().method, "POST");
+    let id = session(&edge.ask(initialize("/mcp")));
+    a.wait("the replica has closed", |r| r.connections.iter().all(|c| c.ended).then_some(()));
+    a.shut();
+    let answer = edge.ask(call("/mcp", &id, 9));
+    // Not 404: the session may come back with its replica.
+    assert_eq!(answer.assert_refused(503)["id"], 9);
+    assert_eq!(b.count(), 0, "another replica does not know this session");
+    assert_eq!(by(&edge.ask(initialize("/mcp"))), "b", "new ones go elsewhere");
 }
 
 /// Clients at other loopback addresses; the edge tells anonymous ones apart by them.

@@ -158,6 +158,16 @@ impl Backend {
     }
 }
 
+impl Backend {
+    /// Stops for good: returns when its port refuses connections.
+    pub(crate) fn shut(self) {
+        let address = self.address;
+        drop(self);
+        let refused = (0..100_000).any(|_| TcpStream::connect(address).is_err());
+        assert!(refused, "the backend's port still accepts");
+    }
+}
+
 impl Drop for Backend {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
@@ -213,8 +223,7 @@ fn serve(
     script: &Arc<Script>,
 ) {
     let mut at = 0;
-    loop {
-        let Some(head) = until(record, connection, at, b"\r\n\r\n") else { break };
+    while let Some(head) = until(record, connection, at, b"\r\n\r\n") {
         at += head.len();
         let seen = parse_head(&head, connection);
         let index = record.update(|r| {

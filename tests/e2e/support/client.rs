@@ -148,6 +148,7 @@ impl Client {
                 return Some(Response { interim, ..head });
             }
             interim.push(head.status);
+            assert!(interim.len() < 10_000, "interim answers without end");
         }
     }
 

@@ -38,14 +38,14 @@ impl H2 {
             .enable_all()
             .build()
             .unwrap();
-        let (send, closed) = runtime.block_on(async {
+        let (send, closed) = runtime.block_on(timeout_at_deadline(async {
             let tcp = tokio::net::TcpStream::connect(to).await.unwrap();
             let name = ServerName::try_from("localhost").unwrap();
             let tls = tokio_rustls::TlsConnector::from(config).connect(name, tcp).await.unwrap();
             assert_eq!(tls.get_ref().1.alpn_protocol(), Some(&b"h2"[..]), "the edge chose h2");
             let (send, connection) = h2::client::handshake(tls).await.unwrap();
             (send, tokio::spawn(async move { drop(connection.await) }))
-        });
+        }));
         Self { runtime, send, closed }
     }
 
@@ -134,6 +134,10 @@ impl H2 {
             .block_on(async { timeout(DEADLINE, f).await })
             .expect("an h2 event before the deadline")
     }
+}
+
+async fn timeout_at_deadline<T>(f: impl Future<Output = T>) -> T {
+    timeout(DEADLINE, f).await.expect("an h2 event before the deadline")
 }
 
 /// A request for `https://localhost<path>`.
