@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::support::backend::{Exchange, backend, plain};
+use crate::support::backend::{Backend, Exchange, backend, feed, plain};
 use crate::support::client::{get, post};
-use crate::support::edge::edge;
+use crate::support::edge::{Edge, edge};
 use crate::support::wait::Watched;
 
 const CALL: &str = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"pay"}}"#;
@@ -175,22 +175,60 @@ fn the_first_byte_timeout_does_not_cut_a_slow_body() {
 
 #[test]
 fn an_answer_that_breaks_off_ends_distinguishably() {
+    let (feed, source) = feed();
+    let backend = backend(move |x| {
+        let length = x.request.target == "/length";
+        let framing = if length { "Content-Length: 10" } else { "Transfer-Encoding: chunked" };
+        let kind = if x.request.target == "/sse" { "text/event-stream" } else { "text/plain" };
+        let body = if length { "abc" } else { "3\r\nabc\r\n" };
+        x.raw(format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n{framing}\r\n\r\n{body}"));
+        // It breaks only after the client has seen what came before.
+        x.raw(source.next().unwrap());
+        x.close();
+    });
+    let edge = edge().to(&backend).start();
+    for (target, last) in [
+        ("/length", "d"),
+        ("/chunked", ""),
+        ("/chunked", "5\r\nde"),
+        ("/chunked", "zz\r\nde"),
+        ("/chunked", "2\r\ndeXX0\r\n\r\n"),
+        ("/chunked", "0\r\n"),
+        ("/sse", ""),
+        ("/sse", "5\r\nde"),
+    ] {
+        let mut client = edge.client();
+        client.send(get("localhost", target));
+        let start = client.start();
+        assert_eq!(start.status, 200);
+        let chunked = start.header("transfer-encoding").is_some();
+        let first = if chunked { client.chunks(3) } else { client.exact(3) };
+        assert_eq!(first, b"abc", "{target}: what came is passed on at once");
+        feed.push(last);
+        if chunked {
+            while let Some(part) = client.chunk() {
+                assert!(!part.is_empty(), "{target} {last:?} must not look whole");
+            }
+        } else {
+            assert!(client.end().len() < 7, "{target} must not look whole");
+        }
+    }
+}
+
+#[test]
+fn an_answer_that_breaks_off_at_once_does_not_look_whole() {
     let backend = backend(|x| {
         match x.request.target.as_str() {
             "/length" => x.raw("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"),
-            "/chunked" => x.raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"),
-            "/inside" => x.raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n5\r\nde"),
-            "/size" => x.raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nzz\r\nde"),
-            _ => x.raw("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"),
+            _ => x.raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"),
         };
         x.close();
     });
     let edge = edge().to(&backend).start();
-    for target in ["/length", "/chunked", "/inside", "/size", "/sse"] {
+    for target in ["/length", "/chunked"] {
         let answer = edge.get(target);
-        assert_eq!(answer.status, 200);
-        assert!(!answer.complete, "{target} must not look whole: {answer:?}");
-        assert!(answer.body.starts_with(b"abc"), "{target}: what came is passed on");
+        // As long as nothing went out, a refusal says it best.
+        assert!(answer.status == 502 || !answer.complete, "{target} looks whole: {answer:?}");
     }
 }
 
@@ -207,10 +245,19 @@ fn a_refusal_tells_nothing_of_the_inside() {
     }
 }
 
+/// 64 KiB for all bodies at once.
+fn small_budget(backend: &Backend) -> Edge {
+    edge()
+        .top("buffer_budget: 64KiB")
+        .upstream("one", &[backend.url()], "")
+        .route("upstream: one, body_limit: 64KiB")
+        .start()
+}
+
 #[test]
 fn a_full_buffer_budget_is_503_and_comes_back() {
     let backend = plain();
-    let edge = edge().top("buffer_budget: 64KiB").to(&backend).start();
+    let edge = small_budget(&backend);
     let body = format!("\"{}\"", "b".repeat(40_000));
     let mut holder = edge.client();
     let (first, last) = body.split_at(39_000);
@@ -226,16 +273,12 @@ fn a_full_buffer_budget_is_503_and_comes_back() {
     holder.send(last);
     assert_eq!(holder.response().status, 200);
     assert_eq!(edge.ask(post("localhost", "/x", "", &body)).status, 200, "given back");
-    // A body larger than the whole budget can never be served.
-    let huge = format!("\"{}\"", "b".repeat(70_000));
-    let answer = edge.ask(post("localhost", "/x", "", &huge));
-    assert!([413, 503].contains(&answer.status), "{}", answer.status);
 }
 
 #[test]
 fn a_refused_budget_is_given_back_when_the_client_breaks_off() {
     let backend = plain();
-    let edge = edge().top("buffer_budget: 64KiB").to(&backend).start();
+    let edge = small_budget(&backend);
     let body = format!("\"{}\"", "b".repeat(40_000));
     for _ in 0..5 {
         let mut client = edge.client();

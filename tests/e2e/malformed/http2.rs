@@ -24,6 +24,13 @@ fn malformed_http2_requests_reach_nobody() {
         [(":method", "GET"), (":scheme", "https"), (":path", "/"), (":authority", "localhost")];
     let plus = |extra: &[(&'static str, &'static str)]| [&base[..], extra].concat();
     let without = |name: &str| base.iter().copied().filter(|f| f.0 != name).collect::<Vec<_>>();
+    let post = |lengths: &[&'static str]| {
+        let mut fields = base.to_vec();
+        fields[0].1 = "POST";
+        fields.push(("content-type", "application/json"));
+        fields.extend(lengths.iter().map(|l| ("content-length", *l)));
+        fields
+    };
     let swap = |name: &'static str, value: &'static str| {
         base.iter().map(|f| if f.0 == name { (name, value) } else { *f }).collect::<Vec<_>>()
     };
@@ -53,39 +60,15 @@ fn malformed_http2_requests_reach_nobody() {
         ("unknown :authority", swap(":authority", "evil.example.net"), None),
         ("dot segments", swap(":path", "/a/../b"), None),
         ("encoded slash", swap(":path", "/a%2fb"), None),
-        ("fragment", swap(":path", "/a#b"), None),
         ("asterisk with GET", swap(":path", "*"), None),
         ("CONNECT", vec![(":method", "CONNECT"), (":authority", "localhost:443")], None),
         ("TRACE", swap(":method", "TRACE"), None),
-        (
-            "content-length over the data (§8.1.1)",
-            plus(&[("content-length", "5"), ("content-type", "application/json")]),
-            Some(b"{}"),
-        ),
-        (
-            "content-length under the data (§8.1.1)",
-            plus(&[("content-length", "1"), ("content-type", "application/json")]),
-            Some(b"{}"),
-        ),
-        (
-            "content-length and no data (§8.1.1)",
-            plus(&[("content-length", "5"), ("content-type", "application/json")]),
-            None,
-        ),
-        (
-            "two content-lengths",
-            plus(&[
-                ("content-length", "2"),
-                ("content-length", "2"),
-                ("content-type", "application/json"),
-            ]),
-            Some(b"{}"),
-        ),
-        (
-            "content-length: 2, 2",
-            plus(&[("content-length", "2, 2"), ("content-type", "application/json")]),
-            Some(b"{}"),
-        ),
+        ("content-length over the data (§8.1.1)", post(&["5"]), Some(b"{}")),
+        ("content-length under the data (§8.1.1)", post(&["1"]), Some(b"{}")),
+        ("content-length and no data (§8.1.1)", post(&["5"]), None),
+        ("two content-lengths", post(&["2", "2"]), Some(b"{}")),
+        ("content-length: 2, 2", post(&["2, 2"]), Some(b"{}")),
+        ("negative content-length", post(&["-2"]), Some(b"{}")),
     ];
     let mut wrong = Vec::new();
     for (name, fields, data) in &cases {

@@ -22,8 +22,11 @@ pub(crate) fn replica(name: &'static str) -> Backend {
             let headers = [("content-type", "application/json"), ("Mcp-Session-Id", id.as_str())];
             return x.answer("200 OK", &headers, result(&call, name, None).to_string().as_bytes());
         }
+        let stranger = session.as_ref().is_some_and(|id| !minted.contains(id));
+        // A stream is held below for as long as the client likes; others must get in.
+        drop(minted);
         match session {
-            Some(id) if !modern && !minted.contains(&id) => unknown(x, &call),
+            Some(_) if !modern && stranger => unknown(x, &call),
             Some(id) if !modern => known(x, &call, name, &id),
             _ => x.json(&result(&call, name, None).to_string()),
         }
