@@ -1,0 +1,10 @@
+//! In: requests that are admitted; out: the same at a backend, and its answer at the client, whatever goes wrong between.
+
+mod bodies;
+mod choice;
+mod faults;
+mod flow;
+mod headers;
+mod http2;
+mod upgrade;
+mod upstream_tls;

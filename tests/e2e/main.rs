@@ -1,0 +1,21 @@
+//! In: the real binary over real loopback sockets; out: what clients, backends and operators see of it.
+//!
+//! Nothing here looks inside: every rule is checked on the wire. `MCP_EDGE_BIN` names another build.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking, also in its helpers"
+)]
+
+mod support;
+
+mod forward;
+mod malformed;
+mod paths;
+mod run;
+mod seeing;
+mod slow;
+mod sse;
+mod sticky;

@@ -1,0 +1,9 @@
+//! What all e2e tests stand on: a real edge, real backends, real clients; waits on conditions only.
+
+pub(crate) mod backend;
+pub(crate) mod certs;
+pub(crate) mod client;
+pub(crate) mod edge;
+pub(crate) mod h2;
+pub(crate) mod mcp;
+pub(crate) mod wait;
