@@ -167,8 +167,6 @@ fn announce(settings: &Settings, sockets: &[Socket], admin: Option<&Socket>) {
     if let Some((_, bound)) = admin {
         eprintln!("mcp-edge: admin on http://{bound}");
     }
-    // the sockets are bound: whoever connects now waits in their queue
-    eprintln!("mcp-edge: ready");
 }
 
 /// Waits for a stop signal, then sees to it that the process ends as soon as nothing is left.
@@ -187,6 +185,8 @@ impl ShutdownSignalWatch for Watch {
             log::error!("cannot wait for signals");
             return ShutdownSignal::FastShutdown;
         };
+        // only now: a stop signal before this would have killed the process
+        eprintln!("mcp-edge: ready");
         let mut sweep = tokio::time::interval(SWEEP);
         loop {
             tokio::select! {

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::Replica;
-use crate::base::principal::Principal;
 use crate::base::caller::Client;
+use crate::base::principal::Principal;
 
 /// Below this many requests in flight, a replica is never too busy.
 const FREE: usize = 4;
@@ -100,7 +100,8 @@ mod tests {
         for _ in 0..400 {
             let first = order(&replicas, &nobody, &client(7))[0];
             held.push(replicas[first].begin());
-            let (max, total) = replicas.iter().fold((0, 0), |(m, t), r| (r.load().max(m), t + r.load()));
+            let (max, total) =
+                replicas.iter().fold((0, 0), |(m, t), r| (r.load().max(m), t + r.load()));
             assert!(max <= FREE || max * 4 * 4 <= (total + 1) * 5 + 16, "{max} of {total}");
         }
         assert!(replicas.iter().all(|r| r.load() > 0));

@@ -14,10 +14,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::base::caller::Client;
 use crate::base::denial::{Denial, Reason};
 use crate::base::head::Head;
 use crate::base::principal::Principal;
-use crate::base::caller::Client;
 use policy::Policy;
 use session::{Kind, OpenError, SessionKeys, Ticket};
 use settings::{Affinity, HostHeader, ServerSettings, UpstreamSettings};
@@ -108,9 +108,9 @@ impl Upstream {
     /// Puts an upstream to work.
     pub fn new(settings: UpstreamSettings) -> Self {
         let servers = settings.servers.iter().cloned().enumerate();
-        let replicas: Vec<_> = servers.map(|(i, server)| Arc::new(Replica::new(i, server))).collect();
-        let by_authority =
-            replicas.iter().map(|r| (r.server.authority.clone(), r.index)).collect();
+        let replicas: Vec<_> =
+            servers.map(|(i, server)| Arc::new(Replica::new(i, server))).collect();
+        let by_authority = replicas.iter().map(|r| (r.server.authority.clone(), r.index)).collect();
         let policy = settings.policy.clone();
         Self { settings, replicas, by_authority, policy }
     }

@@ -34,6 +34,15 @@ impl BodyReader {
         if n == 0 { Self::Done } else { Self::Length(n) }
     }
 
+    /// Bytes that are known to follow.
+    pub fn announced(&self) -> u64 {
+        match self {
+            Self::Length(left) => *left,
+            Self::Chunked(decoder) => decoder.announced(),
+            Self::Done | Self::UntilClose => 0,
+        }
+    }
+
     /// Whether the body is complete.
     pub fn is_done(&self) -> bool {
         matches!(self, Self::Done)

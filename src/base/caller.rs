@@ -28,9 +28,6 @@ pub trait Authenticate: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// The refusal of a credential of this method's own shape.
-    async fn authenticate(
-        &self,
-        head: &Head,
-        client: &Client,
-    ) -> Result<Option<Principal>, Denial>;
+    async fn authenticate(&self, head: &Head, client: &Client)
+    -> Result<Option<Principal>, Denial>;
 }

@@ -26,6 +26,7 @@ enum State {
     DataCr,
     DataLf,
     TrailerStart,
+    TrailerName,
     Trailer,
     TrailerLf,
     EndLf,
@@ -76,6 +77,11 @@ impl ChunkDecoder {
         Ok(if self.state == State::Done { Step::End(input.len()) } else { Step::Need })
     }
 
+    /// Bytes of the current chunk that are still to come.
+    pub fn announced(&self) -> u64 {
+        if self.state == State::Data { self.left } else { 0 }
+    }
+
     /// Whether the last chunk and the trailers have been read.
     pub fn is_done(&self) -> bool {
         self.state == State::Done
@@ -105,7 +111,11 @@ impl ChunkDecoder {
             (State::DataCr, b'\r') => State::DataLf,
             (State::DataLf, b'\n') => self.restart(State::Size),
             (State::TrailerStart, b'\r') => State::EndLf,
-            (State::TrailerStart | State::Trailer, b'\t' | b' '..=b'~' | 0x80..) => {
+            (State::TrailerName, b':') => self.bounded(MAX_TRAILERS, State::Trailer)?,
+            (State::TrailerStart | State::TrailerName, _) if is_token(byte) => {
+                self.bounded(MAX_TRAILERS, State::TrailerName)?
+            }
+            (State::Trailer, b'\t' | b' '..=b'~' | 0x80..) => {
                 self.bounded(MAX_TRAILERS, State::Trailer)?
             }
             (State::Trailer, b'\r') => State::TrailerLf,
@@ -136,6 +146,11 @@ impl ChunkDecoder {
         self.count = 0;
         next
     }
+}
+
+/// RFC 9110 §5.6.2.
+pub fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 #[cfg(test)]
@@ -184,6 +199,9 @@ mod tests {
             b"3\r\nabc\n0\r\n\r\n",
             b"3\r\nabc\r\n0\n\r\n",
             b"0\r\nX: 1\n\r\n",
+            b"0\r\nX: 1\r\n folded\r\n\r\n",
+            b"0\r\nnonsense\r\n\r\n",
+            b"0\r\n: x\r\n\r\n",
             b"0000000000000003\r\nabc",
             b"3;a=\x00\r\nabc",
             b"3;a\n\r\nabc",

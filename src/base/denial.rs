@@ -91,7 +91,16 @@ impl Denial {
             _ => RPC_SERVER,
         };
         let detail = Cow::Borrowed("");
-        Self { reason, code, message, rpc_code, retry_after: None, allow: None, detail, close: false }
+        Self {
+            reason,
+            code,
+            message,
+            rpc_code,
+            retry_after: None,
+            allow: None,
+            detail,
+            close: false,
+        }
     }
 
     /// Adds what the log should say.

@@ -71,7 +71,9 @@ mod tests {
         assert_eq!(period("15s"), Ok(Duration::from_secs(15)));
         assert_eq!(period("10 m"), Ok(Duration::from_secs(600)));
         assert_eq!(period("250ms"), Ok(Duration::from_millis(250)));
-        for bad in ["15", "", "s", "-1s", "1.5s", "1w", "99999999999999999999s", "9999999999999999d"] {
+        for bad in
+            ["15", "", "s", "-1s", "1.5s", "1w", "99999999999999999999s", "9999999999999999d"]
+        {
             assert!(period(bad).is_err(), "{bad}");
         }
     }

@@ -8,6 +8,7 @@ use super::session_keys;
 use super::substitute::{Env, substitute};
 use super::yaml;
 use super::{AccessLog, Settings};
+use crate::auth;
 use crate::balance::compile as balance;
 use crate::balance::settings::UpstreamSettings;
 use crate::base::compile::{ConfigError, Cx, Node, NodeKind};
@@ -15,7 +16,6 @@ use crate::base::fields::Fields;
 use crate::base::{defaults, files, url};
 use crate::listen::compile as listen;
 use crate::listen::settings::ListenerSettings;
-use crate::auth;
 use crate::route::compile::{self as route, Around};
 use crate::route::settings::RouteSettings;
 

@@ -67,7 +67,9 @@ impl Carrier {
     pub async fn open(&self, plan: &Plan, fresh: bool) -> Result<Opened, Denial> {
         let mut failures = String::new();
         for &index in &plan.order {
-            let (Some(lane), Some(replica)) = (self.lanes.get(index), self.upstream.replicas.get(index)) else {
+            let (Some(lane), Some(replica)) =
+                (self.lanes.get(index), self.upstream.replicas.get(index))
+            else {
                 continue;
             };
             let held = replica.begin();
@@ -84,7 +86,8 @@ impl Carrier {
             };
             return Ok(Opened { conn, replica: replica.clone(), held });
         }
-        let denial = Denial::new(Reason::NoBackend, "forward.no_backend", "No server can be reached");
+        let denial =
+            Denial::new(Reason::NoBackend, "forward.no_backend", "No server can be reached");
         Err(denial.retry_after(1).detail(failures))
     }
 
@@ -109,7 +112,8 @@ impl Carrier {
 }
 
 fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
-    let found = (host, port).to_socket_addrs().map_err(|e| format!("cannot resolve `{host}`: {e}"))?;
+    let found =
+        (host, port).to_socket_addrs().map_err(|e| format!("cannot resolve `{host}`: {e}"))?;
     let addresses: Vec<SocketAddr> = found.collect();
     if addresses.is_empty() { Err(format!("`{host}` has no address")) } else { Ok(addresses) }
 }

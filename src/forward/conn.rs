@@ -11,6 +11,8 @@ use super::head::{self, MAX_HEAD, ResponseHead, Rubbish};
 use crate::base::body::{BodyReader, Buffered};
 use crate::base::io::{fill, write_all};
 
+/// Interim answers (1xx) before the final one.
+const MAX_INTERIM: u32 = 16;
 /// How long a backend may take nothing of a request.
 const SEND_STALL: Duration = Duration::from_secs(60);
 
@@ -56,11 +58,12 @@ impl BackendConn {
     /// # Errors
     /// [`NoAnswer`].
     pub async fn head(&mut self, method: &Method) -> Result<ResponseHead, NoAnswer> {
-        let mut seen = 0;
+        let (mut seen, mut interim) = (0, 0);
         loop {
             if let Some(end) = head::find_end(&self.ahead, seen) {
                 let raw = self.ahead.split_to(end).freeze();
-                let parsed = head::parse(&raw, method).map_err(|Rubbish(why)| NoAnswer::Rubbish(why))?;
+                let parsed =
+                    head::parse(&raw, method).map_err(|Rubbish(why)| NoAnswer::Rubbish(why))?;
                 if parsed.status >= 200 {
                     self.body = parsed.body;
                     self.keep_alive = parsed.keep_alive;
@@ -71,6 +74,10 @@ impl BackendConn {
                 }
                 if parsed.status == 101 {
                     return Err(NoAnswer::Rubbish("the backend switched protocols unasked"));
+                }
+                interim += 1;
+                if interim > MAX_INTERIM {
+                    return Err(NoAnswer::Rubbish("there are too many interim answers"));
                 }
                 seen = 0;
                 continue;

@@ -42,7 +42,9 @@ impl Target {
     /// The last address's, or `TimedOut`.
     pub async fn connect(&self) -> io::Result<BackendStream> {
         let late = |_| io::Error::new(io::ErrorKind::TimedOut, "connecting took too long");
-        let tcp = timeout(self.timeout, TcpStream::connect(self.addresses.as_slice())).await.map_err(late)??;
+        let tcp = timeout(self.timeout, TcpStream::connect(self.addresses.as_slice()))
+            .await
+            .map_err(late)??;
         tcp.set_nodelay(true)?;
         let Some((config, name)) = &self.tls else { return Ok(BackendStream::Tcp(tcp)) };
         let connector = TlsConnector::from(config.clone());

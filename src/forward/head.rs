@@ -91,7 +91,9 @@ fn framing(
         (None, Some(c)) if c.as_bytes().eq_ignore_ascii_case(b"chunked") => {
             Ok((BodyReader::Chunked(ChunkDecoder::default()), None))
         }
-        (Some(_), Some(_)) => Err(Rubbish("Content-Length and Transfer-Encoding exclude each other")),
+        (Some(_), Some(_)) => {
+            Err(Rubbish("Content-Length and Transfer-Encoding exclude each other"))
+        }
         (None, Some(_)) => Err(Rubbish("the transfer coding is unknown")),
     }
 }
@@ -154,7 +156,8 @@ mod tests {
         assert!(matches!(head.body, BodyReader::UntilClose) && !head.keep_alive);
         let head = read("HTTP/1.1 204 No Content\r\n\r\n").unwrap();
         assert!(head.body.is_done() && head.keep_alive);
-        let head = read("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: x, close\r\n\r\n").unwrap();
+        let head =
+            read("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: x, close\r\n\r\n").unwrap();
         assert!(head.body.is_done() && !head.keep_alive);
     }
 

@@ -44,7 +44,10 @@ pub fn request(out: &Outgoing<'_>, emit: &mut dyn FnMut(&str, &[u8])) {
     let nominated = nominated(headers);
     let events = accepts_events(headers);
     for (name, value) in headers {
-        if !is_own(name) && !(events && name == header::ACCEPT_ENCODING) && !nominated.contains(&name.as_str()) {
+        if !is_own(name)
+            && !(events && name == header::ACCEPT_ENCODING)
+            && !nominated.contains(&name.as_str())
+        {
             emit(name.as_str(), value.as_bytes());
         }
     }
@@ -93,9 +96,17 @@ fn forwarded(out: &Outgoing<'_>, emit: &mut dyn FnMut(&str, &[u8])) {
 
 /// Fields that never go from a client to a backend as they are.
 fn is_own(name: &HeaderName) -> bool {
-    is_hop_by_hop(name.as_str())
+    // CGI-like servers (RFC 3875 §4.1.18) read `X_Forwarded_For` as `X-Forwarded-For`
+    if name.as_str().contains('_') {
+        return is_own_name(&name.as_str().replace('_', "-"));
+    }
+    is_own_name(name.as_str())
+}
+
+fn is_own_name(name: &str) -> bool {
+    is_hop_by_hop(name)
         || matches!(
-            name.as_str(),
+            name,
             "host"
                 | "content-length"
                 | "expect"
@@ -132,7 +143,10 @@ fn nominated(headers: &HeaderMap) -> Vec<&str> {
     let values = headers.get_all(header::CONNECTION).iter().filter_map(|v| v.to_str().ok());
     let options = values.flat_map(|v| v.split(',')).map(str::trim);
     // a name is compared in lower case; whoever nominates `Authorization` means `authorization`
-    options.filter(|o| !o.is_empty() && !o.eq_ignore_ascii_case("keep-alive")).flat_map(|o| known(headers, o)).collect()
+    options
+        .filter(|o| !o.is_empty() && !o.eq_ignore_ascii_case("keep-alive"))
+        .flat_map(|o| known(headers, o))
+        .collect()
 }
 
 fn known<'a>(headers: &'a HeaderMap, option: &str) -> Option<&'a str> {
@@ -220,19 +234,32 @@ mod tests {
         assert_eq!(
             names,
             [
-                "host", "accept", "mcp-method", "mcp-session-id", "x-forwarded-for", "x-forwarded-proto",
-                "x-forwarded-host", "forwarded", "x-request-id", "content-length"
+                "host",
+                "accept",
+                "mcp-method",
+                "mcp-session-id",
+                "x-forwarded-for",
+                "x-forwarded-proto",
+                "x-forwarded-host",
+                "forwarded",
+                "x-request-id",
+                "content-length"
             ]
         );
         let value = |name: &str| got.iter().find(|(n, _)| n == name).unwrap().1.as_str();
         assert_eq!(value("mcp-session-id"), "inner");
         assert_eq!(value("x-forwarded-for"), "2001:db8::1");
-        assert_eq!(value("forwarded"), "for=\"[2001:db8::1]\";host=\"mcp.example.com:8443\";proto=https");
+        assert_eq!(
+            value("forwarded"),
+            "for=\"[2001:db8::1]\";host=\"mcp.example.com:8443\";proto=https"
+        );
     }
 
     #[test]
     fn answers_lose_their_hops() {
-        let field = |n: &'static str, v: &'static str| (HeaderName::from_static(n), HeaderValue::from_static(v));
+        let field = |n: &'static str, v: &'static str| {
+            (HeaderName::from_static(n), HeaderValue::from_static(v))
+        };
         let mut fields = vec![
             field("connection", "X-Hop"),
             field("x-hop", "1"),

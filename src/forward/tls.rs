@@ -64,7 +64,9 @@ pub fn roots(ca: Option<&Path>) -> Result<RootCertStore, String> {
         }
     }
     if roots.is_empty() {
-        return Err("there are no CA certificates to trust: install ca-certificates or set `tls.ca`".into());
+        return Err(
+            "there are no CA certificates to trust: install ca-certificates or set `tls.ca`".into(),
+        );
     }
     Ok(roots)
 }

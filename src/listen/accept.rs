@@ -124,7 +124,9 @@ async fn http1<S: Serve>(stream: Stream, cx: ConnCx, handler: Arc<S>) {
                     return Box::pin(handler.upgrade(stream, request.head, &cx)).await;
                 }
                 drop(raw);
-                if let Some(tail) = Box::pin(handler.clone().handle(&mut conn, request.head, &cx)).await {
+                if let Some(tail) =
+                    Box::pin(handler.clone().handle(&mut conn, request.head, &cx)).await
+                {
                     handler.clone().tail(tail, &mut conn, &cx).await;
                 }
                 if cx.is_draining() || !Box::pin(conn.reusable()).await {

@@ -155,6 +155,7 @@ pub struct H2 {
     respond: SendResponse<Bytes>,
     send: Option<SendStream<Bytes>>,
     send_timeout: Duration,
+    limit: u64,
     received: u64,
     sent: u64,
 }
@@ -172,7 +173,16 @@ impl H2 {
             Some(n) => BodySize::Known(n),
             None => BodySize::Unknown,
         };
-        Self { body, size, respond, send: None, send_timeout, received: 0, sent: 0 }
+        Self {
+            body,
+            size,
+            respond,
+            send: None,
+            send_timeout,
+            limit: u64::MAX,
+            received: 0,
+            sent: 0,
+        }
     }
 
     fn begin(&mut self, answer: Answer, length: Option<u64>, end: bool) -> io::Result<()> {
@@ -218,12 +228,19 @@ impl Wire for H2 {
         self.size
     }
 
+    fn limit_body(&mut self, bytes: u64) {
+        self.limit = bytes;
+    }
+
     async fn body(&mut self) -> Result<Option<Bytes>, BodyError> {
         match self.body.data().await {
             None => Ok(None),
             Some(Err(_)) => Err(BodyError::Gone),
             Some(Ok(piece)) => {
                 self.received += piece.len() as u64;
+                if self.received > self.limit {
+                    return Err(BodyError::TooLarge);
+                }
                 let released = self.body.flow_control().release_capacity(piece.len());
                 released.map_err(|_| BodyError::Gone)?;
                 Ok(Some(piece))

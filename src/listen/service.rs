@@ -37,7 +37,12 @@ pub fn bind(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
 
 impl<A: ServerApp + Send + Sync + 'static> Bound<A> {
     /// A service named `name` that accepts on these sockets.
-    pub fn new(name: &str, app: A, sockets: Vec<(TcpListener, SocketAddr)>, threads: usize) -> Self {
+    pub fn new(
+        name: &str,
+        app: A,
+        sockets: Vec<(TcpListener, SocketAddr)>,
+        threads: usize,
+    ) -> Self {
         let mut inner = Service::new(name.to_owned(), app);
         inner.threads = Some(threads);
         for (_, bound) in &sockets {

@@ -24,6 +24,8 @@ pub enum BodyError {
     Gone,
     /// Its framing is broken.
     Malformed,
+    /// It is, or says that it will be, larger than its bound.
+    TooLarge,
 }
 
 /// The head of an answer; framing fields are the wire's own business and must not be among `fields`.
@@ -52,6 +54,9 @@ pub enum Payload {
 pub trait Wire: Send {
     /// Size of the request's body.
     fn body_size(&self) -> BodySize;
+
+    /// Bounds the request's body, in bytes, so that what announces more is refused before it comes.
+    fn limit_body(&mut self, bytes: u64);
 
     /// The next piece of the request's body; `None` at its end. Cancel safe.
     ///

@@ -2,19 +2,35 @@
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 use super::record::Record;
 
 /// JSON-RPC methods that get a label of their own; all others are `other`.
 const METHODS: &[&str] = &[
-    "initialize", "ping", "server/discover", "tools/list", "tools/call", "prompts/list", "prompts/get",
-    "resources/list", "resources/read", "resources/templates/list", "resources/subscribe",
-    "resources/unsubscribe", "completion/complete", "logging/setLevel", "subscriptions/listen",
-    "notifications/initialized", "notifications/cancelled", "notifications/progress", "tasks/get",
-    "tasks/update", "tasks/cancel",
+    "initialize",
+    "ping",
+    "server/discover",
+    "tools/list",
+    "tools/call",
+    "prompts/list",
+    "prompts/get",
+    "resources/list",
+    "resources/read",
+    "resources/templates/list",
+    "resources/subscribe",
+    "resources/unsubscribe",
+    "completion/complete",
+    "logging/setLevel",
+    "subscriptions/listen",
+    "notifications/initialized",
+    "notifications/cancelled",
+    "notifications/progress",
+    "tasks/get",
+    "tasks/update",
+    "tasks/cancel",
 ];
 
 /// Every metric of the edge.
@@ -59,8 +75,13 @@ impl Metrics {
             &["upstream", "replica"],
         )?;
         let first_byte = Histogram::with_opts(
-            HistogramOpts::new("mcp_edge_first_byte_seconds", "Time from the request's head to the answer's.")
-                .buckets(vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0]),
+            HistogramOpts::new(
+                "mcp_edge_first_byte_seconds",
+                "Time from the request's head to the answer's.",
+            )
+            .buckets(vec![
+                0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0,
+            ]),
         )?;
         Ok(Self {
             requests: register(&registry, requests)?,
@@ -71,7 +92,10 @@ impl Metrics {
             streams: gauge("mcp_edge_streams", "Event streams open.")?,
             sealed: count("mcp_edge_sessions_sealed_total", "Session ids sealed.")?,
             events: count("mcp_edge_stream_events_total", "Events of streams that have ended.")?,
-            comments: count("mcp_edge_stream_comments_total", "Comments put into streams that have ended.")?,
+            comments: count(
+                "mcp_edge_stream_comments_total",
+                "Comments put into streams that have ended.",
+            )?,
             log_lost: count("mcp_edge_access_log_lost_total", "Access-log lines lost.")?,
             registry,
         })
@@ -86,7 +110,8 @@ impl Metrics {
             4 => "4xx",
             _ => "5xx",
         };
-        let (route, upstream) = (record.route.as_deref().unwrap_or(""), record.upstream.as_deref().unwrap_or(""));
+        let (route, upstream) =
+            (record.route.as_deref().unwrap_or(""), record.upstream.as_deref().unwrap_or(""));
         let method = record.rpc_method.as_deref().map_or("", known);
         self.requests.with_label_values(&[route, upstream, class, record.era, method]).inc();
         if let Some(code) = record.code {
@@ -116,7 +141,10 @@ fn known(method: &str) -> &'static str {
     METHODS.iter().find(|m| **m == method).copied().unwrap_or("other")
 }
 
-fn register<C: Collector + Clone + 'static>(registry: &Registry, metric: C) -> Result<C, prometheus::Error> {
+fn register<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: C,
+) -> Result<C, prometheus::Error> {
     registry.register(Box::new(metric.clone()))?;
     Ok(metric)
 }

@@ -12,11 +12,11 @@ use super::exchange::Failure;
 use super::runtime::{Runtime, unix_now};
 use crate::auth;
 use crate::authz::{self, Granted};
-use crate::client;
 use crate::balance::{Claim, Plan};
+use crate::base::caller::Client;
 use crate::base::denial::{Denial, Reason};
 use crate::base::head::Head;
-use crate::base::caller::Client;
+use crate::client;
 use crate::forward::carrier::Carrier;
 use crate::forward::headers::SESSION;
 use crate::inspect::{self, Call, Era};
@@ -106,12 +106,14 @@ fn place(
     let carrier = rt.carriers.get(&routed.route.upstream).cloned().ok_or_else(unknown)?;
     let (token, query) = match &head.query {
         None => (None, None),
-        Some(query) => {
-            match endpoint_url::take_token(query) {
-                Some((token, rest)) => (Some(token), rest.map(Cow::into_owned)),
-                None => (None, Some(query.clone())),
+        Some(query) => match endpoint_url::take_token(query) {
+            Some((_, Some(rest))) if endpoint_url::take_token(&rest).is_some() => {
+                let doubled = "The routing token must stand once";
+                return Err(Denial::new(Reason::Malformed, "session.doubled", doubled));
             }
-        }
+            Some((token, rest)) => (Some(token), rest.map(Cow::into_owned)),
+            None => (None, Some(query.clone())),
+        },
     };
     let claim = claim(head, &granted.call, token)?;
     let plan = carrier.upstream.plan(claim, &rt.keys, &granted.principal, &client, unix_now())?;
@@ -130,7 +132,8 @@ fn claim<'a>(head: &'a Head, call: &Call, token: Option<&'a str>) -> Result<Clai
     if !head.headers.contains_key(SESSION) {
         return Ok(Claim::None);
     }
-    let doubled = || Denial::new(Reason::Malformed, "session.doubled", "Mcp-Session-Id must stand once");
+    let doubled =
+        || Denial::new(Reason::Malformed, "session.doubled", "Mcp-Session-Id must stand once");
     head.single(SESSION.as_str()).map(Claim::Session).ok_or_else(doubled)
 }
 
@@ -160,7 +163,11 @@ async fn read_body<W: Wire>(
         return Ok(None);
     }
     let limit = routed.route.body_limit;
-    let too_large = || Denial::new(Reason::BodyTooLarge, "inspect.body_too_large", "The body is too large").closing();
+    wire.limit_body(limit);
+    let too_large = || {
+        Denial::new(Reason::BodyTooLarge, "inspect.body_too_large", "The body is too large")
+            .closing()
+    };
     let expected = match size {
         BodySize::Known(n) if n > limit => return Err(too_large().into()),
         BodySize::Known(n) => n,
@@ -175,9 +182,6 @@ async fn read_body<W: Wire>(
             Ok(None) => return Ok(Some(body.freeze())),
             Ok(Some(piece)) => {
                 let total = body.len() as u64 + piece.len() as u64;
-                if total > limit {
-                    return Err(too_large().into());
-                }
                 budget.grow(share, total).map_err(Denial::closing)?;
                 if body.is_empty() {
                     body.reserve(usize::try_from(expected).unwrap_or(0));
@@ -185,8 +189,10 @@ async fn read_body<W: Wire>(
                 body.extend_from_slice(&piece);
             }
             Err(BodyError::Gone) => return Err(Failure::ClientGone),
+            Err(BodyError::TooLarge) => return Err(too_large().into()),
             Err(BodyError::Malformed) => {
-                let broken = Denial::new(Reason::Malformed, "h1.chunked", "The chunked body is malformed");
+                let broken =
+                    Denial::new(Reason::Malformed, "h1.chunked", "The chunked body is malformed");
                 return Err(broken.closing().into());
             }
         }

@@ -61,20 +61,27 @@ pub async fn answer<W: Wire>(
         wire.close_after();
     }
     let Exchanged { head: mut response, mut conn, replica, held, carrier, .. } = exchanged;
+    let events = response.is_event_stream();
     let kind = kind(rt, admitted, &response, &replica, head);
     let (payload, pending) = payload(&mut conn, &response, &kind, &head.method, wire).await?;
     let fields = fields(rt, admitted, &mut response, &replica, head, record, observer);
     record.status = response.status;
+    record.stream = events && pending.is_some();
     record.first_byte = Some(Instant::now());
+    let rest = match pending {
+        Some(pending) => {
+            Some(Rest { flow: Flow { conn, kind, pending }, carrier, replica, _held: held })
+        }
+        None => {
+            // before the client has its answer: its next request finds the connection
+            carrier.give_back(conn, &replica);
+            drop(held);
+            None
+        }
+    };
     let sent = wire.answer(Answer { status: response.status, fields }, payload).await;
     sent.map_err(|_| Failure::ClientGone)?;
-    let Some(pending) = pending else {
-        drop(held);
-        carrier.give_back(conn, &replica);
-        return Ok(None);
-    };
-    record.stream = response.is_event_stream();
-    Ok(Some(Rest { flow: Flow { conn, kind, pending }, carrier, replica, _held: held }))
+    Ok(rest)
 }
 
 /// How the bytes of the body are treated.
@@ -90,7 +97,8 @@ fn kind(
     }
     // the old transport's stream is a GET without a session; others cannot carry an `endpoint`
     let call = &admitted.granted.call;
-    let old = head.method == Method::GET && call.era != Era::Modern && admitted.plan.ticket.is_none();
+    let old =
+        head.method == Method::GET && call.era != Era::Modern && admitted.plan.ticket.is_none();
     let endpoint = old.then(|| endpoint::map(rt, admitted, replica, head));
     let waits = call.rpc_method.as_deref().is_some_and(|m| m != "subscriptions/listen");
     let cut = head.method == Method::GET || !waits;

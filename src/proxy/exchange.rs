@@ -226,13 +226,17 @@ async fn stream_body<W: Wire>(
             Ok(Ok(None)) if chunked => b"0\r\n\r\n".to_vec(),
             Ok(Ok(None)) => return Ok(None),
             Ok(Err(BodyError::Gone)) => return Err(Broken::ClientGone),
-            Ok(Err(BodyError::Malformed)) => {
+            Ok(Err(BodyError::Malformed | BodyError::TooLarge)) => {
                 let broken = "The chunked body is malformed";
-                return Err(Broken::BadBody(Denial::new(Reason::Malformed, "h1.chunked", broken).closing()));
+                return Err(Broken::BadBody(
+                    Denial::new(Reason::Malformed, "h1.chunked", broken).closing(),
+                ));
             }
             Err(_) => {
                 let slow = "The request body took too long";
-                return Err(Broken::BadBody(Denial::new(Reason::TooSlow, "h1.slow_body", slow).closing()));
+                return Err(Broken::BadBody(
+                    Denial::new(Reason::TooSlow, "h1.slow_body", slow).closing(),
+                ));
             }
         };
         if let Err(e) = conn.send(&bytes).await {

@@ -71,7 +71,9 @@ impl Edge {
         let mut share = Share::default();
         let admitted = admit::admit(rt, wire, head, cx, record, &mut share, &mut rpc_id).await;
         let result = match admitted {
-            Ok(admitted) => exchange::exchange(&admitted, wire, head, record).await.map(|e| (admitted, e)),
+            Ok(admitted) => {
+                exchange::exchange(&admitted, wire, head, record).await.map(|e| (admitted, e))
+            }
             Err(failure) => Err(failure),
         };
         drop(share);
@@ -90,7 +92,12 @@ impl Edge {
 impl Serve for Edge {
     type Tail = Tail;
 
-    async fn handle<W: Wire>(self: Arc<Self>, wire: &mut W, head: Head, cx: &ConnCx) -> Option<Tail> {
+    async fn handle<W: Wire>(
+        self: Arc<Self>,
+        wire: &mut W,
+        head: Head,
+        cx: &ConnCx,
+    ) -> Option<Tail> {
         let mut record = Box::new(begin(&head, cx));
         if cx.listener.health_path.as_deref() == Some(head.path.as_str()) {
             respond::health(wire, &head, cx.is_draining(), &mut record).await;

@@ -89,7 +89,8 @@ mod tests {
 
     #[test]
     fn refusals_are_json_rpc_with_the_id() {
-        let denial = Denial::new(Reason::SessionGone, "session.unknown", "Session not found").retry_after(3);
+        let denial =
+            Denial::new(Reason::SessionGone, "session.unknown", "Session not found").retry_after(3);
         let (answer, text) = refusal(&denial.detail("secret"), Some("\"a\""), "rid");
         let body: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(body["id"], "a");

@@ -42,9 +42,10 @@ pub struct Upgrades {
 impl Upgrades {
     /// Prepares what every upgrade needs.
     pub fn new(runtime: Arc<Runtime>, observer: Observer) -> Self {
-        let tls = runtime.carriers.iter().map(|(name, carrier)| {
-            (name.clone(), PeerTls::new(&carrier.upstream.settings.tls))
-        });
+        let tls = runtime
+            .carriers
+            .iter()
+            .map(|(name, carrier)| (name.clone(), PeerTls::new(&carrier.upstream.settings.tls)));
         let tls = Arc::new(tls.collect());
         Self { conf: Arc::new(ServerConf::default()), runtime, observer, tls }
     }
@@ -208,7 +209,11 @@ impl ProxyHttp for Upgrade {
             let unreachable = "No server can be reached";
             Some(Denial::new(Reason::NoBackend, "forward.no_backend", unreachable).retry_after(1))
         } else {
-            Some(Denial::new(Reason::UpstreamFailed, "forward.failed", "The server failed to answer"))
+            Some(Denial::new(
+                Reason::UpstreamFailed,
+                "forward.failed",
+                "The server failed to answer",
+            ))
         };
         if let Some(denial) = denial {
             if let Err(e) = self.refuse(session, &denial.detail(e.to_string()), ctx).await {

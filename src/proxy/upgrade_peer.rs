@@ -52,6 +52,8 @@ impl PeerTls {
 fn key_bytes(path: &std::path::Path) -> Option<Vec<u8>> {
     match PrivateKeyDer::from_pem_file(path).ok()? {
         PrivateKeyDer::Pkcs8(key) => Some(key.secret_pkcs8_der().to_vec()),
-        other => Some(PrivatePkcs8KeyDer::from(other.secret_der().to_vec()).secret_pkcs8_der().to_vec()),
+        other => {
+            Some(PrivatePkcs8KeyDer::from(other.secret_der().to_vec()).secret_pkcs8_der().to_vec())
+        }
     }
 }

@@ -160,7 +160,14 @@ mod tests {
 
     fn around(address: &str, https: bool) -> Around {
         let address = address.parse().unwrap();
-        Around { https, address, loopback_only: true, upstreams: vec![], buffer_budget: 1, auth: |_, _| None }
+        Around {
+            https,
+            address,
+            loopback_only: true,
+            upstreams: vec![],
+            buffer_budget: 1,
+            auth: |_, _| None,
+        }
     }
 
     #[test]

@@ -9,4 +9,4 @@ pub mod path;
 pub mod settings;
 pub mod table;
 
-pub use table::{Routes, Routed};
+pub use table::{Routed, Routes};

@@ -18,7 +18,11 @@ pub fn check(route: &RouteSettings, head: &Head, host: &str) -> Result<(), Denia
     }
     let local = route.loopback_only && route.host.is_none();
     if local && !is_local(host) {
-        return Err(Denial::new(Reason::WrongHost, "route.host_not_local", "This host is not served here"));
+        return Err(Denial::new(
+            Reason::WrongHost,
+            "route.host_not_local",
+            "This host is not served here",
+        ));
     }
     let mut origins = head.headers.get_all(http::header::ORIGIN).iter();
     let foreign = || Denial::new(Reason::Forbidden, "route.origin", "This origin is not allowed");
@@ -45,7 +49,9 @@ fn origin_host(origin: &str) -> Option<&str> {
 
 /// Names of this machine itself; none of them can be pointed at it by a foreign name server.
 fn is_local(host: &str) -> bool {
-    host == "localhost" || host == "[::1]" || host.parse().is_ok_and(|ip: std::net::Ipv4Addr| ip.is_loopback())
+    host == "localhost"
+        || host == "[::1]"
+        || host.parse().is_ok_and(|ip: std::net::Ipv4Addr| ip.is_loopback())
 }
 
 #[cfg(test)]
@@ -70,7 +76,13 @@ mod tests {
         for host in ["localhost", "localhost:8080", "127.0.0.1:1", "127.9.9.9", "[::1]:80"] {
             assert_eq!(verdict(true, host, None), 200, "{host}");
         }
-        for host in ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "[::2]", "10.0.0.1"] {
+        for host in [
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "[::2]",
+            "10.0.0.1",
+        ] {
             assert_eq!(verdict(true, host, None), 421, "{host}");
         }
         assert_eq!(verdict(true, "localhost", Some("http://localhost:3000")), 200);
@@ -83,7 +95,14 @@ mod tests {
         let at = |origin| verdict(false, "mcp.example.com", Some(origin));
         assert_eq!(at("https://mcp.example.com"), 200);
         assert_eq!(at("https://APP.example"), 200);
-        for origin in ["null", "http://mcp.example.com", "https://mcp.example.com:8443", "http://localhost", "*", ""] {
+        for origin in [
+            "null",
+            "http://mcp.example.com",
+            "https://mcp.example.com:8443",
+            "http://localhost",
+            "*",
+            "",
+        ] {
             assert_eq!(at(origin), 403, "{origin}");
         }
         assert_eq!(verdict(false, "anything.example", None), 200);

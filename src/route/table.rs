@@ -56,7 +56,8 @@ impl Routes {
     /// is not served, 404 for a path that is not, 403 for a foreign Origin.
     pub fn find(&self, head: &Head) -> Result<Routed, Denial> {
         if head.method == Method::TRACE || head.method == Method::CONNECT {
-            let mut denial = Denial::new(Reason::MethodNotAllowed, "route.method", "This method is not served");
+            let mut denial =
+                Denial::new(Reason::MethodNotAllowed, "route.method", "This method is not served");
             denial.allow = Some("GET, POST, DELETE, OPTIONS");
             return Err(denial);
         }
@@ -128,11 +129,19 @@ pub(super) mod tests {
     use http::HeaderMap;
     use std::time::Duration;
 
-    pub(in crate::route) fn route(host: Option<&str>, path: PathMatch, upstream: &str) -> RouteSettings {
+    pub(in crate::route) fn route(
+        host: Option<&str>,
+        path: PathMatch,
+        upstream: &str,
+    ) -> RouteSettings {
         RouteSettings {
             host: host.map(str::to_owned),
             path,
-            public_url: PublicUrl { scheme: "https", authority: "mcp.example.com".into(), path: "/".into() },
+            public_url: PublicUrl {
+                scheme: "https",
+                authority: "mcp.example.com".into(),
+                path: "/".into(),
+            },
             upstream: upstream.into(),
             rewrite: None,
             auth: Vec::new(),
@@ -184,13 +193,21 @@ pub(super) mod tests {
             ("a.example", "/x", "root", "/x"),
         ] {
             let found = table.find(&head(host, path)).unwrap();
-            assert_eq!((found.route.upstream.as_str(), found.backend_path.as_str()), (upstream, backend), "{host}{path}");
+            assert_eq!(
+                (found.route.upstream.as_str(), found.backend_path.as_str()),
+                (upstream, backend),
+                "{host}{path}"
+            );
         }
     }
 
     #[test]
     fn says_what_is_missing() {
-        let table = Routes::new([Arc::new(route(Some("a.example"), PathMatch::Prefix("/mcp".into()), "a"))]);
+        let table = Routes::new([Arc::new(route(
+            Some("a.example"),
+            PathMatch::Prefix("/mcp".into()),
+            "a",
+        ))]);
         assert_eq!(table.find(&head("b.example", "/mcp")).unwrap_err().reason, Reason::WrongHost);
         assert_eq!(table.find(&head("a.example", "/x")).unwrap_err().reason, Reason::NoRoute);
         let mut trace = head("a.example", "/mcp");

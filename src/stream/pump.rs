@@ -109,7 +109,11 @@ impl Events {
 
 impl Flow {
     /// Relays to the end. The answer's head has been sent.
-    pub async fn run<W: Wire>(&mut self, wire: &mut W, draining: impl Future<Output = ()>) -> Tally {
+    pub async fn run<W: Wire>(
+        &mut self,
+        wire: &mut W,
+        draining: impl Future<Output = ()>,
+    ) -> Tally {
         let mut comments = 0;
         let end = self.relay(wire, draining, &mut comments).await;
         if !matches!(end, End::Complete | End::Drained) {
@@ -232,7 +236,9 @@ impl Flow {
                 Some(None) => return Ok((joined.map_or(first, BytesMut::freeze), true)),
                 Some(Some(more)) => {
                     size += more.len();
-                    joined.get_or_insert_with(|| BytesMut::from(first.as_ref())).extend_from_slice(&more);
+                    joined
+                        .get_or_insert_with(|| BytesMut::from(first.as_ref()))
+                        .extend_from_slice(&more);
                 }
             }
         }

@@ -32,7 +32,13 @@ pub struct Scanner {
 impl Scanner {
     /// At the start of a stream.
     pub const fn new() -> Self {
-        Self { started: false, at_line_start: true, between_events: true, after_cr: false, events: 0 }
+        Self {
+            started: false,
+            at_line_start: true,
+            between_events: true,
+            after_cr: false,
+            events: 0,
+        }
     }
 
     /// Takes the next bytes of the stream.

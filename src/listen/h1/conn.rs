@@ -40,6 +40,7 @@ pub struct H1 {
     broken: bool,
     answered: bool,
     send_timeout: Duration,
+    limit: u64,
     received: u64,
     sent: u64,
 }
@@ -68,6 +69,7 @@ impl H1 {
             broken: false,
             answered: false,
             send_timeout: settings.send_timeout,
+            limit: u64::MAX,
             received: 0,
             sent: 0,
         }
@@ -82,7 +84,8 @@ impl H1 {
         if self.ahead.is_empty() {
             self.ahead = BytesMut::new();
             let first = timeout(settings.idle_timeout, fill(&mut self.io, &mut self.ahead));
-            let first = tokio::select! { first = first => first, () = draining => return Next::Closed };
+            let first =
+                tokio::select! { first = first => first, () = draining => return Next::Closed };
             if !matches!(first, Ok(Ok(n)) if n > 0) {
                 return Next::Closed;
             }
@@ -137,7 +140,7 @@ impl H1 {
         self.keep = request.keep_alive;
         self.expects_continue = request.expects_continue;
         (self.broken, self.answered) = (false, false);
-        (self.received, self.sent) = (0, 0);
+        (self.limit, self.received, self.sent) = (u64::MAX, 0, 0);
     }
 
     fn refuse(&mut self, denial: Denial) -> Next {
@@ -157,6 +160,14 @@ impl H1 {
             return true;
         }
         !self.expects_continue && matches!(timeout(DRAIN_TIME, self.drain()).await, Ok(true))
+    }
+
+    fn check_size(&mut self) -> Result<(), BodyError> {
+        if self.received.saturating_add(self.body.announced()) > self.limit {
+            self.keep = false;
+            return Err(BodyError::TooLarge);
+        }
+        Ok(())
     }
 
     async fn drain(&mut self) -> bool {
@@ -215,15 +226,20 @@ impl Wire for H1 {
         }
     }
 
+    fn limit_body(&mut self, bytes: u64) {
+        self.limit = bytes;
+    }
+
     async fn body(&mut self) -> Result<Option<Bytes>, BodyError> {
         loop {
             match self.body.next(&mut self.ahead) {
                 Ok(Buffered::Piece(piece)) => {
                     self.received += piece.len() as u64;
+                    self.check_size()?;
                     return Ok(Some(piece));
                 }
                 Ok(Buffered::End) => return Ok(None),
-                Ok(Buffered::More) => {}
+                Ok(Buffered::More) => self.check_size()?,
                 Err(_) => {
                     self.keep = false;
                     return Err(BodyError::Malformed);

@@ -6,6 +6,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use memchr::memchr;
 
+use crate::base::chunked::is_token;
 use crate::base::denial::{Denial, Reason};
 use crate::base::head::{Head, Version};
 use crate::listen::wire::BodySize;
@@ -14,6 +15,8 @@ use crate::listen::wire::BodySize;
 pub const MAX_LINE: usize = 8 * 1024;
 /// Longest head in all, in bytes.
 pub const MAX_HEAD: usize = 32 * 1024;
+/// Longest field, in bytes.
+pub const MAX_FIELD: usize = 16 * 1024;
 /// Most fields in a head.
 pub const MAX_FIELDS: usize = 100;
 
@@ -66,10 +69,17 @@ pub fn find_end(buf: &[u8], seen: &mut usize) -> Result<Option<usize>, Denial> {
 
 fn over_limit(buf: &[u8], last_line: usize) -> Result<Option<usize>, Denial> {
     if last_line == 0 && buf.len() > MAX_LINE {
-        return Err(Denial::new(Reason::UriTooLong, "h1.line", "The request line is too long").closing());
+        return Err(
+            Denial::new(Reason::UriTooLong, "h1.line", "The request line is too long").closing()
+        );
     }
     if buf.len() > MAX_HEAD {
-        return Err(Denial::new(Reason::HeadTooLarge, "h1.head", "The header section is too large").closing());
+        return Err(Denial::new(
+            Reason::HeadTooLarge,
+            "h1.head",
+            "The header section is too large",
+        )
+        .closing());
     }
     Ok(None)
 }
@@ -89,7 +99,11 @@ fn parse_open(bytes: &[u8]) -> Result<Request, Denial> {
         return Err(Denial::new(Reason::UriTooLong, "h1.line", "The request line is too long"));
     }
     if bytes.len() > MAX_HEAD {
-        return Err(Denial::new(Reason::HeadTooLarge, "h1.head", "The header section is too large"));
+        return Err(Denial::new(
+            Reason::HeadTooLarge,
+            "h1.head",
+            "The header section is too large",
+        ));
     }
     let (method, target, version) = request_line(line)?;
     let (fields, hosts) = fields(&mut lines)?;
@@ -143,7 +157,11 @@ fn bad_version(text: &str) -> Denial {
     let digits = text.strip_prefix("HTTP/").map(str::as_bytes);
     match digits {
         Some([major, b'.', minor]) if major.is_ascii_digit() && minor.is_ascii_digit() => {
-            Denial::new(Reason::VersionNotSupported, "h1.version", "Only HTTP/1.0, 1.1 and 2 are spoken")
+            Denial::new(
+                Reason::VersionNotSupported,
+                "h1.version",
+                "Only HTTP/1.0, 1.1 and 2 are spoken",
+            )
         }
         _ => bad_line(),
     }
@@ -156,8 +174,19 @@ fn fields<'a>(lines: &mut Lines<'a>) -> Result<(HeaderMap, Vec<&'a str>), Denial
     let mut count = 0;
     for line in lines {
         count += 1;
+        if line.len() > MAX_FIELD {
+            return Err(Denial::new(
+                Reason::HeadTooLarge,
+                "h1.field_size",
+                "A header field is too large",
+            ));
+        }
         if count > MAX_FIELDS {
-            return Err(Denial::new(Reason::HeadTooLarge, "h1.fields", "There are too many header fields"));
+            return Err(Denial::new(
+                Reason::HeadTooLarge,
+                "h1.fields",
+                "There are too many header fields",
+            ));
         }
         let (name, value) = field(line)?;
         if name == http::header::HOST {
@@ -239,7 +268,11 @@ pub fn authority(text: &str) -> Result<String, Denial> {
         Some(rest) => {
             let (inner, tail) = rest.split_once(']').ok_or_else(bad_host)?;
             inner.parse::<std::net::Ipv6Addr>().map_err(|_| bad_host())?;
-            let port = if tail.is_empty() { None } else { Some(tail.strip_prefix(':').ok_or_else(bad_host)?) };
+            let port = if tail.is_empty() {
+                None
+            } else {
+                Some(tail.strip_prefix(':').ok_or_else(bad_host)?)
+            };
             (text.get(..inner.len() + 2).ok_or_else(bad_host)?, port)
         }
         None => match text.split_once(':') {
@@ -255,7 +288,7 @@ pub fn authority(text: &str) -> Result<String, Denial> {
     let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
     match port {
         None => Ok(host),
-        Some(port) if !port.is_empty() && port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit()) => {
+        Some(port) if port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok() => {
             Ok(format!("{host}:{port}"))
         }
         Some(_) => Err(bad_host()),
@@ -268,14 +301,20 @@ fn framing(fields: &HeaderMap, version: Version) -> Result<(BodySize, bool), Den
     let mut codings = fields.get_all(http::header::TRANSFER_ENCODING).iter();
     let size = match (lengths.next(), codings.next()) {
         (None, None) => BodySize::None,
-        (Some(length), None) if lengths.next().is_none() => match content_length(length.as_bytes()) {
+        (Some(length), None) if lengths.next().is_none() => match content_length(length.as_bytes())
+        {
             Some(0) => BodySize::None,
             Some(n) => BodySize::Known(n),
             None => return Err(malformed("h1.length", "Content-Length is not one number")),
         },
-        (Some(_), None) => return Err(malformed("h1.lengths", "There is more than one Content-Length")),
+        (Some(_), None) => {
+            return Err(malformed("h1.lengths", "There is more than one Content-Length"));
+        }
         (Some(_), Some(_)) => {
-            return Err(malformed("h1.length_and_coding", "Content-Length and Transfer-Encoding exclude each other"));
+            return Err(malformed(
+                "h1.length_and_coding",
+                "Content-Length and Transfer-Encoding exclude each other",
+            ));
         }
         (None, Some(coding)) => {
             if codings.next().is_some() || version == Version::H10 {
@@ -303,7 +342,11 @@ fn transfer_coding(value: &HeaderValue) -> Result<BodySize, Denial> {
     if text.is_empty() || (text.contains(&b',') && !last.eq_ignore_ascii_case(b"chunked")) {
         return Err(malformed("h1.coding_order", "Transfer-Encoding must end with chunked"));
     }
-    Err(Denial::new(Reason::NotImplemented, "h1.coding", "Only the chunked transfer coding is spoken"))
+    Err(Denial::new(
+        Reason::NotImplemented,
+        "h1.coding",
+        "Only the chunked transfer coding is spoken",
+    ))
 }
 
 fn expectation(fields: &HeaderMap, version: Version) -> Result<bool, Denial> {
@@ -313,18 +356,21 @@ fn expectation(fields: &HeaderMap, version: Version) -> Result<bool, Denial> {
         (Some(value), None) if value.as_bytes().eq_ignore_ascii_case(b"100-continue") => {
             Ok(version == Version::H11)
         }
-        _ => Err(Denial::new(Reason::ExpectationFailed, "h1.expect", "Only Expect: 100-continue is understood")),
+        _ => Err(Denial::new(
+            Reason::ExpectationFailed,
+            "h1.expect",
+            "Only Expect: 100-continue is understood",
+        )),
     }
 }
 
 /// Whether `Connection` names this option (RFC 9110 §7.6.1).
 pub fn has_option(fields: &HeaderMap, option: &str) -> bool {
     let values = fields.get_all(http::header::CONNECTION).iter();
-    values.filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).any(|o| o.trim().eq_ignore_ascii_case(option))
-}
-
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    values
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','))
+        .any(|o| o.trim().eq_ignore_ascii_case(option))
 }
 
 fn bad_line() -> Denial {
@@ -356,7 +402,10 @@ mod tests {
         assert_eq!(r.size, BodySize::Known(3));
         assert_eq!(r.head.headers["x"], "a b");
         assert!(r.keep_alive);
-        let r = parse(b"GET http://a.example HTTP/1.1\r\nHost: a.example\r\nConnection: x, Close\r\n\r\n").unwrap();
+        let r = parse(
+            b"GET http://a.example HTTP/1.1\r\nHost: a.example\r\nConnection: x, Close\r\n\r\n",
+        )
+        .unwrap();
         assert_eq!((r.head.path.as_str(), r.keep_alive), ("/", false));
         assert!(parse(b"GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n").is_ok());
     }
@@ -367,8 +416,14 @@ mod tests {
         assert_eq!(with("Content-Length: 3, 3\r\n"), "h1.length");
         assert_eq!(with("Content-Length: 3\r\nContent-Length: 3\r\n"), "h1.lengths");
         assert_eq!(with("Content-Length: +3\r\n"), "h1.length");
-        assert_eq!(with("Content-Length: 3\r\nTransfer-Encoding: chunked\r\n"), "h1.length_and_coding");
-        assert_eq!(with("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"), "h1.codings");
+        assert_eq!(
+            with("Content-Length: 3\r\nTransfer-Encoding: chunked\r\n"),
+            "h1.length_and_coding"
+        );
+        assert_eq!(
+            with("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"),
+            "h1.codings"
+        );
         assert_eq!(with("Transfer-Encoding: xchunked\r\n"), "h1.coding");
         assert_eq!(with("Transfer-Encoding: chunked, gzip\r\n"), "h1.coding_order");
         assert_eq!(with("Transfer-Encoding : chunked\r\n"), "h1.field");

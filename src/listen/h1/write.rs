@@ -122,12 +122,17 @@ mod tests {
     #[test]
     fn frames_every_payload() {
         let whole = text(Payload::Whole(Bytes::from_static(b"0123456789")), false, true);
-        assert_eq!(whole, ("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n".into(), Framing::Length(10)));
+        assert_eq!(
+            whole,
+            ("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n".into(), Framing::Length(10))
+        );
         let (head, framing) = text(Payload::Stream, false, true);
         assert!(head.contains("transfer-encoding: chunked\r\n") && framing == Framing::Chunked);
         let (head, framing) = text(Payload::Stream, true, true);
         assert!(head.contains("connection: close\r\n") && framing == Framing::Close);
         let (head, framing) = text(Payload::Nothing(Some(7)), false, false);
-        assert!(head.contains("content-length: 7\r\nconnection: close\r\n") && framing == Framing::Done);
+        assert!(
+            head.contains("content-length: 7\r\nconnection: close\r\n") && framing == Framing::Done
+        );
     }
 }
