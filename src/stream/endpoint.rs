@@ -79,7 +79,7 @@ impl EndpointRewriter {
         }
         let end = memchr2(b'\n', b'\r', bytes);
         let (taken, rest) = bytes.split_at(end.map_or(bytes.len(), |at| at + 1));
-        let is_blank = end == Some(0) && self.held.len() == self.line && !self.in_comment;
+        let is_blank = end == Some(0) && self.held.len() == self.line;
         self.keep(taken, out);
         if self.held.len() > MAX_EVENT {
             self.finish(out);

@@ -345,6 +345,7 @@ mod tests {
             ("http://127.0.0.1:8000/mcp", Some("/mcp"), Some("/aws-pricing")),
             ("http://mcp.example.com/mcp/?a=b#c", Some("/mcp"), Some("/aws-pricing/?a=b#c")),
             ("https://mcp.example.com/aws-pricing/x", Some("/mcp"), None),
+            ("https://mcp.example.com/aws-pricing/x", Some("/"), None),
             ("https://mcp.example.com/other", Some("/mcp"), None),
             ("/mcp/x", Some("/mcp"), Some("/aws-pricing/x")),
             ("x/", Some("/mcp"), Some("/aws-pricing/x/")),
