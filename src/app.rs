@@ -7,12 +7,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use pingora::apps::http_app::HttpServer;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::admin::Admin;
+use crate::admin;
 use crate::config::{AccessLog as LogTo, Settings};
 use crate::listen::accept::Front;
 use crate::listen::service::{Bound, bind};
@@ -101,8 +100,7 @@ fn serve(mut settings: Settings) -> Result<(), String> {
     let mut server = Server::new_with_opt_and_conf(None, conf(settings));
     server.add_service(Bound::new("edge", front, sockets, settings.threads));
     if let Some(socket) = admin {
-        let app = HttpServer::new_app(Admin::new(metrics));
-        server.add_service(Bound::new("admin", app, vec![socket], 1));
+        server.add_service(Bound::new("admin", admin::app(metrics), vec![socket], 1));
     }
     let watch = Watch { edge, observer, runtime };
     server.run(RunArgs { shutdown_signal: Box::new(watch) });

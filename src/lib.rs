@@ -36,8 +36,14 @@
 //! | HTTP/1.x from clients | our own loop, [`listen::h1`]: strict, with whole-head deadlines and answers in our words |
 //! | HTTP/2 from clients | the `h2` crate under our accept loop, [`listen::h2`] |
 //! | HTTP/1.1 to backends | our own client, [`forward`] |
-//! | WebSocket upgrades | `pingora-proxy`, [`proxy::upgrade`], with our admission and our header path in its phases |
+//! | WebSocket | our own loops joined to each other: [`Wire::splice`](listen::wire::Wire::splice) |
+//! | the admin listener | `pingora-proxy`, [`admin`] |
 //! | weighted turns | `pingora-load-balancing`, [`balance::policy`] |
+//!
+//! `pingora-proxy` carried the upgrades at first. Its two halves race: when a backend's 101 overtakes
+//! the end of the request's (empty) body, the upgraded connection is closed at once; that was seen in
+//! one of some thirty upgrades against a fast backend, and bytes that a backend sends right behind
+//! its 101 and before it closes were lost. So it carries no traffic of clients.
 //!
 //! # The import rule
 //!

@@ -28,6 +28,8 @@ pub struct Head {
     pub headers: HeaderMap,
     /// The wire's version.
     pub version: Version,
+    /// Whether it asks for a WebSocket (RFC 6455 §4.1).
+    pub websocket: bool,
 }
 
 impl Head {

@@ -53,7 +53,7 @@ impl BackendConn {
         write_all(&mut self.stream, bytes, SEND_STALL).await
     }
 
-    /// Reads the head of the final answer; interim ones (1xx) are dropped. Cancel safe.
+    /// Reads the head of the final answer, or of a 101; other interim ones are dropped. Cancel safe.
     ///
     /// # Errors
     /// [`NoAnswer`].
@@ -64,16 +64,13 @@ impl BackendConn {
                 let raw = self.ahead.split_to(end).freeze();
                 let parsed =
                     head::parse(&raw, method).map_err(|Rubbish(why)| NoAnswer::Rubbish(why))?;
-                if parsed.status >= 200 {
+                if parsed.status >= 200 || parsed.status == 101 {
                     self.body = parsed.body;
                     self.keep_alive = parsed.keep_alive;
                     if self.ahead.is_empty() {
                         self.ahead = BytesMut::new();
                     }
                     return Ok(parsed);
-                }
-                if parsed.status == 101 {
-                    return Err(NoAnswer::Rubbish("the backend switched protocols unasked"));
                 }
                 interim += 1;
                 if interim > MAX_INTERIM {
@@ -125,6 +122,11 @@ impl BackendConn {
             Ok(Buffered::More) => Ok(None),
             Err(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "broken chunked coding")),
         }
+    }
+
+    /// The stream, and the bytes that were read behind the head: for another protocol.
+    pub fn into_parts(self) -> (BackendStream, BytesMut) {
+        (self.stream, self.ahead)
     }
 
     /// The stream, if it can carry another request.

@@ -56,6 +56,10 @@ pub fn request(out: &Outgoing<'_>, emit: &mut dyn FnMut(&str, &[u8])) {
     }
     forwarded(out, emit);
     emit(REQUEST_ID.as_str(), out.request_id.as_bytes());
+    if out.head.websocket {
+        emit("connection", b"Upgrade");
+        emit("upgrade", b"websocket");
+    }
     match out.body {
         BodySize::Known(n) => emit("content-length", n.to_string().as_bytes()),
         BodySize::Unknown => emit("transfer-encoding", b"chunked"),
@@ -196,6 +200,7 @@ mod tests {
             authority: "mcp.example.com:8443".into(),
             headers,
             version: Version::H11,
+            websocket: false,
         };
         let out = Outgoing {
             head: &head,

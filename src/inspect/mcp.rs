@@ -264,7 +264,15 @@ mod tests {
             map.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
         let (path, authority) = ("/mcp".into(), "a.example".into());
-        Head { method, path, query: None, authority, headers: map, version: Version::H11 }
+        Head {
+            method,
+            path,
+            query: None,
+            authority,
+            headers: map,
+            version: Version::H11,
+            websocket: false,
+        }
     }
 
     fn post(headers: &[(&str, &str)], body: &str) -> Result<Call, i64> {

@@ -13,7 +13,6 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::h1::conn::{H1, Next};
-use super::replay::Replay;
 use super::settings::ListenerSettings;
 use super::{ConnCx, Serve, h2, tls};
 
@@ -117,13 +116,7 @@ async fn http1<S: Serve>(stream: Stream, cx: ConnCx, handler: Arc<S>) {
                 handler.clone().refuse(&mut conn, denial, &cx).await;
                 return Box::pin(conn.close()).await;
             }
-            Next::Request(request, raw) => {
-                if request.is_websocket() {
-                    let (stream, ahead) = conn.into_parts();
-                    let stream = Box::new(Replay::new(raw, ahead.freeze(), stream));
-                    return Box::pin(handler.upgrade(stream, request.head, &cx)).await;
-                }
-                drop(raw);
+            Next::Request(request) => {
                 if let Some(tail) =
                     Box::pin(handler.clone().handle(&mut conn, request.head, &cx)).await
                 {

@@ -7,6 +7,7 @@ use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use ::h2::server::{Builder, SendResponse};
@@ -15,6 +16,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, COOKIE, HOST};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use pingora::protocols::Stream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
@@ -31,7 +33,9 @@ const STREAM_WINDOW: u32 = 64 * 1024;
 /// Bytes a client may send on all streams of a connection before we took any.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// Answer bytes of one stream that wait in the connection.
-const SEND_BUFFER: usize = 64 * 1024;
+const SEND_BUFFER: usize = 32 * 1024;
+/// How long what was sent before a broken answer ends may take to leave.
+const FLUSH_TIME: Duration = Duration::from_millis(500);
 
 /// Speaks HTTP/2 until the connection ends, stays idle, or we are to stop.
 pub async fn serve<S: Serve>(io: Stream, cx: ConnCx, handler: Arc<S>) {
@@ -135,7 +139,15 @@ fn head(parts: http::request::Parts) -> Result<Head, Denial> {
         Some((path, query)) => (path.to_owned(), Some(query.to_owned())),
         None => (target.to_owned(), None),
     };
-    Ok(Head { method: parts.method, path, query, authority, headers, version: Version::H2 })
+    Ok(Head {
+        method: parts.method,
+        path,
+        query,
+        authority,
+        headers,
+        version: Version::H2,
+        websocket: false,
+    })
 }
 
 /// HTTP/2 may split Cookie; HTTP/1.1 may not (RFC 9113 §8.2.3).
@@ -281,11 +293,32 @@ impl Wire for H2 {
         }
     }
 
-    fn abort(&mut self) {
-        match self.send.as_mut() {
-            Some(send) => send.send_reset(Reason::INTERNAL_ERROR),
-            None => self.respond.send_reset(Reason::INTERNAL_ERROR),
+    async fn abort(&mut self) {
+        let Some(send) = self.send.as_mut() else {
+            return self.respond.send_reset(Reason::INTERNAL_ERROR);
+        };
+        // A reset throws away what is queued; all of the buffer is free once that is on its way.
+        send.reserve_capacity(SEND_BUFFER);
+        let flushed = poll_fn(|cx| {
+            loop {
+                match ready!(send.poll_capacity(cx)) {
+                    Some(Ok(free)) if free < SEND_BUFFER => {}
+                    _ => return Poll::Ready(()),
+                }
+            }
+        });
+        if timeout(FLUSH_TIME, flushed).await.is_err() {
+            log::debug!("an answer was broken off before all of it was sent");
         }
+        send.send_reset(Reason::INTERNAL_ERROR);
+    }
+
+    async fn splice<S: AsyncRead + AsyncWrite + Unpin + Send>(
+        &mut self,
+        _: &mut S,
+    ) -> io::Result<()> {
+        // RFC 8441 is not spoken
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     fn close_after(&mut self) {}

@@ -10,7 +10,6 @@ pub mod certificate;
 pub mod compile;
 pub mod h1;
 pub mod h2;
-pub mod replay;
 pub mod service;
 pub mod settings;
 pub mod tls;
@@ -20,7 +19,6 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
 
 use crate::base::denial::Denial;
@@ -81,14 +79,6 @@ pub trait Serve: Send + Sync + 'static {
         self: Arc<Self>,
         wire: &mut W,
         denial: Denial,
-        cx: &ConnCx,
-    ) -> impl Future<Output = ()> + Send;
-
-    /// Takes over a connection whose request asks for a WebSocket; the stream begins with that request.
-    fn upgrade(
-        self: Arc<Self>,
-        stream: Stream,
-        head: Head,
         cx: &ConnCx,
     ) -> impl Future<Output = ()> + Send;
 

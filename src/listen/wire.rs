@@ -5,6 +5,7 @@ use std::io;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Size of a request body, as its framing announces it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +86,17 @@ pub trait Wire: Send {
     fn data(&mut self, piece: Bytes, last: bool) -> impl Future<Output = io::Result<()>> + Send;
 
     /// Breaks the answer off so that the client can tell it from a complete one.
-    fn abort(&mut self);
+    fn abort(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// Joins the connection with another stream, both ways, until both have ended. What follows on
+    /// it is no longer HTTP.
+    ///
+    /// # Errors
+    /// Those of either side; `Unsupported` where a wire cannot do this.
+    fn splice<S: AsyncRead + AsyncWrite + Unpin + Send>(
+        &mut self,
+        other: &mut S,
+    ) -> impl Future<Output = io::Result<()>> + Send;
 
     /// No further request on this connection after this answer.
     fn close_after(&mut self);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_TYPE, HeaderName, LOCATION};
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, LOCATION, UPGRADE};
 use http::{HeaderValue, Method};
 
 use super::admit::Admitted;
@@ -36,7 +36,7 @@ const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering
 /// A long answer whose head has been sent.
 pub struct Rest {
     /// What is left of it.
-    pub flow: Flow,
+    pub body: Body,
     /// What carries it.
     pub carrier: Arc<Carrier>,
     /// Who gives it.
@@ -44,12 +44,20 @@ pub struct Rest {
     _held: InFlight,
 }
 
+/// What is left of a long answer.
+pub enum Body {
+    /// A body to relay.
+    Flow(Flow),
+    /// Another protocol: bytes both ways.
+    Tunnel(Box<BackendConn>),
+}
+
 /// Sends what can be sent at once; `Some` when a long answer is left.
 ///
 /// # Errors
 /// The client left, or the backend failed before anything was sent.
 pub async fn answer<W: Wire>(
-    rt: &Runtime,
+    rt: &Arc<Runtime>,
     admitted: &Admitted,
     exchanged: Exchanged,
     wire: &mut W,
@@ -61,6 +69,11 @@ pub async fn answer<W: Wire>(
         wire.close_after();
     }
     let Exchanged { head: mut response, mut conn, replica, held, carrier, .. } = exchanged;
+    if response.status == 101 {
+        let tunnel = Rest { body: Body::Tunnel(Box::new(conn)), carrier, replica, _held: held };
+        let fields = fields(rt, admitted, &mut response, &tunnel.replica, head, record, observer);
+        return switch(tunnel, fields, wire, record).await;
+    }
     let events = response.is_event_stream();
     let kind = kind(rt, admitted, &response, &replica, head);
     let (payload, pending) = payload(&mut conn, &response, &kind, &head.method, wire).await?;
@@ -70,7 +83,8 @@ pub async fn answer<W: Wire>(
     record.first_byte = Some(Instant::now());
     let rest = match pending {
         Some(pending) => {
-            Some(Rest { flow: Flow { conn, kind, pending }, carrier, replica, _held: held })
+            let body = Body::Flow(Flow { conn, kind, pending });
+            Some(Rest { body, carrier, replica, _held: held })
         }
         None => {
             // before the client has its answer: its next request finds the connection
@@ -84,9 +98,26 @@ pub async fn answer<W: Wire>(
     Ok(rest)
 }
 
+/// Tells the client that the protocol changes (RFC 9110 §15.2.2).
+async fn switch<W: Wire>(
+    tunnel: Rest,
+    mut fields: Vec<(HeaderName, HeaderValue)>,
+    wire: &mut W,
+    record: &mut Record,
+) -> Result<Option<Rest>, Failure> {
+    fields.push((CONNECTION, HeaderValue::from_static("Upgrade")));
+    fields.push((UPGRADE, HeaderValue::from_static("websocket")));
+    record.status = 101;
+    record.first_byte = Some(Instant::now());
+    record.stream = true;
+    let sent = wire.answer(Answer { status: 101, fields }, Payload::Nothing(None)).await;
+    sent.map_err(|_| Failure::ClientGone)?;
+    Ok(Some(tunnel))
+}
+
 /// How the bytes of the body are treated.
 fn kind(
-    rt: &Runtime,
+    rt: &Arc<Runtime>,
     admitted: &Admitted,
     response: &ResponseHead,
     replica: &Arc<Replica>,
@@ -174,7 +205,7 @@ fn is_json(response: &ResponseHead) -> bool {
 
 /// The answer's fields as the client gets them.
 fn fields(
-    rt: &Runtime,
+    rt: &Arc<Runtime>,
     admitted: &Admitted,
     response: &mut ResponseHead,
     replica: &Replica,
@@ -202,7 +233,7 @@ fn fields(
 
 /// The session id that the client gets: sealed where a session begins, its own where one goes on.
 fn session(
-    rt: &Runtime,
+    rt: &Arc<Runtime>,
     admitted: &Admitted,
     response: &ResponseHead,
     replica: &Replica,

@@ -1,9 +1,12 @@
 //! The old HTTP+SSE transport: in, a stream that is about to announce where to POST; out, a function
 //! that turns the announced address into a public one with a routing token.
 
+use std::sync::Arc;
+
 use crate::balance::Replica;
 use crate::balance::session::{Kind, Ticket};
 use crate::base::head::Head;
+use crate::route::table::backend_path;
 use crate::stream::endpoint_url::{Mapped, Site, map_endpoint, map_location, with_token};
 
 use super::admit::Admitted;
@@ -13,12 +16,13 @@ use super::runtime::{Runtime, unix_now};
 pub(super) type Map = Box<dyn FnMut(&str) -> Option<String> + Send + Sync>;
 
 /// The mapping for one stream.
-pub(super) fn map(rt: &Runtime, admitted: &Admitted, replica: &Replica, head: &Head) -> Map {
-    let keys = rt.keys.keys.clone();
+pub(super) fn map(rt: &Arc<Runtime>, admitted: &Admitted, replica: &Replica, head: &Head) -> Map {
+    let rt = rt.clone();
+    let authority = head.authority.clone();
     let principal = admitted.granted.principal.clone();
     let route = admitted.routed.route.clone();
     let own_path = head.path.clone();
-    let backend_path = admitted.routed.backend_path.clone();
+    let request_path = admitted.routed.backend_path.clone();
     let hosts = hosts(admitted, replica, head);
     let mut ticket = Ticket {
         kind: Kind::Endpoint,
@@ -34,16 +38,22 @@ pub(super) fn map(rt: &Runtime, admitted: &Admitted, replica: &Replica, head: &H
             public: &route.public_url.authority,
             path: &route.path,
             rewrite: route.rewrite.as_deref(),
-            request_path: &backend_path,
+            request_path: &request_path,
         };
         let path = match map_endpoint(text, &site)? {
-            Mapped::Public(path) => path,
+            // a longer route may own that path: then the client is sent to this one by another way
+            Mapped::Public(path) if rt.routes.leads_to(&authority, &path, &route) => path,
+            Mapped::Public(path) => {
+                let (path, query) = path.split_at(path.find('?').unwrap_or(path.len()));
+                ticket.inner = backend_path(&route, path) + query;
+                own_path.clone()
+            }
             Mapped::Sealed(path) => {
                 ticket.inner = path;
                 own_path.clone()
             }
         };
-        Some(with_token(&path, &keys.seal(&ticket, &principal)?))
+        Some(with_token(&path, &rt.keys.keys.seal(&ticket, &principal)?))
     })
 }
 

@@ -90,6 +90,9 @@ pub async fn exchange<W: Wire>(
         let bytes = request_bytes(admitted, head, size, &opened.replica, record);
         let answer = send(&mut opened.conn, &bytes, admitted, wire, &head.method).await;
         match answer {
+            Ok((answer, _)) if answer.status == 101 && !head.websocket => {
+                return Err(Broken::Rubbish("the backend switched protocols unasked").into());
+            }
             Ok((answer, sent_all)) => {
                 let Opened { conn, replica, held } = opened;
                 let carrier = admitted.carrier.clone();

@@ -9,36 +9,34 @@ mod endpoint;
 pub mod exchange;
 pub mod respond;
 pub mod runtime;
-pub mod upgrade;
-mod upgrade_peer;
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
-use pingora::protocols::Stream;
+use tokio::io::AsyncReadExt;
 
 use crate::base::denial::Denial;
 use crate::base::head::{Head, Version};
 use crate::client;
+use crate::forward::connect::BackendStream;
 use crate::limit::buffer::Share;
 use crate::listen::wire::{Payload, Wire};
 use crate::listen::{ConnCx, Serve};
 use crate::observe::Observer;
 use crate::observe::record::Record;
 use crate::stream::pump::End;
-use answer::Rest;
+use answer::{Body, Rest};
 use exchange::Failure;
 use runtime::Runtime;
-use upgrade::Upgrades;
 
 /// The proxy.
 pub struct Edge {
     runtime: Arc<Runtime>,
     observer: Observer,
     connections: AtomicUsize,
-    upgrades: Upgrades,
 }
 
 /// What is left of a long answer.
@@ -50,8 +48,7 @@ pub struct Tail {
 impl Edge {
     /// An edge at work on a runtime.
     pub fn new(runtime: Arc<Runtime>, observer: Observer) -> Self {
-        let upgrades = Upgrades::new(runtime.clone(), observer.clone());
-        Self { runtime, observer, connections: AtomicUsize::new(0), upgrades }
+        Self { runtime, observer, connections: AtomicUsize::new(0) }
     }
 
     /// Client connections open now.
@@ -120,7 +117,7 @@ impl Serve for Edge {
                 match failure {
                     Failure::ClientGone => {
                         record.code = Some("client.gone");
-                        wire.abort();
+                        wire.abort().await;
                     }
                     Failure::Denied(denial, rpc_id) => {
                         respond::refuse(wire, &head, &denial, rpc_id.as_deref(), &mut record).await;
@@ -132,20 +129,31 @@ impl Serve for Edge {
         }
     }
 
-    async fn tail<W: Wire>(self: Arc<Self>, mut tail: Tail, wire: &mut W, cx: &ConnCx) {
-        let tally = tail.rest.flow.run(wire, cx.draining()).await;
+    async fn tail<W: Wire>(self: Arc<Self>, tail: Tail, wire: &mut W, cx: &ConnCx) {
         let Tail { rest, mut record } = tail;
+        let Rest { body, carrier, replica, .. } = rest;
+        match body {
+            Body::Tunnel(conn) => {
+                let (mut stream, ahead) = conn.into_parts();
+                if let Err(e) = tunnel(wire, &mut stream, &ahead).await {
+                    record.detail = e.to_string();
+                }
+            }
+            Body::Flow(mut flow) => {
+                let tally = flow.run(wire, cx.draining()).await;
+                (record.events, record.comments) = (tally.events, tally.comments);
+                record.code = end_code(tally.end);
+                if tally.end == End::Complete {
+                    carrier.give_back(flow.conn, &replica);
+                }
+            }
+        }
         (record.bytes_in, record.bytes_out) = wire.counts();
-        (record.events, record.comments) = (tally.events, tally.comments);
-        record.code = end_code(tally.end);
         if record.stream {
             self.observer.metrics.streams.dec();
             self.observer.stream_end(&record);
         } else {
             self.observer.request(&record);
-        }
-        if tally.end == End::Complete {
-            rest.carrier.give_back(rest.flow.conn, &rest.replica);
         }
     }
 
@@ -157,15 +165,12 @@ impl Serve for Edge {
             authority: String::new(),
             headers: http::HeaderMap::new(),
             version: Version::H11,
+            websocket: false,
         };
         let mut record = begin(&head, cx);
         record.method = "-".into();
         respond::refuse(wire, &head, &denial, None, &mut record).await;
         self.finish(wire, &mut record);
-    }
-
-    async fn upgrade(self: Arc<Self>, stream: Stream, head: Head, cx: &ConnCx) {
-        self.upgrades.serve(stream, head, cx).await;
     }
 
     fn connection(&self, opened: bool) {
@@ -177,6 +182,15 @@ impl Serve for Edge {
             self.observer.metrics.connections.dec();
         }
     }
+}
+
+/// What the backend sent behind its 101, then both ways.
+async fn tunnel<W: Wire>(wire: &mut W, stream: &mut BackendStream, ahead: &[u8]) -> io::Result<()> {
+    if ahead.is_empty() {
+        return wire.splice(stream).await;
+    }
+    let (read, write) = tokio::io::split(stream);
+    wire.splice(&mut tokio::io::join(ahead.chain(read), write)).await
 }
 
 fn end_code(end: End) -> Option<&'static str> {

@@ -27,7 +27,7 @@ pub async fn refuse<W: Wire>(
     note(record, denial);
     let sent = wire.answer(answer, without_body(head, whole(text))).await;
     if sent.is_err() {
-        wire.abort();
+        wire.abort().await;
     }
 }
 
@@ -73,7 +73,7 @@ pub async fn health<W: Wire>(wire: &mut W, head: &Head, draining: bool, record: 
     record.first_byte = Some(std::time::Instant::now());
     let payload = without_body(head, whole(text.to_owned()));
     if wire.answer(Answer { status, fields }, payload).await.is_err() {
-        wire.abort();
+        wire.abort().await;
     }
 }
 

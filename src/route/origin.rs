@@ -48,7 +48,7 @@ fn origin_host(origin: &str) -> Option<&str> {
 }
 
 /// Names of this machine itself; none of them can be pointed at it by a foreign name server.
-fn is_local(host: &str) -> bool {
+pub fn is_local(host: &str) -> bool {
     host == "localhost"
         || host == "[::1]"
         || host.parse().is_ok_and(|ip: std::net::Ipv4Addr| ip.is_loopback())

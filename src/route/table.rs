@@ -71,6 +71,13 @@ impl Routes {
         Ok(Routed { route: route.clone(), backend_path })
     }
 
+    /// Whether a path (a query may follow) of this authority belongs to this very route.
+    pub fn leads_to(&self, authority: &str, path: &str, route: &Arc<RouteSettings>) -> bool {
+        let path = path.split('?').next().unwrap_or_default();
+        let own = self.by_host.get(host_of(authority)).and_then(|paths| paths.find(path));
+        own.or_else(|| self.any_host.find(path)).is_some_and(|found| Arc::ptr_eq(found, route))
+    }
+
     fn nothing(&self, host: &str) -> Denial {
         let known = self.by_host.contains_key(host);
         if known || !self.any_host.is_empty() {
@@ -103,7 +110,8 @@ impl Paths {
     }
 }
 
-fn backend_path(route: &RouteSettings, path: &str) -> String {
+/// The path that a route's backend gets for a path of the route.
+pub fn backend_path(route: &RouteSettings, path: &str) -> String {
     let mapped = match (&route.path, &route.rewrite) {
         (_, None) => None,
         (PathMatch::Exact(_), Some(to)) => Some(to.clone()),
@@ -161,6 +169,7 @@ pub(super) mod tests {
             authority: authority.into(),
             headers: HeaderMap::new(),
             version: Version::H11,
+            websocket: false,
         }
     }
 

@@ -117,7 +117,7 @@ impl Flow {
         let mut comments = 0;
         let end = self.relay(wire, draining, &mut comments).await;
         if !matches!(end, End::Complete | End::Drained) {
-            wire.abort();
+            wire.abort().await;
         }
         let events = match &self.kind {
             Kind::Opaque => 0,
@@ -255,8 +255,8 @@ impl Flow {
 }
 
 impl Events {
+    /// What goes on of a piece. The scanner sees what the client sees.
     fn pass(&mut self, piece: Bytes) -> Result<Bytes, End> {
-        self.scanner.push(&piece);
         let piece = match &mut self.bom {
             None => piece,
             Some(bom) => match bom.strip(&piece) {
@@ -264,13 +264,17 @@ impl Events {
                 (held, rest) => [held, rest].concat().into(),
             },
         };
-        let Some(endpoint) = &mut self.endpoint else { return Ok(piece) };
+        let Some(endpoint) = &mut self.endpoint else {
+            self.scanner.push(&piece);
+            return Ok(piece);
+        };
         let mut out = Vec::with_capacity(piece.len() + 256);
         let pushed = endpoint.rewriter.push(&piece, &mut out, &mut *endpoint.map);
         pushed.map_err(|_| End::BadEndpoint)?;
         if endpoint.rewriter.done() {
             self.endpoint = None;
         }
+        self.scanner.push(&out);
         Ok(out.into())
     }
 

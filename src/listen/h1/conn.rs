@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use pingora::protocols::Stream;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy_bidirectional_with_sizes};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::head::{self, Request};
@@ -27,6 +27,8 @@ const MAX_AHEAD: usize = 64 * 1024;
 const MAX_DRAIN: u64 = 64 * 1024;
 /// Time for that, and for a client to read a refusal before the connection is cut.
 const DRAIN_TIME: Duration = Duration::from_secs(2);
+/// Buffer of a tunnel, per direction.
+const TUNNEL: usize = 8 * 1024;
 
 /// A connection and the request that it is at.
 pub struct H1 {
@@ -47,8 +49,8 @@ pub struct H1 {
 
 /// What the connection brought next.
 pub enum Next {
-    /// A request, with the bytes of its head.
-    Request(Box<Request>, Bytes),
+    /// A request.
+    Request(Box<Request>),
     /// Nothing: it closed, stayed idle, or we are draining.
     Closed,
     /// Something that cannot be a request; answer and close.
@@ -123,7 +125,7 @@ impl H1 {
         match head::parse(&raw) {
             Ok(request) => {
                 self.begin(&request);
-                Next::Request(Box::new(request), raw)
+                Next::Request(Box::new(request))
             }
             Err(denial) => self.refuse(denial),
         }
@@ -203,11 +205,6 @@ impl H1 {
         if timeout(DRAIN_TIME, linger).await.is_err() {
             log::debug!("a client did not close its side");
         }
-    }
-
-    /// Gives up the stream and the bytes read ahead of it, for another protocol.
-    pub fn into_parts(self) -> (Stream, BytesMut) {
-        (self.io, self.ahead)
     }
 
     async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -322,8 +319,23 @@ impl Wire for H1 {
         }
     }
 
-    fn abort(&mut self) {
+    async fn abort(&mut self) {
         self.broken = true;
+    }
+
+    async fn splice<S: AsyncRead + AsyncWrite + Unpin + Send>(
+        &mut self,
+        other: &mut S,
+    ) -> io::Result<()> {
+        // whatever comes after is not HTTP
+        self.broken = true;
+        let ahead = std::mem::take(&mut self.ahead);
+        self.received = ahead.len() as u64;
+        write_all(other, &ahead, self.send_timeout).await?;
+        let (up, down) = copy_bidirectional_with_sizes(&mut self.io, other, TUNNEL, TUNNEL).await?;
+        self.received += up;
+        self.sent += down;
+        Ok(())
     }
 
     fn close_after(&mut self) {

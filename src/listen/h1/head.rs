@@ -33,19 +33,6 @@ pub struct Request {
     pub expects_continue: bool,
 }
 
-impl Request {
-    /// Whether it asks for a WebSocket (RFC 6455 §4.1). Any other upgrade is declined by not taking
-    /// it up (RFC 9110 §7.8).
-    pub fn is_websocket(&self) -> bool {
-        let head = &self.head;
-        head.version == Version::H11
-            && head.method == Method::GET
-            && self.size == BodySize::None
-            && has_option(&head.headers, "upgrade")
-            && head.single("upgrade").is_some_and(|u| u.eq_ignore_ascii_case("websocket"))
-    }
-}
-
 /// Looks for the end of a head in `buf`, of which the first `seen` bytes were looked at before.
 ///
 /// # Errors
@@ -110,7 +97,8 @@ fn parse_open(bytes: &[u8]) -> Result<Request, Denial> {
     let (path, query, authority) = resolve(target, hosts, version)?;
     let (size, keep_alive) = framing(&fields, version)?;
     let expects_continue = expectation(&fields, version)?;
-    let head = Head { method, path, query, authority, headers: fields, version };
+    let websocket = size == BodySize::None && is_websocket(&method, &fields, version);
+    let head = Head { method, path, query, authority, headers: fields, version, websocket };
     Ok(Request { head, size, keep_alive, expects_continue })
 }
 
@@ -362,6 +350,16 @@ fn expectation(fields: &HeaderMap, version: Version) -> Result<bool, Denial> {
             "Only Expect: 100-continue is understood",
         )),
     }
+}
+
+/// RFC 6455 §4.1. Any other upgrade is declined by not taking it up (RFC 9110 §7.8).
+fn is_websocket(method: &Method, fields: &HeaderMap, version: Version) -> bool {
+    let mut protocols = fields.get_all(http::header::UPGRADE).iter();
+    version == Version::H11
+        && *method == Method::GET
+        && has_option(fields, "upgrade")
+        && protocols.next().is_some_and(|p| p.as_bytes().eq_ignore_ascii_case(b"websocket"))
+        && protocols.next().is_none()
 }
 
 /// Whether `Connection` names this option (RFC 9110 §7.6.1).
