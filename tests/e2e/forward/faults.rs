@@ -262,7 +262,9 @@ fn a_full_buffer_budget_is_503_and_comes_back() {
     let mut holder = edge.client();
     let (first, last) = body.split_at(39_000);
     let head = "POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
-    holder.send(format!("{head}Content-Length: {}\r\n\r\n{first}", body.len()));
+    holder.send(format!("{head}Expect: 100-continue\r\nContent-Length: {}\r\n\r\n", body.len()));
+    assert_eq!(holder.head().unwrap().status, 100, "the edge has begun with the holder");
+    holder.send(first);
     // The edge takes the holder's bytes in its own time; until then others are served.
     let refused = std::iter::repeat_with(|| edge.ask(post("localhost", "/x", "", &body)))
         .take(2000)
