@@ -505,7 +505,7 @@ fn an_endpoint_event_is_rewritten_wherever_it_is_split() {
             let mut stream = Stream::H1(client);
             // The comment shows that the edge has read the first part before the second is there.
             feed.push(format!(": before\n\n{first}"));
-            let before = stream.next(11);
+            let before = stream.next(10);
             feed.push(second);
             feed.push("event: message\ndata: /messages?sessionId=untouched\n\n");
             drop(feed);
