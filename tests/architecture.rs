@@ -28,13 +28,6 @@ const ORDER: &[&[&str]] = &[
     &["lib", "main"],
 ];
 
-/// Imports against the order: file, what it may name.
-const EXCEPTIONS: &[(&str, &str)] = &[
-    // A route holds its methods; that they run after it is found does not change where they are kept.
-    ("route/settings.rs", "auth"),
-    ("route/compile.rs", "auth"),
-];
-
 /// Who may name Pingora.
 const PINGORA: &[&str] = &["listen", "balance", "forward", "proxy", "admin", "app"];
 
@@ -110,7 +103,6 @@ fn imports(name: &str, code: &str, work: &str) -> Vec<String> {
     for named in crate_paths(code) {
         let allowed = named == own
             || place(&named).is_some_and(|there| there < here)
-            || EXCEPTIONS.contains(&(name, named.as_str()))
             || ["lib", "main"].contains(&own);
         if !allowed {
             broken.push(format!("{name}: imports crate::{named}, which is not before `{own}`"));

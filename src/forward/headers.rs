@@ -44,10 +44,8 @@ pub fn request(out: &Outgoing<'_>, emit: &mut dyn FnMut(&str, &[u8])) {
     let nominated = nominated(headers);
     let events = accepts_events(headers);
     for (name, value) in headers {
-        if !is_own(name)
-            && !(events && name == header::ACCEPT_ENCODING)
-            && !nominated.contains(&name.as_str())
-        {
+        let coding = events && name == header::ACCEPT_ENCODING;
+        if !coding && !is_own(name) && !nominated.contains(&name.as_str()) {
             emit(name.as_str(), value.as_bytes());
         }
     }

@@ -96,10 +96,7 @@ pub fn scan(body: &[u8]) -> Scan {
 impl Scan {
     /// The id that a refusal of this body echoes, as JSON text.
     pub fn id(&self) -> Option<&str> {
-        match self {
-            Self::Single(message) => message.id.as_deref(),
-            _ => None,
-        }
+        if let Self::Single(message) = self { message.id.as_deref() } else { None }
     }
 }
 

@@ -70,10 +70,10 @@ fn write(messages: &Receiver<Message>, sink: impl Write) {
         }
         // nothing waits: whoever reads along sees the line now
         result = result.and(out.flush());
-        if let Err(e) = &result {
-            if !failing {
-                log::error!("cannot write the access log: {e}");
-            }
+        if let Err(e) = &result
+            && !failing
+        {
+            log::error!("cannot write the access log: {e}");
         }
         failing = result.is_err();
     }

@@ -39,10 +39,10 @@ impl Observer {
     }
 
     fn write(&self, record: &Record, event: &'static str) {
-        if let Some(log) = &self.log {
-            if !log.write(record.line(event)) {
-                self.metrics.log_lost.inc();
-            }
+        if let Some(log) = &self.log
+            && !log.write(record.line(event))
+        {
+            self.metrics.log_lost.inc();
         }
     }
 

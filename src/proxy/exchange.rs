@@ -184,10 +184,11 @@ async fn send<W: Wire>(
         // a backend may answer and close before it has read everything: the answer counts
         return early(conn, method, &e).await;
     }
-    if admitted.body.is_none() && wire.body_size() != BodySize::None {
-        if let Some(answer) = stream_body(conn, wire, method, admitted).await? {
-            return Ok((answer, false));
-        }
+    if admitted.body.is_none()
+        && wire.body_size() != BodySize::None
+        && let Some(answer) = stream_body(conn, wire, method, admitted).await?
+    {
+        return Ok((answer, false));
     }
     let limit = admitted.carrier.upstream.settings.first_byte_timeout;
     tokio::select! {

@@ -1,7 +1,7 @@
 //! The way of a request, from a wire to a replica and back: the table of contents.
 //!
-//! [`Edge::handle`] reads: admit, exchange, answer; a long answer's rest is [`Edge::tail`]. Upgrades
-//! take [`upgrade`], which runs the same admission under `pingora-proxy`.
+//! A request is admitted, exchanged with a backend, and answered; the rest of a long answer, or of a
+//! WebSocket, is a [`Tail`].
 
 pub mod admit;
 pub mod answer;

@@ -23,8 +23,11 @@ pub struct Around {
     /// Bytes of bodies that may be held at once.
     pub buffer_budget: u64,
     /// Compiles an `auth` list: the methods are a later stage's.
-    pub auth: fn(&Node, &mut Cx) -> Option<Vec<Arc<dyn Authenticate>>>,
+    pub auth: CompileAuth,
 }
+
+/// Compiles an `auth` list; what is wrong is noted in the context.
+pub type CompileAuth = fn(&Node, &mut Cx) -> Option<Vec<Arc<dyn Authenticate>>>;
 
 /// Compiles the list; what is wrong is noted in `cx`. A route whose upstream is a URL carries that
 /// URL's origin as the upstream's name.

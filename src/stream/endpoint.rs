@@ -20,13 +20,22 @@ pub struct EndpointRewriter {
     line: usize,
     in_comment: bool,
     after_cr: bool,
+    /// Whether bytes of the stream have gone on: a byte order mark can no longer follow.
+    begun: bool,
     done: bool,
 }
 
 impl EndpointRewriter {
     /// At the start of a stream.
     pub const fn new() -> Self {
-        Self { held: Vec::new(), line: 0, in_comment: false, after_cr: false, done: false }
+        Self {
+            held: Vec::new(),
+            line: 0,
+            in_comment: false,
+            after_cr: false,
+            begun: false,
+            done: false,
+        }
     }
 
     /// Takes the next bytes and appends to `out` what may go on. `map` gets the data of the
@@ -97,8 +106,12 @@ impl EndpointRewriter {
     /// Holds bytes of an event back; what stands before one goes on.
     fn keep(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         let between = self.held.is_empty() && matches!(bytes, [b'\n' | b'\r', ..]);
-        let target = if self.in_comment || between { out } else { &mut self.held };
-        target.extend_from_slice(bytes);
+        if self.in_comment || between {
+            self.begun = true;
+            out.extend_from_slice(bytes);
+        } else {
+            self.held.extend_from_slice(bytes);
+        }
     }
 
     fn end_event(
@@ -109,7 +122,8 @@ impl EndpointRewriter {
         let held = std::mem::take(&mut self.held);
         let (mut event, mut data) = (&b""[..], None);
         let mut lines = 0;
-        for field in Fields::of(&held) {
+        let first = !std::mem::replace(&mut self.begun, true);
+        for field in Fields::of(&held, first) {
             match field.name {
                 b"event" => event = field.value,
                 b"data" => {
@@ -163,9 +177,9 @@ struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    fn of(event: &'a [u8]) -> Self {
-        // A byte order mark stands only before the first event, which is this one, or nowhere.
-        let at = if event.starts_with("\u{feff}".as_bytes()) { 3 } else { 0 };
+    /// A byte order mark means nothing at the very start of a stream, and is part of a name elsewhere.
+    fn of(event: &'a [u8], first: bool) -> Self {
+        let at = if first && event.starts_with("\u{feff}".as_bytes()) { 3 } else { 0 };
         Self { event, at }
     }
 }
@@ -227,6 +241,16 @@ mod tests {
             whole(py).unwrap(),
             "event: endpoint\r\ndata: </messages/?session_id=a963>\r\n\r\n: ping\r\n\r\n"
         );
+    }
+
+    #[test]
+    fn a_mark_is_a_mark_only_at_the_very_start() {
+        let marked = "\u{feff}data: /x\nevent: endpoint\n\n";
+        assert_eq!(whole(marked).unwrap(), "\u{feff}data: </x>\nevent: endpoint\n\n");
+        for before in ["\n", ": a\n", "id: 1\n\n"] {
+            let stream = format!("{before}{marked}");
+            assert_eq!(whole(&stream).unwrap(), stream, "no parser sees data there");
+        }
     }
 
     #[test]

@@ -138,10 +138,10 @@ impl Flow {
         let mut draining = std::pin::pin!(draining);
         let mut stopping = !self.may_be_cut();
         let pending = std::mem::take(&mut self.pending);
-        if !pending.is_empty() {
-            if let Some(end) = self.pass(wire, Some(pending)).await {
-                return end;
-            }
+        if !pending.is_empty()
+            && let Some(end) = self.pass(wire, Some(pending)).await
+        {
+            return end;
         }
         loop {
             let happened = tokio::select! {
@@ -207,10 +207,7 @@ impl Flow {
     /// Passes a piece on, and what is here already behind it; `Some` at the end.
     async fn pass<W: Wire>(&mut self, wire: &mut W, first: Option<Bytes>) -> Option<End> {
         let Some(first) = first else { return Some(self.complete(wire, Bytes::new()).await) };
-        let (joined, last) = match self.join(first) {
-            Ok(joined) => joined,
-            Err(_) => return Some(End::BackendBroke),
-        };
+        let Ok((joined, last)) = self.join(first) else { return Some(End::BackendBroke) };
         let out = match &mut self.kind {
             Kind::Opaque => joined,
             Kind::Events(events) => match events.pass(joined) {
