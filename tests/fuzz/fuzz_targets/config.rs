@@ -1,0 +1,22 @@
+//! The config: no text panics or hangs the loader, and every mistake has words and a line of the text.
+#![no_main]
+
+use std::path::Path;
+
+use libfuzzer_sys::fuzz_target;
+use mcp_edge::config::{Mode, load_text};
+
+fuzz_target!(|text: &str| {
+    // files of the machine are none of the fuzzer's business
+    if text.contains("file:") || text.contains("cert") || text.contains(": /") {
+        return;
+    }
+    let env = |name: &str| (name.len() < 4).then(|| name.repeat(2));
+    if let Err(errors) = load_text(text, Path::new("/nonexistent"), &env, Mode::Check) {
+        assert!(!errors.is_empty());
+        let lines = text.lines().count() + 1;
+        for error in errors {
+            assert!(!error.problem.is_empty() && error.line <= lines.max(1));
+        }
+    }
+});
