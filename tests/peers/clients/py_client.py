@@ -8,6 +8,7 @@ the client's word after each step, count, a message on the GET stream, count aga
 import argparse
 import asyncio
 import json
+import os
 import ssl
 import sys
 import traceback
@@ -23,8 +24,9 @@ except ImportError:
     import httpx
 
     SDK = 1
-from mcp import ClientSession
+from mcp import ClientSession, StdioServerParameters
 from mcp.client.sse import sse_client
+from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
 STEPS = 4
@@ -38,7 +40,8 @@ def main():
 def arguments():
     parser = argparse.ArgumentParser()
     parser.add_argument("url")
-    parser.add_argument("--transport", choices=["http", "sse"], default="http")
+    parser.add_argument("--transport", choices=["http", "sse", "stdio"], default="http")
+    parser.add_argument("--command", help="stdio only: JSON list; the URL is appended (mcp-remote)")
     parser.add_argument("--mode", default="legacy", help="legacy | auto | 2026-07-28 (SDK 2.x only)")
     parser.add_argument("--ca")
     parser.add_argument("--h2", action="store_true")
@@ -209,7 +212,10 @@ async def connected(args, report, on_message):
                 report["protocol"] = client.protocol_version
                 yield client
         return
-    if args.transport == "sse":
+    if args.transport == "stdio":
+        command, *rest = json.loads(args.command)
+        opened = stdio_client(StdioServerParameters(command=command, args=[*rest, args.url], env=dict(os.environ)))
+    elif args.transport == "sse":
         # Both SDKs call the factory with headers, timeout and auth.
         def factory(headers=None, timeout=None, auth=None):
             return http_client(args, report, headers=headers, auth=auth)
