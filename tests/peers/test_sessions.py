@@ -46,7 +46,7 @@ def test_sessions_over_http2(kind, client, fleet, edge):
 @pytest.mark.parametrize("kind", SESSIONFUL)
 def test_mcp_remote(kind, fleet, edge, tmp_path, monkeypatch):
     monkeypatch.setenv("MCP_REMOTE_CONFIG_DIR", str(tmp_path / "mcp-auth"))
-    run(kind, "mcp-remote", "legacy", fleet, edge, sessions=2, deletes=False)
+    run(kind, "mcp-remote", "legacy", fleet, edge, sessions=2, exact=False)
 
 
 @pytest.mark.parametrize("h2", [False, True], ids=["h1", "h2"])
@@ -72,7 +72,7 @@ def test_fifty_clients_without_sessions(client, mode, fleet, edge):
     run("ts2" if client == "ts2" else "python2", client, mode, fleet, edge, sessions=50, modern=True)
 
 
-def run(kind, client, mode, fleet, edge, sessions, h2=False, deletes=True, modern=False):
+def run(kind, client, mode, fleet, edge, sessions, h2=False, exact=True, modern=False):
     """Runs one client process; returns how many sessions each replica opened."""
     replicas = fleet(kind)
     running = edge([replica.url for replica in replicas])
@@ -83,15 +83,18 @@ def run(kind, client, mode, fleet, edge, sessions, h2=False, deletes=True, moder
     assert all(r["ok"] for r in reports), explain(reports, running, *[r.process for r in replicas])
     if KINDS[kind].sessions == "stateful" and not modern:
         assert all(len(r["pids"]) <= 1 for r in reports), f"a session saw two replicas: {reports}"
-        check_replicas(kind, replicas, before, sessions, deletes)
+        check_replicas(kind, replicas, before, sessions, exact)
     check_versions(running, h2)
     created = [sum(1 for line in r.requests(n) if line["created"]) for r, n in zip(replicas, before)]
     log(f"{sessions} × {client} ({mode}, {'h2' if h2 else 'h1'}) with {kind}: sessions {created}, requests {seen(replicas, before)}")
     return created
 
 
-def check_replicas(kind, replicas, before, sessions, deletes):
-    """What the replicas themselves saw: each session on one of them only, opened once and deleted once."""
+def check_replicas(kind, replicas, before, sessions, exact):
+    """What the replicas themselves saw: each session on one of them only, opened once and deleted once.
+
+    mcp-remote first opens a session to try the address, and deletes none: not exact.
+    """
     if kind == "rmcp":
         return
     where, opened, ended = collections.defaultdict(set), [], []
@@ -104,13 +107,13 @@ def check_replicas(kind, replicas, before, sessions, deletes):
                 opened.append(line["created"])
             if line["method"] == "DELETE" and line["status"] < 300:
                 ended.append(line["session"])
-    assert len(opened) == sessions, f"{len(opened)} sessions opened"
+    assert len(opened) == sessions if exact else len(opened) >= sessions, f"{len(opened)} sessions opened"
     astray = {session: pids for session, pids in where.items() if len(pids) > 1 or session not in opened}
     assert not astray, f"sessions on a wrong replica: {astray}"
     if sessions > 1:
         pids = {pid for session in opened for pid in where[session]}
         assert len(pids) == 2, "all sessions went to one replica"
-    if deletes:
+    if exact:
         assert sorted(ended) == sorted(opened), f"{len(ended)} of {len(opened)} sessions deleted"
 
 

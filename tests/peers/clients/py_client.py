@@ -30,6 +30,7 @@ from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
 STEPS = 4
+SECONDS = 100
 
 
 def main():
@@ -58,20 +59,23 @@ async def run_all(args):
     results = await asyncio.gather(*(guarded(args, n, barrier) for n in range(args.sessions)))
     for result in results:
         print(json.dumps(result), flush=True)
-    sys.exit(0 if all(r["ok"] for r in results) else 1)
+    # A session that hangs may hang in its clean-up too: leave without asking it.
+    os._exit(0 if all(r["ok"] for r in results) else 1)
 
 
 async def guarded(args, number, barrier):
     report = {"session": number, "ok": False, "pids": [], "counts": [], "http": []}
     report["step"] = "connect"
-    try:
-        async with asyncio.timeout(150):
-            await one_session(args, report, barrier)
+    task = asyncio.create_task(one_session(args, report, barrier))
+    await asyncio.wait([task], timeout=SECONDS)
+    if not task.done():
+        report["error"] = f"the session took longer than {SECONDS} s"
+    elif error := task.exception():
+        report["error"] = "".join(traceback.format_exception_only(leaf(error))).strip()[:500]
+    else:
         report["ok"] = True
         report.pop("step")
-    except BaseException as error:
-        report["error"] = "".join(traceback.format_exception_only(leaf(error))).strip()[:500]
-        barrier.leave()
+    barrier.leave(report)
     report["pids"] = sorted(set(report["pids"]))
     report["http"] = sorted(set(report["http"]))
     return report
@@ -90,7 +94,7 @@ async def one_session(args, report, barrier):
         steps = Steps(session, args, report, heard, sticky=not (modern or args.stateless))
         await steps.first_half()
         report["step"] = "barrier"
-        await barrier.wait()
+        await barrier.wait(report)
         await steps.second_half()
         report["step"] = "close"
 
@@ -253,24 +257,18 @@ class Barrier:
     """All sessions meet here; a session that failed no longer counts."""
 
     def __init__(self, parties, pause):
-        self.missing, self.pause, self.open = parties, pause, asyncio.Event()
-        self.released = False
+        self.parties, self.pause, self.open = parties, pause, asyncio.Event()
         self.arrived = set()
 
-    async def wait(self):
-        self.arrived.add(asyncio.current_task())
-        self.missing -= 1
-        self.check()
+    async def wait(self, report):
+        self.leave(report)
         await self.open.wait()
 
-    def leave(self):
-        if asyncio.current_task() not in self.arrived:
-            self.missing -= 1
-            self.check()
-
-    def check(self):
-        if self.missing <= 0 and not self.released:
-            self.released = True
+    def leave(self, report):
+        """Counts this session as arrived; the last one opens the barrier."""
+        before = len(self.arrived)
+        self.arrived.add(report["session"])
+        if before < self.parties == len(self.arrived):
             self.task = asyncio.create_task(self.release())
 
     async def release(self):
