@@ -62,6 +62,7 @@ def test_the_era_without_sessions(kind, client, mode, h2, fleet, edge):
     assert all(r["ok"] for r in reports), explain(reports, running, *[r.process for r in replicas])
     assert [r["protocol"] for r in reports] == ["2026-07-28"]
     assert [len(r["pids"]) for r in reports] == [1], f"one client, two replicas: {reports}"
+    assert [r["listened"] for r in reports] == [2], f"messages on a listen stream: {reports}"
     log(f"{client} ({mode}) with {kind}: 1 client, replicas saw {seen(replicas, before)} requests")
     check_versions(running, h2)
 

@@ -7,11 +7,11 @@ import wire
 from harness import KINDS, Client, explain, log
 
 SERVERS = ["python1-sse", "python2-sse", "ts1-sse", "everything-sse"]
-CLIENTS = ["py1", "py2", "ts1", "ts2"]
+PREFIX = "/team/tools"
+CLIENTS = [("py1", ""), ("py2", ""), ("ts1", ""), ("ts2", ""), ("py2", PREFIX), ("ts1", PREFIX)]
 
 
-@pytest.mark.parametrize("prefix", ["", "/team/tools"], ids=["plain", "prefix"])
-@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("client,prefix", CLIENTS, ids=[client + ("-prefix" if prefix else "") for client, prefix in CLIENTS])
 @pytest.mark.parametrize("kind", SERVERS)
 def test_twenty_sessions(kind, client, prefix, fleet, edge):
     replicas = fleet(kind)

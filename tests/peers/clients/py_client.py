@@ -163,6 +163,8 @@ class Steps:
     async def message(self):
         """A message which belongs to no request: it must come over the GET stream (or a listen stream)."""
         self.report["step"] = "server message"
+        if self.report["protocol"] >= "2026-07-28" and self.args.sessions == 1:
+            return await self.listen()
         if not self.sticky:
             return
         for attempt in range(1, 11):  # the SDK opens its GET stream in the background, so the first may be too early
@@ -175,6 +177,15 @@ class Steps:
             except (asyncio.TimeoutError, TimeoutError):
                 continue
         raise AssertionError("no message arrived on the GET stream in 10 tries")
+
+    async def listen(self):
+        """2026-07-28: the listen stream and the call that causes the message must meet on one replica."""
+        async with self.session.listen(tools_list_changed=True) as subscription:
+            await self.call("touch", {})
+            async with asyncio.timeout(10):
+                async for _ in subscription:
+                    break
+        self.report["listened"] = self.report.get("listened", 0) + 1
 
     async def large(self):
         self.report["step"] = "big"

@@ -113,6 +113,7 @@ async function count(run) {
 /** A message which belongs to no request: it must come over the GET stream. */
 async function message(run) {
     run.report.step = 'server message';
+    if (run.report.protocol >= '2026-07-28' && sessions === 1) return listen(run);
     if (!run.sticky) return;
     for (let attempt = 1; attempt <= 10; attempt++) { // the SDK opens its GET stream in the background
         const before = run.heard();
@@ -124,6 +125,17 @@ async function message(run) {
         }
     }
     throw new Error('no message arrived on the GET stream in 10 tries');
+}
+
+/** 2026-07-28: the listen stream and the call that causes the message must meet on one replica. */
+async function listen(run) {
+    const before = run.heard();
+    const subscription = await run.client.listen({ toolsListChanged: true });
+    await call(run, 'touch', {});
+    for (let wait = 0; wait < 200 && run.heard() === before; wait++) await pause(50);
+    check(run.heard() > before, 'the listen stream stayed silent');
+    await subscription.close();
+    run.report.listened = (run.report.listened ?? 0) + 1;
 }
 
 async function large(run) {

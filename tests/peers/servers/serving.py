@@ -42,7 +42,8 @@ class RequestLog:
         }
 
         async def log_and_send(message):
-            if message["type"] == "http.response.start":
+            # The SDK's SSE endpoint starts a second response when its stream has ended: not another request.
+            if message["type"] == "http.response.start" and "status" not in line:
                 given = dict(message["headers"]).get(b"mcp-session-id")
                 created = given and not line["session"] and message["status"] // 100 == 2
                 line["status"] = message["status"]
