@@ -192,22 +192,24 @@ class Steps:
         assert len(text_of(await self.call("big", {"size": 200_000}))) == 200_000
 
     async def other_server(self):
-        """Servers that are not ours: what they have in common is an echo and, for everything, progress."""
+        """Servers that are not ours: they have an echo and a slow call with progress."""
         self.report["step"] = "echo"
         assert self.key in text_of(await self.call("echo", {"message": self.key}))
+        name, arguments = "trigger-long-running-operation", {"duration": 1, "steps": 4}
         if self.args.tools == "demo":
-            answer = json_of(await self.call("count", {}))
-            self.report["pids"].append(answer["pid"])
-            self.report["counts"].append(answer["count"])
-            return
+            name, arguments = "slow", {"n": 4, "interval_ms": 100}
+            for _ in range(2):
+                self.report["pids"].append(text_of(await self.call("whoami", {})))
+                self.report["counts"].append(int(text_of(await self.call("count", {}))))
+            counted = list(range(1, len(self.report["counts"]) + 1))
+            assert self.report["counts"] == counted, f"session counter: {self.report['counts']}"
         self.report["step"] = "progress"
         seen = []
 
         async def on_progress(progress, total, message):
             seen.append(progress)
 
-        arguments = {"duration": 1, "steps": 4}
-        await self.call("trigger-long-running-operation", arguments, on_progress)
+        await self.call(name, arguments, on_progress)
         self.report["progress"] = len(seen)
         assert len(seen) >= 3, f"only {len(seen)} progress notifications"
 

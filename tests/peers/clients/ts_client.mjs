@@ -143,20 +143,24 @@ async function large(run) {
     check(textOf(await call(run, 'big', { size: 200_000 })).length === 200_000, 'a large answer came back short');
 }
 
-/** Servers that are not ours: what they have in common is an echo and, for everything, progress. */
+/** Servers that are not ours: they have an echo and a slow call with progress. */
 async function otherServer(run) {
     run.report.step = 'echo';
     check(textOf(await call(run, 'echo', { message: run.key })).includes(run.key), 'echo did not echo');
+    let [name, argumentsOfTool] = ['trigger-long-running-operation', { duration: 1, steps: 4 }];
     if (args.tools === 'demo') {
-        const answer = JSON.parse(textOf(await call(run, 'count', {})));
-        run.report.pids.push(answer.pid);
-        run.report.counts.push(answer.count);
-        return;
+        [name, argumentsOfTool] = ['slow', { n: 4, interval_ms: 100 }];
+        for (let turn = 0; turn < 2; turn++) {
+            run.report.pids.push(textOf(await call(run, 'whoami', {})));
+            run.report.counts.push(Number(textOf(await call(run, 'count', {}))));
+        }
+        const risen = run.report.counts.every((count, place) => count === place + 1);
+        check(risen, `session counter: ${run.report.counts}`);
     }
     run.report.step = 'progress';
     let arrived = 0;
     const onprogress = () => void arrived++;
-    await call(run, 'trigger-long-running-operation', { duration: 1, steps: 4 }, { onprogress });
+    await call(run, name, argumentsOfTool, { onprogress });
     run.report.progress = arrived;
     check(arrived >= 3, `only ${arrived} progress notifications`);
 }
