@@ -2,9 +2,13 @@
 
 import os
 import pathlib
+import time
 
 import pytest
+import wire
 from harness import Certificate, Edge, Replica
+
+SILENT_SECONDS = 120
 
 
 def pytest_collection_modifyitems(items):
@@ -55,3 +59,29 @@ def edge(binary, certificate, tmp_path):
     yield start
     for running in started:
         running.end()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def two_silent_minutes(request):
+    """Starts the silent stream with the first test of the run, when the test that looks at it is part of the run."""
+    if not any("silent_stream" in item.nodeid for item in request.session.items):
+        yield None
+        return
+    binary, certificate, tmp_path_factory = map(request.getfixturevalue, ("binary", "certificate", "tmp_path_factory"))
+    folder = tmp_path_factory.mktemp("silent")
+    replicas = [Replica("ts1-sse", folder / f"{n}.jsonl", binary) for n in range(2)]
+    with Edge(binary, folder, certificate, [replica.url for replica in replicas]) as running:
+        stream = wire.Stream(running.https + "/sse", certificate.ca, seconds=SILENT_SECONDS + 60)
+        _, line = stream.wait(lambda line: line.startswith("data:"), 10)
+        url = running.https + line.split(":", 1)[1].strip()
+        for message in (
+            wire.call("initialize", wire.INITIALIZE),
+            wire.call("notifications/initialized", notification=True),
+            wire.tool("silent", seconds=SILENT_SECONDS),
+        ):
+            status, _, _ = wire.request("POST", url, message, certificate.ca)
+            assert status == 202
+        yield stream, time.monotonic()
+        stream.abort()
+    for replica in replicas:
+        replica.process.end()

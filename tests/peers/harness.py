@@ -124,10 +124,10 @@ class Replica:
         self.log.touch()
         env = {"PEERS_LOG": str(log), "PORT": "0"}
         if kind == "rmcp":
-            self.process = Process([binary, "demo-server", "--listen", "127.0.0.1:0"], env, name=f"{kind} replica")
+            command = [binary, "demo-server", "--listen", "127.0.0.1:0", "--name", self.log.stem]
+            self.process = Process(command, env, name=f"{kind} replica")
             start = "mcp-edge: demo server on "
-            both = self.process
-            line = self._either(both, start)
+            line = self._either(self.process, start)
             self.url = line[len(start) :].strip().removesuffix("/mcp")
             return
         if command[0] != NODE:

@@ -85,6 +85,8 @@ def run(kind, client, mode, fleet, edge, sessions, h2=False, exact=True, modern=
     if KINDS[kind].sessions == "stateful" and not modern:
         assert all(len(r["pids"]) <= 1 for r in reports), f"a session saw two replicas: {reports}"
         check_replicas(kind, replicas, before, sessions, exact)
+    if kind == "rmcp":  # it keeps no log, but says its name
+        assert len({name for r in reports for name in r["pids"]}) == 2, f"all sessions on one replica: {reports}"
     check_versions(running, h2)
     created = [sum(1 for line in r.requests(n) if line["created"]) for r, n in zip(replicas, before)]
     log(f"{sessions} × {client} ({mode}, {'h2' if h2 else 'h1'}) with {kind}: sessions {created}, requests {seen(replicas, before)}")

@@ -1,12 +1,9 @@
 """Live streams, seen on the wire: a GET that was broken off, and one that is silent for two minutes."""
 
-import time
-
 import pytest
 import wire
-from harness import KINDS, Edge, Replica, log
-
-SILENT_SECONDS = 120
+from conftest import SILENT_SECONDS
+from harness import KINDS, log
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
@@ -31,28 +28,6 @@ def test_a_new_get_after_an_aborted_one(kind, tls, fleet, edge):
     status, _, _ = wire.request("DELETE", url, None, ca, session)
     assert status in (200, 202, 204)
     log(f"20 aborted GETs with {kind}, then a message on the 21st")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def two_silent_minutes(binary, certificate, tmp_path_factory):
-    """Starts the silent stream with the first test of the run; the last test looks at it."""
-    folder = tmp_path_factory.mktemp("silent")
-    replicas = [Replica("ts1-sse", folder / f"{n}.jsonl", binary) for n in range(2)]
-    with Edge(binary, folder, certificate, [replica.url for replica in replicas]) as running:
-        stream = wire.Stream(running.https + "/sse", certificate.ca, seconds=SILENT_SECONDS + 60)
-        _, line = stream.wait(lambda line: line.startswith("data:"), 10)
-        url = running.https + line.split(":", 1)[1].strip()
-        for message in (
-            wire.call("initialize", wire.INITIALIZE),
-            wire.call("notifications/initialized", notification=True),
-            wire.tool("silent", seconds=SILENT_SECONDS),
-        ):
-            status, _, _ = wire.request("POST", url, message, certificate.ca)
-            assert status == 202
-        yield stream, time.monotonic()
-        stream.abort()
-    for replica in replicas:
-        replica.process.end()
 
 
 def test_a_silent_stream_lives_and_gets_comments(two_silent_minutes):
