@@ -39,8 +39,11 @@ pub struct Record {
     pub tool: Option<String>,
     /// The status that the client got; 0 when it left before.
     pub status: u16,
-    /// Why the request was refused, or how a stream ended.
+    /// Why the request was refused.
     pub code: Option<&'static str>,
+    /// How a request or stream ended that did not run to its end, such as `client.gone`: many
+    /// clients leave as soon as they have what they want, so this need not be a fault.
+    pub end: Option<&'static str>,
     /// What the client is not told.
     pub detail: String,
     /// Bytes of request body read.
@@ -80,6 +83,8 @@ struct Line<'a> {
     status: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end: Option<&'static str>,
     #[serde(skip_serializing_if = "str::is_empty")]
     detail: &'a str,
     bytes_in: u64,
@@ -113,6 +118,7 @@ impl Record {
             tool: self.tool.as_deref().map(bounded),
             status: self.status,
             code: self.code,
+            end: self.end,
             detail: bounded(&self.detail),
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,

@@ -116,7 +116,7 @@ impl Serve for Edge {
             Err(failure) => {
                 match failure {
                     Failure::ClientGone => {
-                        record.code = Some("client.gone");
+                        record.end = Some("client.gone");
                         wire.abort().await;
                     }
                     Failure::Denied(denial, rpc_id) => {
@@ -142,7 +142,7 @@ impl Serve for Edge {
             Body::Flow(mut flow) => {
                 let tally = flow.run(wire, cx.draining()).await;
                 (record.events, record.comments) = (tally.events, tally.comments);
-                record.code = end_code(tally.end);
+                record.end = end_code(tally.end);
                 if tally.end == End::Complete {
                     carrier.give_back(flow.conn, &replica);
                 }
@@ -225,6 +225,7 @@ pub(crate) fn begin(head: &Head, cx: &ConnCx) -> Record {
         tool: None,
         status: 0,
         code: None,
+        end: None,
         detail: String::new(),
         bytes_in: 0,
         bytes_out: 0,
