@@ -13,7 +13,7 @@ rust() { # what, how to get it
     by_hand+=("$1: $2")
 }
 
-command -v cargo >/dev/null || rust "Rust 1.90 or newer" "https://rustup.rs"
+command -v cargo >/dev/null || rust "Rust 1.91 or newer" "https://rustup.rs"
 need cc gcc
 [ -e /usr/include/stdlib.h ] || missing+=(libc6-dev)
 need cmake cmake # builds zlib-ng, which pingora links
