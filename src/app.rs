@@ -100,7 +100,12 @@ fn serve(mut settings: Settings) -> Result<(), String> {
     let mut server = Server::new_with_opt_and_conf(None, conf(settings));
     server.add_service(Bound::new("edge", front, sockets, settings.threads));
     if let Some(socket) = admin {
-        server.add_service(Bound::new("admin", admin::app(metrics), vec![socket], 1));
+        server.add_service(Bound::new(
+            "admin",
+            admin::app(metrics, in_flight(runtime.clone())),
+            vec![socket],
+            1,
+        ));
     }
     let watch = Watch { edge, observer, runtime };
     server.run(RunArgs { shutdown_signal: Box::new(watch) });
@@ -156,6 +161,17 @@ fn front(settings: &Settings, sockets: &[Socket], edge: Arc<Edge>) -> Result<Fro
     Front::new(listeners.collect(), edge).map_err(|e| format!("TLS: {e}"))
 }
 
+/// How busy the replicas are.
+fn in_flight(runtime: Arc<Runtime>) -> admin::Refresh {
+    Box::new(move |metrics| {
+        for (name, carrier) in &runtime.carriers {
+            for replica in &carrier.upstream.replicas {
+                metrics.set_in_flight(name, &replica.server.authority, replica.load());
+            }
+        }
+    })
+}
+
 /// Tells a person, or a test, where to go.
 fn announce(settings: &Settings, sockets: &[Socket], admin: Option<&Socket>) {
     for (listener, (_, bound)) in settings.listeners.iter().zip(sockets) {
@@ -165,6 +181,8 @@ fn announce(settings: &Settings, sockets: &[Socket], admin: Option<&Socket>) {
     if let Some((_, bound)) = admin {
         eprintln!("mcp-edge: admin on http://{bound}");
     }
+    // edges behind one balancer must agree on these
+    eprintln!("mcp-edge: session keys {}", settings.session_keys.fingerprints().join(", "));
 }
 
 /// Waits for a stop signal, then sees to it that the process ends as soon as nothing is left.

@@ -20,11 +20,15 @@ use crate::route::table::host_of;
 /// Answers on the admin listener.
 pub struct Admin {
     metrics: Arc<Metrics>,
+    refresh: Refresh,
 }
 
+/// Brings the gauges up to date that are kept elsewhere.
+pub type Refresh = Box<dyn Fn(&Metrics) + Send + Sync>;
+
 /// The admin application over these metrics.
-pub fn app(metrics: Arc<Metrics>) -> HttpProxy<Admin> {
-    http_proxy(&Arc::new(ServerConf::default()), Admin { metrics })
+pub fn app(metrics: Arc<Metrics>, refresh: Refresh) -> HttpProxy<Admin> {
+    http_proxy(&Arc::new(ServerConf::default()), Admin { metrics, refresh })
 }
 
 impl Admin {
@@ -39,7 +43,10 @@ impl Admin {
             return (405, "only GET\n".into());
         }
         match head.uri.path() {
-            "/metrics" => (200, self.metrics.text()),
+            "/metrics" => {
+                (self.refresh)(&self.metrics);
+                (200, self.metrics.text())
+            }
             "/healthz" => (200, "ok\n".into()),
             _ => (404, "see /metrics and /healthz\n".into()),
         }

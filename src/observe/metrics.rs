@@ -43,8 +43,7 @@ pub struct Metrics {
     pub connections: IntGauge,
     /// Event streams open now.
     pub streams: IntGauge,
-    /// Requests and streams under way, by upstream and replica.
-    pub in_flight: IntGaugeVec,
+    in_flight: IntGaugeVec,
     /// Session ids sealed.
     pub sealed: IntCounter,
     events: IntCounter,
@@ -125,6 +124,13 @@ impl Metrics {
     pub(super) fn stream_end(&self, record: &Record) {
         self.events.inc_by(record.events);
         self.comments.inc_by(record.comments);
+    }
+
+    /// Notes how many requests and streams are under way at a replica. Asked for when somebody
+    /// reads: the counts are kept by the balancer, not twice.
+    pub fn set_in_flight(&self, upstream: &str, replica: &str, load: usize) {
+        let load = i64::try_from(load).unwrap_or(i64::MAX);
+        self.in_flight.with_label_values(&[upstream, replica]).set(load);
     }
 
     /// The text that Prometheus reads.

@@ -1,6 +1,7 @@
 //! In: requests; out: the access log's lines and the metrics about them, and no secret in either.
 
 use std::fs;
+use std::time::Instant;
 
 use serde_json::Value;
 
@@ -10,6 +11,7 @@ use crate::support::client::{Client, get, get_events, post};
 use crate::support::edge::edge;
 use crate::support::h2::{H2, request};
 use crate::support::mcp;
+use crate::support::wait::DEADLINE;
 
 #[test]
 fn each_request_has_one_line_with_its_fields() {
@@ -196,6 +198,39 @@ fn the_admin_listener_serves_metrics_and_health() {
     assert_eq!(admin.ask(get("localhost", "/healthz")).status, 200);
     assert_eq!(Client::plain(edge.admin()).ask(get("localhost", "/nothing")).status, 404);
     assert_eq!(backend.count(), 8, "the admin listener forwards nothing");
+}
+
+#[test]
+fn what_is_under_way_at_a_replica_is_counted_until_it_ends() {
+    let backend = backend(|x| {
+        x.sse(&[]);
+        x.chunk("data: 1\n\n");
+        x.wait_closed();
+    });
+    let edge = edge().top("admin: { address: \"127.0.0.1:0\" }").to(&backend).start();
+    let gauges = || {
+        let page = Client::plain(edge.admin()).ask(get("localhost", "/metrics")).text();
+        (total(&page, "mcp_edge_in_flight"), total(&page, "mcp_edge_streams"))
+    };
+    let mut clients: Vec<Client> = (0..3)
+        .map(|_| {
+            let mut client = edge.client();
+            client.send(get_events("localhost", "/x", ""));
+            client.start();
+            assert_eq!(client.chunks(9), b"data: 1\n\n");
+            client
+        })
+        .collect();
+    assert_eq!(gauges(), (3.0, 3.0));
+    clients.pop();
+    let end = Instant::now() + DEADLINE;
+    while gauges() != (2.0, 2.0) {
+        assert!(Instant::now() < end, "{:?} after one of three left", gauges());
+    }
+    drop(clients);
+    while gauges() != (0.0, 0.0) {
+        assert!(Instant::now() < end, "{:?} after all left", gauges());
+    }
 }
 
 #[test]
