@@ -23,6 +23,7 @@ pub struct BackendConn {
     ahead: BytesMut,
     body: BodyReader,
     keep_alive: bool,
+    spoilt: bool,
     /// Whether it carried a request before: only then can it have been closed unnoticed.
     pub reused: bool,
 }
@@ -42,7 +43,7 @@ impl BackendConn {
     /// A connection that is ready for a request.
     pub fn new(stream: BackendStream, reused: bool) -> Self {
         let (ahead, body) = (BytesMut::new(), BodyReader::Done);
-        Self { stream, ahead, body, keep_alive: false, reused }
+        Self { stream, ahead, body, keep_alive: false, spoilt: false, reused }
     }
 
     /// Writes bytes of the request.
@@ -124,6 +125,11 @@ impl BackendConn {
         }
     }
 
+    /// The backend still waits for bytes of a request: no other may follow on this connection.
+    pub fn spoil(&mut self) {
+        self.spoilt = true;
+    }
+
     /// The stream, and the bytes that were read behind the head: for another protocol.
     pub fn into_parts(self) -> (BackendStream, BytesMut) {
         (self.stream, self.ahead)
@@ -131,6 +137,6 @@ impl BackendConn {
 
     /// The stream, if it can carry another request.
     pub fn into_reusable(self) -> Option<BackendStream> {
-        (self.keep_alive && self.body.is_done() && self.ahead.is_empty()).then_some(self.stream)
+        (self.keep_alive && !self.spoilt && self.body.is_done() && self.ahead.is_empty()).then_some(self.stream)
     }
 }

@@ -65,10 +65,11 @@ pub async fn answer<W: Wire>(
     record: &mut Record,
     observer: &Observer,
 ) -> Result<Option<Rest>, Failure> {
-    if !exchanged.sent_all {
+    let Exchanged { head: mut response, mut conn, replica, held, carrier, sent_all } = exchanged;
+    if !sent_all {
         wire.close_after();
+        conn.spoil();
     }
-    let Exchanged { head: mut response, mut conn, replica, held, carrier, .. } = exchanged;
     if response.status == 101 {
         let tunnel = Rest { body: Body::Tunnel(Box::new(conn)), carrier, replica, _held: held };
         let fields = fields(rt, admitted, &mut response, &tunnel.replica, head, record, observer);

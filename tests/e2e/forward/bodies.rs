@@ -370,3 +370,20 @@ fn json_answers_leave_before_they_are_whole() {
     drop(feed);
     assert_eq!(client.chunk(), Some(Vec::new()));
 }
+
+#[test]
+fn a_connection_that_still_waits_for_a_body_carries_nothing_else() {
+    // The backend answers at the head and keeps its connection: whatever comes next on it would be
+    // taken for the rest of the first request's body (RFC 9112 §9.3).
+    let backend = backend(|x| x.json("{}"));
+    let edge = edge().to(&backend).start();
+    let mut early = edge.client();
+    early.send(
+        "POST /early HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: 400\r\n\r\nabc",
+    );
+    assert_eq!(early.start().status, 200);
+    assert_eq!(early.end(), b"{}", "the client's connection ends with the answer, too");
+    assert_eq!(edge.get("/next").status, 200);
+    let connections: Vec<_> = backend.requests().iter().map(|r| r.connection).collect();
+    assert_eq!(connections, [0, 1]);
+}
