@@ -137,6 +137,7 @@ impl BackendConn {
 
     /// The stream, if it can carry another request.
     pub fn into_reusable(self) -> Option<BackendStream> {
-        (self.keep_alive && !self.spoilt && self.body.is_done() && self.ahead.is_empty()).then_some(self.stream)
+        (self.keep_alive && !self.spoilt && self.body.is_done() && self.ahead.is_empty())
+            .then_some(self.stream)
     }
 }

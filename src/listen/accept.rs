@@ -108,9 +108,11 @@ impl<S: Serve> ServerApp for Front<S> {
 
 async fn http1<S: Serve>(stream: Stream, cx: ConnCx, handler: Arc<S>) {
     let mut conn = H1::new(stream, &cx.listener);
+    // registered once, not anew for every request
+    let mut draining = std::pin::pin!(cx.draining());
     loop {
         // The big futures are boxed, so that while a stream is silent only the small one is there.
-        match Box::pin(conn.next(&cx.listener, cx.draining())).await {
+        match Box::pin(conn.next(&cx.listener, draining.as_mut())).await {
             Next::Closed => return,
             Next::Refused(denial) => {
                 handler.clone().refuse(&mut conn, denial, &cx).await;

@@ -53,10 +53,11 @@ pub async fn serve<S: Serve>(io: Stream, cx: ConnCx, handler: Arc<S>) {
         return;
     };
     let (active, mut stopping) = (Arc::new(Active::default()), false);
+    let mut draining = std::pin::pin!(cx.draining());
     loop {
         tokio::select! {
             biased;
-            () = cx.draining(), if !stopping => {
+            () = &mut draining, if !stopping => {
                 stopping = true;
                 connection.graceful_shutdown();
             }

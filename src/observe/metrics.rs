@@ -110,7 +110,7 @@ impl Metrics {
             _ => "5xx",
         };
         let (route, upstream) =
-            (record.route.as_deref().unwrap_or(""), record.upstream.as_deref().unwrap_or(""));
+            record.route.as_deref().map_or(("", ""), |r| (r.label.as_str(), r.upstream.as_str()));
         let method = record.rpc_method.as_deref().map_or("", known);
         self.requests.with_label_values(&[route, upstream, class, record.era, method]).inc();
         if let Some(code) = record.code {

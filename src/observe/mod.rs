@@ -40,7 +40,7 @@ impl Observer {
 
     fn write(&self, record: &Record, event: &'static str) {
         if let Some(log) = &self.log
-            && !log.write(record.line(event))
+            && !log.write(|out| record.line(event, out))
         {
             self.metrics.log_lost.inc();
         }

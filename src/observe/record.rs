@@ -3,9 +3,13 @@
 //! Never in it: session ids, tokens, query strings, bodies. Text from outside is bounded.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
+
+use crate::balance::Replica;
+use crate::route::settings::RouteSettings;
 
 /// Longest foreign text in a field, in bytes.
 const MAX_TEXT: usize = 256;
@@ -25,12 +29,10 @@ pub struct Record {
     pub method: String,
     /// The path, without its query.
     pub path: String,
-    /// The route: host (or `*`) and path.
-    pub route: Option<String>,
-    /// The upstream's name.
-    pub upstream: Option<String>,
-    /// The replica's authority.
-    pub replica: Option<String>,
+    /// The route.
+    pub route: Option<Arc<RouteSettings>>,
+    /// The replica.
+    pub replica: Option<Arc<Replica>>,
     /// `legacy`, `modern` or `none`.
     pub era: &'static str,
     /// The JSON-RPC method.
@@ -99,8 +101,8 @@ struct Line<'a> {
 }
 
 impl Record {
-    /// The line, newline included.
-    pub fn line(&self, event: &'static str) -> Vec<u8> {
+    /// Appends the line, newline included.
+    pub fn line(&self, event: &'static str, out: &mut Vec<u8>) {
         let ended = event == "stream_end";
         let line = Line {
             time: rfc3339(SystemTime::now()),
@@ -110,9 +112,9 @@ impl Record {
             http: self.http,
             method: bounded(&self.method),
             path: bounded(&self.path),
-            route: self.route.as_deref(),
-            upstream: self.upstream.as_deref(),
-            replica: self.replica.as_deref(),
+            route: self.route.as_deref().map(|r| r.label.as_str()),
+            upstream: self.route.as_deref().map(|r| r.upstream.as_str()),
+            replica: self.replica.as_deref().map(|r| r.server.authority.as_str()),
             era: self.era,
             rpc_method: self.rpc_method.as_deref().map(bounded),
             tool: self.tool.as_deref().map(bounded),
@@ -127,12 +129,11 @@ impl Record {
             events: ended.then_some(self.events),
             comments: ended.then_some(self.comments),
         };
-        let mut out = Vec::with_capacity(512);
-        if serde_json::to_writer(&mut out, &line).is_err() {
-            out.clear();
+        let start = out.len();
+        if serde_json::to_writer(&mut *out, &line).is_err() {
+            out.truncate(start);
         }
         out.push(b'\n');
-        out
     }
 }
 

@@ -62,7 +62,7 @@ pub async fn admit<W: Wire>(
 ) -> Result<Admitted, Failure> {
     let client = client::identify(cx);
     let routed = rt.routes.find(head)?;
-    note_route(record, &routed);
+    record.route = Some(routed.route.clone());
     let principal = auth::authenticate(&routed.route.auth, head, &client).await?;
     let body = read_body(wire, head, &routed, cx, &rt.budget, share).await?;
     let scan = body.as_deref().map(inspect::scan);
@@ -85,7 +85,7 @@ pub async fn admit_head(
 ) -> Result<Admitted, Denial> {
     let client = client::identify(cx);
     let routed = rt.routes.find(head)?;
-    note_route(record, &routed);
+    record.route = Some(routed.route.clone());
     let principal = auth::authenticate(&routed.route.auth, head, &client).await?;
     let call = inspect::classify(head, None)?;
     note_call(record, &call);
@@ -231,15 +231,6 @@ fn is_utf8(content_type: &str) -> bool {
 
 fn too_slow() -> Denial {
     Denial::new(Reason::TooSlow, "h1.slow_body", "The request body took too long").closing()
-}
-
-fn note_route(record: &mut Record, routed: &Routed) {
-    let path = match &routed.route.path {
-        crate::route::settings::PathMatch::Prefix(path) => path,
-        crate::route::settings::PathMatch::Exact(path) => path,
-    };
-    record.route = Some(format!("{}{path}", routed.route.host.as_deref().unwrap_or("*")));
-    record.upstream = Some(routed.route.upstream.clone());
 }
 
 fn note_call(record: &mut Record, call: &Call) {

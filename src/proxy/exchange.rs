@@ -86,7 +86,7 @@ pub async fn exchange<W: Wire>(
     let mut fresh = false;
     loop {
         let mut opened = admitted.carrier.open(&admitted.plan, fresh).await?;
-        record.replica = Some(opened.replica.server.authority.clone());
+        record.replica = Some(opened.replica.clone());
         let bytes = request_bytes(admitted, head, size, &opened.replica, record);
         let answer = send(&mut opened.conn, &bytes, admitted, wire, &head.method).await;
         match answer {

@@ -72,7 +72,9 @@ fn route(node: &Node, around: &Around, cx: &mut Cx) -> Option<RouteSettings> {
     });
     fields.finish(cx);
     let path = path?;
+    let (PathMatch::Prefix(text) | PathMatch::Exact(text)) = &path;
     Some(RouteSettings {
+        label: format!("{}{text}", host.as_deref().unwrap_or("*")),
         public_url: public_url.unwrap_or_else(|| default_url(host.as_deref(), &path, around)),
         host,
         path,

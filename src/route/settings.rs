@@ -8,6 +8,8 @@ use crate::base::caller::Authenticate;
 /// One route.
 #[derive(Debug, Clone)]
 pub struct RouteSettings {
+    /// Its name in logs and metrics: its host (or `*`) and path.
+    pub label: String,
     /// The host it serves, lower case, without port; any where absent.
     pub host: Option<String>,
     /// The paths it serves.

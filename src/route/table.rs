@@ -143,6 +143,7 @@ pub(super) mod tests {
         upstream: &str,
     ) -> RouteSettings {
         RouteSettings {
+            label: String::new(),
             host: host.map(str::to_owned),
             path,
             public_url: PublicUrl {
