@@ -17,9 +17,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::base::caller::Client;
 use crate::base::denial::{Denial, Reason};
 use crate::base::head::Head;
-use crate::base::principal::Principal;
 use policy::Policy;
-use session::{Kind, OpenError, SessionKeys, Ticket};
+use session::{Kind, OpenError, Owner, SessionKeys, Ticket};
 use settings::{Affinity, HostHeader, ServerSettings, UpstreamSettings};
 
 /// One replica and what it is doing.
@@ -118,21 +117,21 @@ impl Upstream {
     /// Plans a request: its session's replica, its caller's, or the policy's order.
     ///
     /// # Errors
-    /// 404 for a session that is forged, expired, another caller's or another upstream's, or whose
+    /// 404 for a session that is forged, expired, another caller's or another route's, or whose
     /// replica is no longer configured.
     pub fn plan(
         &self,
         claim: Claim<'_>,
         keys: &Keys,
-        principal: &Principal,
+        owner: Owner<'_>,
         client: &Client,
         now: u64,
     ) -> Result<Plan, Denial> {
         match claim {
-            Claim::Session(text) => self.pinned(Kind::Session, text, keys, principal, now),
-            Claim::Endpoint(text) => self.pinned(Kind::Endpoint, text, keys, principal, now),
+            Claim::Session(text) => self.pinned(Kind::Session, text, keys, owner, now),
+            Claim::Endpoint(text) => self.pinned(Kind::Endpoint, text, keys, owner, now),
             Claim::Caller if self.settings.affinity == Affinity::Principal => {
-                let order = affinity::order(&self.replicas, principal, client);
+                let order = affinity::order(&self.replicas, owner.principal, client);
                 Ok(Plan { order, ticket: None })
             }
             Claim::Caller | Claim::None => {
@@ -146,10 +145,10 @@ impl Upstream {
         kind: Kind,
         text: &str,
         keys: &Keys,
-        principal: &Principal,
+        owner: Owner<'_>,
         now: u64,
     ) -> Result<Plan, Denial> {
-        let opened = keys.keys.open(kind, text, principal, now, keys.max_age);
+        let opened = keys.keys.open(kind, text, owner, now, keys.max_age);
         let ticket = opened.map_err(|e| match e {
             OpenError::Expired => gone("session.expired"),
             OpenError::Forged => gone("session.unknown"),

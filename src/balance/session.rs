@@ -4,7 +4,7 @@
 //! The text is `e1.` and base64url without padding (RFC 4648 §5) of AES-256-SIV (RFC 5297) over
 //! `issued (8 bytes, big endian) | len, upstream | len, authority | inner`. The encryption is
 //! deterministic, so that the id stays the same for the life of a session, and authenticated over
-//! two associated data: what kind of text it is, and the principal it was made for.
+//! three associated data: what kind of text it is, the principal it was made for, and the route.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -56,6 +56,15 @@ pub struct Ticket {
     pub issued: u64,
 }
 
+/// Whom a text is sealed for, and where it counts: bound as associated data, not written into it.
+#[derive(Debug, Clone, Copy)]
+pub struct Owner<'a> {
+    /// The caller.
+    pub principal: &'a Principal,
+    /// The route's label: routes of one upstream may differ in what they allow.
+    pub route: &'a str,
+}
+
 /// What a sealed text is used as. One kind never opens as the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -104,16 +113,16 @@ impl SessionKeys {
     }
 
     /// Seals with the first key. The same ticket gives the same text. `None` when a field is too long.
-    pub fn seal(&self, ticket: &Ticket, principal: &Principal) -> Option<String> {
+    pub fn seal(&self, ticket: &Ticket, owner: Owner<'_>) -> Option<String> {
         let payload = encode(ticket)?;
-        let sealed = self.0.first()?.encrypt(ticket.kind, principal, &payload)?;
+        let sealed = self.0.first()?.encrypt(ticket.kind, owner, &payload)?;
         let mut text = String::with_capacity(PREFIX.len() + sealed.len().div_ceil(3) * 4);
         text.push_str(PREFIX);
         URL_SAFE_NO_PAD.encode_string(sealed, &mut text);
         Some(text)
     }
 
-    /// Opens a text that any of the keys sealed as `kind` for `principal`. `now` is in seconds
+    /// Opens a text that any of the keys sealed as `kind` for `owner`. `now` is in seconds
     /// since 1970; `max_age` counts from the sealing, and its end is still in time.
     ///
     /// # Errors
@@ -122,7 +131,7 @@ impl SessionKeys {
         &self,
         kind: Kind,
         text: &str,
-        principal: &Principal,
+        owner: Owner<'_>,
         now: u64,
         max_age: Option<Duration>,
     ) -> Result<Ticket, OpenError> {
@@ -132,8 +141,9 @@ impl SessionKeys {
         let encoded = text.strip_prefix(PREFIX).ok_or(OpenError::Forged)?;
         // This engine refuses padding and stray bits at the end: one text per sealed value.
         let sealed = URL_SAFE_NO_PAD.decode(encoded).map_err(|_| OpenError::Forged)?;
-        let principal = principal.to_bytes();
-        let payload = self.0.iter().find_map(|key| key.decrypt(kind, &principal, &sealed));
+        let principal = owner.principal.to_bytes();
+        let bound = [kind.domain(), &principal, owner.route.as_bytes()];
+        let payload = self.0.iter().find_map(|key| key.decrypt(bound, &sealed));
         let ticket = payload.and_then(|p| decode(kind, &p)).ok_or(OpenError::Forged)?;
         check_age(ticket.issued, now, max_age)?;
         Ok(ticket)
@@ -158,13 +168,14 @@ impl Key {
         format!("{:08x}", u32::from_be_bytes(self.fingerprint))
     }
 
-    fn encrypt(&self, kind: Kind, principal: &Principal, payload: &[u8]) -> Option<Vec<u8>> {
-        let principal = principal.to_bytes();
-        self.cipher().encrypt([kind.domain(), &principal], payload).ok()
+    fn encrypt(&self, kind: Kind, owner: Owner<'_>, payload: &[u8]) -> Option<Vec<u8>> {
+        let principal = owner.principal.to_bytes();
+        let bound = [kind.domain(), &principal, owner.route.as_bytes()];
+        self.cipher().encrypt(bound, payload).ok()
     }
 
-    fn decrypt(&self, kind: Kind, principal: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
-        self.cipher().decrypt([kind.domain(), principal], sealed).ok()
+    fn decrypt(&self, bound: [&[u8]; 3], sealed: &[u8]) -> Option<Vec<u8>> {
+        self.cipher().decrypt(bound, sealed).ok()
     }
 
     /// The crate's cipher keeps its running state in itself, so that each use needs its own.
@@ -249,8 +260,12 @@ mod tests {
         Principal { method: "basic", issuer: "file".into(), subject: "alice".into() }
     }
 
+    fn owner(principal: &Principal) -> Owner<'_> {
+        Owner { principal, route: "*/mcp" }
+    }
+
     fn open(keys: &SessionKeys, text: &str) -> Result<Ticket, OpenError> {
-        keys.open(Kind::Session, text, &alice(), NOW, None)
+        keys.open(Kind::Session, text, owner(&alice()), NOW, None)
     }
 
     proptest! {
@@ -263,9 +278,9 @@ mod tests {
             let who = Principal { method: "basic", issuer: "x".into(), subject };
             let ticket = Ticket { kind, upstream, authority, inner, issued };
             let keys = keys(&["a"]);
-            let text = keys.seal(&ticket, &who).unwrap();
+            let text = keys.seal(&ticket, owner(&who)).unwrap();
             prop_assert!(text.bytes().all(|b| b.is_ascii_graphic()));
-            prop_assert_eq!(keys.open(kind, &text, &who, NOW, None), Ok(ticket));
+            prop_assert_eq!(keys.open(kind, &text, owner(&who), NOW, None), Ok(ticket));
         }
 
         #[test]
@@ -283,8 +298,8 @@ mod tests {
 
     #[test]
     fn the_same_ticket_gives_the_same_text() {
-        let text = keys(&["a"]).seal(&ticket(), &alice()).unwrap();
-        assert_eq!(keys(&["a"]).seal(&ticket(), &alice()).unwrap(), text);
+        let text = keys(&["a"]).seal(&ticket(), owner(&alice())).unwrap();
+        assert_eq!(keys(&["a"]).seal(&ticket(), owner(&alice())).unwrap(), text);
         // Written down once: a change of the format must take a new version.
         assert_eq!(text, KNOWN);
     }
@@ -294,7 +309,7 @@ mod tests {
     #[test]
     fn every_changed_bit_is_refused() {
         let keys = keys(&["a"]);
-        let text = keys.seal(&ticket(), &alice()).unwrap();
+        let text = keys.seal(&ticket(), owner(&alice())).unwrap();
         for at in 0..text.len() {
             for bit in 0..8 {
                 let mut bytes = text.clone().into_bytes();
@@ -319,7 +334,7 @@ mod tests {
         for len in 0..3 {
             let mut t = ticket();
             t.inner = "x".repeat(len);
-            let text = keys.seal(&t, &alice()).unwrap();
+            let text = keys.seal(&t, owner(&alice())).unwrap();
             for last in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".chars() {
                 let other = format!("{}{last}", &text[..text.len() - 1]);
                 assert_eq!(open(&keys, &other).is_ok(), other == text, "{other}");
@@ -330,23 +345,23 @@ mod tests {
     #[test]
     fn another_caller_or_kind_is_refused() {
         let keys = keys(&["a"]);
-        let text = keys.seal(&ticket(), &alice()).unwrap();
+        let text = keys.seal(&ticket(), owner(&alice())).unwrap();
         let moved = Principal { method: "basic", issuer: "filea".into(), subject: "lice".into() };
         for who in [Principal::anonymous(), Principal { subject: "bob".into(), ..alice() }, moved] {
-            let got = keys.open(Kind::Session, &text, &who, NOW, None);
+            let got = keys.open(Kind::Session, &text, owner(&who), NOW, None);
             assert_eq!(got, Err(OpenError::Forged), "{who:?}");
         }
-        let got = keys.open(Kind::Endpoint, &text, &alice(), NOW, None);
+        let got = keys.open(Kind::Endpoint, &text, owner(&alice()), NOW, None);
         assert_eq!(got, Err(OpenError::Forged));
     }
 
     #[test]
     fn keys_rotate() {
         let (old, both, new) = (keys(&["a"]), keys(&["b", "a"]), keys(&["b"]));
-        let text = old.seal(&ticket(), &alice()).unwrap();
+        let text = old.seal(&ticket(), owner(&alice())).unwrap();
         assert_eq!(open(&both, &text), Ok(ticket()));
         assert_eq!(open(&new, &text), Err(OpenError::Forged));
-        let text = both.seal(&ticket(), &alice()).unwrap();
+        let text = both.seal(&ticket(), owner(&alice())).unwrap();
         assert_eq!(open(&new, &text), Ok(ticket()));
         assert_eq!(open(&old, &text), Err(OpenError::Forged));
     }
@@ -354,7 +369,7 @@ mod tests {
     #[test]
     fn an_unknown_version_is_refused() {
         let keys = keys(&["a"]);
-        let text = keys.seal(&ticket(), &alice()).unwrap();
+        let text = keys.seal(&ticket(), owner(&alice())).unwrap();
         for prefix in ["e2.", "E1.", "e1", ""] {
             let other = format!("{prefix}{}", &text[3..]);
             assert_eq!(open(&keys, &other), Err(OpenError::Forged), "{other}");
@@ -364,10 +379,10 @@ mod tests {
     #[test]
     fn age_is_bounded_on_both_sides() {
         let keys = keys(&["a"]);
-        let text = keys.seal(&ticket(), &alice()).unwrap();
+        let text = keys.seal(&ticket(), owner(&alice())).unwrap();
         let at = |now, age: Option<u64>| {
             let age = age.map(Duration::from_secs);
-            keys.open(Kind::Session, &text, &alice(), now, age).map(|t| t.issued)
+            keys.open(Kind::Session, &text, owner(&alice()), now, age).map(|t| t.issued)
         };
         assert_eq!(at(NOW + 60, Some(60)), Ok(NOW));
         assert_eq!(at(NOW + 61, Some(60)), Err(OpenError::Expired));
@@ -382,7 +397,7 @@ mod tests {
         let long = |upstream: usize, authority: usize, inner: usize| {
             let (upstream, authority) = ("u".repeat(upstream), "a".repeat(authority));
             let t = Ticket { upstream, authority, inner: "i".repeat(inner), ..ticket() };
-            keys.seal(&t, &alice())
+            keys.seal(&t, owner(&alice()))
         };
         assert_eq!(long(255, 255, 1024).unwrap().len(), 2083);
         assert!(open(&keys, &long(255, 255, 1024).unwrap()).is_ok());

@@ -61,7 +61,8 @@ impl BackendConn {
     pub async fn head(&mut self, method: &Method) -> Result<ResponseHead, NoAnswer> {
         let (mut seen, mut interim) = (0, 0);
         loop {
-            if let Some(end) = head::find_end(&self.ahead, seen) {
+            let found = head::find_end(&self.ahead, &mut seen);
+            if let Some(end) = found.map_err(|Rubbish(why)| NoAnswer::Rubbish(why))? {
                 let raw = self.ahead.split_to(end).freeze();
                 let parsed =
                     head::parse(&raw, method).map_err(|Rubbish(why)| NoAnswer::Rubbish(why))?;
@@ -80,15 +81,15 @@ impl BackendConn {
                 seen = 0;
                 continue;
             }
-            seen = self.ahead.len();
-            if seen > MAX_HEAD {
+            let empty = self.ahead.is_empty();
+            if self.ahead.len() > MAX_HEAD {
                 return Err(NoAnswer::Rubbish("the answer head is too large"));
             }
             match fill(&mut self.stream, &mut self.ahead).await {
                 Ok(n) if n > 0 => {}
-                Ok(_) if seen == 0 => return Err(NoAnswer::Closed),
+                Ok(_) if empty => return Err(NoAnswer::Closed),
                 Ok(_) => return Err(NoAnswer::Broken(io::ErrorKind::UnexpectedEof.into())),
-                Err(_) if seen == 0 => return Err(NoAnswer::Closed),
+                Err(_) if empty => return Err(NoAnswer::Closed),
                 Err(e) => return Err(NoAnswer::Broken(e)),
             }
         }

@@ -31,11 +31,25 @@ pub struct ResponseHead {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rubbish(pub &'static str);
 
-/// The end of the head in `buf`, if it is there; `from` skips what was searched before.
-pub fn find_end(buf: &[u8], from: usize) -> Option<usize> {
-    let from = from.saturating_sub(3);
-    let at = memchr::memmem::find(buf.get(from..)?, b"\r\n\r\n")?;
-    Some(from + at + 4)
+/// The end of the head in `buf`, if it is there; the first `seen` bytes were searched before.
+///
+/// # Errors
+/// A line that does not end with CR LF.
+pub fn find_end(buf: &[u8], seen: &mut usize) -> Result<Option<usize>, Rubbish> {
+    let mut at = *seen;
+    while let Some(offset) = memchr::memchr(b'\n', buf.get(at..).unwrap_or_default()) {
+        let newline = at + offset;
+        let before = buf.get(..newline).unwrap_or_default();
+        if before.last() != Some(&b'\r') {
+            return Err(Rubbish("a line of the answer head does not end with CR LF"));
+        }
+        if before.ends_with(b"\r\n\r") {
+            return Ok(Some(newline + 1));
+        }
+        at = newline + 1;
+    }
+    *seen = at;
+    Ok(None)
 }
 
 /// Reads a complete head. `method` is the request's: it decides whether a body follows.
@@ -46,7 +60,8 @@ pub fn parse(raw: &Bytes, method: &Method) -> Result<ResponseHead, Rubbish> {
     let mut storage = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut response = httparse::Response::new(&mut storage);
     match response.parse(raw) {
-        Ok(httparse::Status::Complete(_)) => {}
+        // all of it: two readings of where a head ends would be two answers
+        Ok(httparse::Status::Complete(n)) if n == raw.len() => {}
         _ => return Err(Rubbish("the answer head is malformed")),
     }
     let status = response.code.filter(|code| (100..600).contains(code));

@@ -7,10 +7,12 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::IntoRawFd;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora::apps::ServerApp;
-use pingora::listeners::ListenerConfig;
+use pingora::listeners::{ListenerConfig, TcpSocketOptions};
+use pingora::protocols::TcpKeepalive;
 use pingora::protocols::l4::stream::L4BufferSettings;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service as ServiceTrait;
@@ -46,12 +48,25 @@ impl<A: ServerApp + Send + Sync + 'static> Bound<A> {
         let mut inner = Service::new(name.to_owned(), app);
         inner.threads = Some(threads);
         for (_, bound) in &sockets {
-            let listener = ListenerConfig::tcp(bound.to_string());
+            let listener = ListenerConfig::tcp(bound.to_string()).tcp_socket_options(keepalive());
             inner.add_listener(listener.l4_buffer(L4BufferSettings::unbuffered()));
         }
         let named = sockets.into_iter().map(|(socket, bound)| (bound.to_string(), socket));
         Self { inner, sockets: named.collect() }
     }
+}
+
+/// Finds out within two minutes about clients that vanished without a word: a silent stream would
+/// never notice.
+fn keepalive() -> TcpSocketOptions {
+    let mut options = TcpSocketOptions::default();
+    options.tcp_keepalive = Some(TcpKeepalive {
+        idle: Duration::from_secs(60),
+        interval: Duration::from_secs(15),
+        count: 4,
+        user_timeout: Duration::ZERO,
+    });
+    options
 }
 
 #[async_trait]

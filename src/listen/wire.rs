@@ -65,7 +65,7 @@ pub trait Wire: Send {
     /// [`BodyError`]; afterwards only an answer can be sent.
     fn body(&mut self) -> impl Future<Output = Result<Option<Bytes>, BodyError>> + Send;
 
-    /// Ends when the client has gone. Cancel safe. Call it only once the body is read or given up.
+    /// Ends when the client has gone, or sends more than any client has reason to. Cancel safe. Call it only once the body is read or given up.
     fn gone(&mut self) -> impl Future<Output = ()> + Send;
 
     /// Sends the head, and the body where it is [`Payload::Whole`].

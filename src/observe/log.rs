@@ -78,14 +78,15 @@ impl AccessLog {
         true
     }
 
-    /// Waits until all lines so far are written.
-    pub fn flush(&self) {
+    /// Waits until all lines so far are written, for `limit` at most: whoever should read them may
+    /// have stopped.
+    pub fn flush(&self, limit: Duration) {
         let mut state = self.0.lock();
         state.flushing += 1;
         self.0.work.notify_one();
-        while !state.buffer.is_empty() || state.writing {
-            state = self.0.written.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
+        let busy = |s: &mut State| !s.buffer.is_empty() || s.writing;
+        let waited = self.0.written.wait_timeout_while(state, limit, busy);
+        state = waited.unwrap_or_else(PoisonError::into_inner).0;
         state.flushing -= 1;
     }
 }
@@ -139,10 +140,10 @@ mod tests {
         for n in 0..100 {
             assert!(log.write(|out| out.extend_from_slice(format!("{n}\n").as_bytes())));
             if n % 30 == 0 {
-                log.flush();
+                log.flush(Duration::from_secs(10));
             }
         }
-        log.flush();
+        log.flush(Duration::from_secs(10));
         let expected: String = (0..100).map(|n| format!("{n}\n")).collect();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), expected);
     }
@@ -166,7 +167,7 @@ mod tests {
         // at most one buffer is with the writer, and one waits
         assert!((0..40).any(|_| !log.write(megabyte)));
         drop(held);
-        log.flush();
+        log.flush(Duration::from_secs(10));
         assert!(log.write(megabyte));
     }
 }

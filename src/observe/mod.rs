@@ -46,10 +46,10 @@ impl Observer {
         }
     }
 
-    /// Waits until all lines so far are written.
+    /// Waits until all lines so far are written, for two seconds at most.
     pub fn flush(&self) {
         if let Some(log) = &self.log {
-            log.flush();
+            log.flush(std::time::Duration::from_secs(2));
         }
     }
 }

@@ -12,6 +12,7 @@ use super::exchange::Failure;
 use super::runtime::{Runtime, unix_now};
 use crate::auth;
 use crate::authz::{self, Granted};
+use crate::balance::session::Owner;
 use crate::balance::{Claim, Plan};
 use crate::base::caller::Client;
 use crate::base::denial::{Denial, Reason};
@@ -27,7 +28,7 @@ use crate::observe::record::Record;
 use crate::route::Routed;
 use crate::stream::endpoint_url;
 
-/// A request that may be forwarded. Only [`admit`] and [`admit_head`] make one.
+/// A request that may be forwarded. Only [`admit`] makes one.
 #[derive(Debug)]
 pub struct Admitted {
     /// Its route and the path its backend gets.
@@ -42,8 +43,16 @@ pub struct Admitted {
     pub carrier: Arc<Carrier>,
     /// Path and query for the backend.
     pub target: String,
-    /// The body, where it was read whole.
-    pub body: Option<Bytes>,
+    /// The body, where it was read whole; gone once it has been sent.
+    pub body: Option<Body>,
+}
+
+/// A body that is held, and its share of the buffer budget.
+#[derive(Debug)]
+pub struct Body {
+    /// All of it.
+    pub bytes: Bytes,
+    _share: Share,
 }
 
 /// Takes a request through all stages up to the choice of a replica. `rpc_id` is filled as soon as
@@ -57,40 +66,19 @@ pub async fn admit<W: Wire>(
     head: &Head,
     cx: &ConnCx,
     record: &mut Record,
-    share: &mut Share,
     rpc_id: &mut Option<String>,
 ) -> Result<Admitted, Failure> {
     let client = client::identify(cx);
     let routed = rt.routes.find(head)?;
     record.route = Some(routed.route.clone());
     let principal = auth::authenticate(&routed.route.auth, head, &client).await?;
-    let body = read_body(wire, head, &routed, cx, &rt.budget, share).await?;
-    let scan = body.as_deref().map(inspect::scan);
+    let body = read_body(wire, head, &routed, cx, &rt.budget).await?;
+    let scan = body.as_ref().map(|body| inspect::scan(&body.bytes));
     *rpc_id = scan.as_ref().and_then(|scan| scan.id().map(str::to_owned));
     let call = inspect::classify(head, scan.as_ref())?;
     note_call(record, &call);
     let granted = authz::authorize(principal, call)?;
     Ok(place(rt, head, routed, client, granted, body)?)
-}
-
-/// The same for a request without a body, such as an upgrade.
-///
-/// # Errors
-/// The refusal of the first stage that refuses.
-pub async fn admit_head(
-    rt: &Runtime,
-    head: &Head,
-    cx: &ConnCx,
-    record: &mut Record,
-) -> Result<Admitted, Denial> {
-    let client = client::identify(cx);
-    let routed = rt.routes.find(head)?;
-    record.route = Some(routed.route.clone());
-    let principal = auth::authenticate(&routed.route.auth, head, &client).await?;
-    let call = inspect::classify(head, None)?;
-    note_call(record, &call);
-    let granted = authz::authorize(principal, call)?;
-    place(rt, head, routed, client, granted, None)
 }
 
 /// balance: the replica, and what its backend will see as path and query.
@@ -100,7 +88,7 @@ fn place(
     routed: Routed,
     client: Client,
     granted: Granted,
-    body: Option<Bytes>,
+    body: Option<Body>,
 ) -> Result<Admitted, Denial> {
     let unknown = || Denial::new(Reason::Internal, "route.upstream", "Internal error");
     let carrier = rt.carriers.get(&routed.route.upstream).cloned().ok_or_else(unknown)?;
@@ -116,7 +104,8 @@ fn place(
         },
     };
     let claim = claim(head, &granted.call, token)?;
-    let plan = carrier.upstream.plan(claim, &rt.keys, &granted.principal, &client, unix_now())?;
+    let owner = Owner { principal: &granted.principal, route: &routed.route.label };
+    let plan = carrier.upstream.plan(claim, &rt.keys, owner, &client, unix_now())?;
     let target = target(&routed, &plan, query);
     Ok(Admitted { routed, client, granted, plan, carrier, target, body })
 }
@@ -156,8 +145,7 @@ async fn read_body<W: Wire>(
     routed: &Routed,
     cx: &ConnCx,
     budget: &Budget,
-    share: &mut Share,
-) -> Result<Option<Bytes>, Failure> {
+) -> Result<Option<Body>, Failure> {
     let size = wire.body_size();
     if size == BodySize::None || !is_readable(head)? {
         return Ok(None);
@@ -168,24 +156,20 @@ async fn read_body<W: Wire>(
         Denial::new(Reason::BodyTooLarge, "inspect.body_too_large", "The body is too large")
             .closing()
     };
-    let expected = match size {
-        BodySize::Known(n) if n > limit => return Err(too_large().into()),
-        BodySize::Known(n) => n,
-        _ => 0,
-    };
-    budget.grow(share, expected).map_err(Denial::closing)?;
+    if matches!(size, BodySize::Known(n) if n > limit) {
+        return Err(too_large().into());
+    }
+    // charged as it comes: a length that is only announced costs nothing
+    let mut share = Share::default();
     let deadline = Instant::now() + cx.listener.body_timeout;
     let mut body = BytesMut::new();
     loop {
         let piece = timeout_at(deadline, wire.body()).await.map_err(|_| too_slow())?;
         match piece {
-            Ok(None) => return Ok(Some(body.freeze())),
+            Ok(None) => return Ok(Some(Body { bytes: body.freeze(), _share: share })),
             Ok(Some(piece)) => {
                 let total = body.len() as u64 + piece.len() as u64;
-                budget.grow(share, total).map_err(Denial::closing)?;
-                if body.is_empty() {
-                    body.reserve(usize::try_from(expected).unwrap_or(0));
-                }
+                budget.grow(&mut share, total).map_err(Denial::closing)?;
                 body.extend_from_slice(&piece);
             }
             Err(BodyError::Gone) => return Err(Failure::ClientGone),

@@ -14,7 +14,7 @@ use super::endpoint;
 use super::exchange::{Exchanged, Failure};
 use super::respond::request_id_field;
 use super::runtime::{Runtime, unix_now};
-use crate::balance::session::{Kind as TicketKind, Ticket};
+use crate::balance::session::{Kind as TicketKind, Owner, Ticket};
 use crate::balance::{InFlight, Replica};
 use crate::base::denial::{Denial, Reason};
 use crate::base::head::Head;
@@ -257,7 +257,9 @@ fn session(
         inner: inner.to_owned(),
         issued: unix_now(),
     };
-    let sealed = rt.keys.keys.seal(&ticket, &admitted.granted.principal);
+    let route = admitted.routed.route.label.as_str();
+    let owner = Owner { principal: &admitted.granted.principal, route };
+    let sealed = rt.keys.keys.seal(&ticket, owner);
     if sealed.is_none() {
         log::error!("{}: a session id is too long to be sealed", replica.server.authority);
     }

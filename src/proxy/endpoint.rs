@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::balance::Replica;
-use crate::balance::session::{Kind, Ticket};
+use crate::balance::session::{Kind, Owner, Ticket};
 use crate::base::head::Head;
 use crate::route::table::backend_path;
 use crate::stream::endpoint_url::{Mapped, Site, map_endpoint, map_location, with_token};
@@ -53,7 +53,8 @@ pub(super) fn map(rt: &Arc<Runtime>, admitted: &Admitted, replica: &Replica, hea
                 own_path.clone()
             }
         };
-        Some(with_token(&path, &rt.keys.keys.seal(&ticket, &principal)?))
+        let owner = Owner { principal: &principal, route: &route.label };
+        Some(with_token(&path, &rt.keys.keys.seal(&ticket, owner)?))
     })
 }
 

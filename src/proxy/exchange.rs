@@ -72,13 +72,13 @@ pub struct Exchanged {
 /// 503 when no replica can be reached, 502 when it answers rubbish or not at all, 504 when not in
 /// time; or the client left.
 pub async fn exchange<W: Wire>(
-    admitted: &Admitted,
+    admitted: &mut Admitted,
     wire: &mut W,
     head: &Head,
     record: &mut Record,
 ) -> Result<Exchanged, Failure> {
     let size = match &admitted.body {
-        Some(body) => BodySize::Known(body.len() as u64),
+        Some(body) => BodySize::Known(body.bytes.len() as u64),
         None => wire.body_size(),
     };
     let repeatable = size == BodySize::None
@@ -88,7 +88,7 @@ pub async fn exchange<W: Wire>(
         let mut opened = admitted.carrier.open(&admitted.plan, fresh).await?;
         record.replica = Some(opened.replica.clone());
         let bytes = request_bytes(admitted, head, size, &opened.replica, record);
-        let answer = send(&mut opened.conn, &bytes, admitted, wire, &head.method).await;
+        let answer = send(&mut opened.conn, bytes, admitted, wire, &head.method).await;
         match answer {
             Ok((answer, _)) if answer.status == 101 && !head.websocket => {
                 return Err(Broken::Rubbish("the backend switched protocols unasked").into());
@@ -164,7 +164,7 @@ fn request_bytes(
         request_id: &record.request_id,
         body,
     };
-    let joined = admitted.body.as_ref().filter(|b| b.len() <= MAX_JOINED);
+    let joined = admitted.body.as_ref().map(|b| &b.bytes).filter(|b| b.len() <= MAX_JOINED);
     let mut bytes = Vec::with_capacity(1024 + joined.map_or(0, |b| b.len()));
     headers::write_request(&outgoing, &mut bytes);
     if let Some(body) = joined {
@@ -175,16 +175,19 @@ fn request_bytes(
 
 async fn send<W: Wire>(
     conn: &mut BackendConn,
-    bytes: &[u8],
-    admitted: &Admitted,
+    bytes: Vec<u8>,
+    admitted: &mut Admitted,
     wire: &mut W,
     method: &Method,
 ) -> Result<(ResponseHead, bool), Broken> {
-    if let Err(e) = send_head(conn, bytes, admitted).await {
+    if let Err(e) = send_head(conn, &bytes, admitted).await {
         // a backend may answer and close before it has read everything: the answer counts
         return early(conn, method, &e).await;
     }
-    if admitted.body.is_none()
+    // it will not be sent again: the answer may be hours away
+    drop(bytes);
+    let whole = admitted.body.take().is_some();
+    if !whole
         && wire.body_size() != BodySize::None
         && let Some(answer) = stream_body(conn, wire, method, admitted).await?
     {
@@ -204,7 +207,7 @@ async fn send<W: Wire>(
 async fn send_head(conn: &mut BackendConn, bytes: &[u8], admitted: &Admitted) -> io::Result<()> {
     conn.send(bytes).await?;
     match &admitted.body {
-        Some(body) if body.len() > MAX_JOINED => conn.send(body).await,
+        Some(body) if body.bytes.len() > MAX_JOINED => conn.send(&body.bytes).await,
         _ => Ok(()),
     }
 }

@@ -22,7 +22,6 @@ use crate::base::denial::Denial;
 use crate::base::head::{Head, Version};
 use crate::client;
 use crate::forward::connect::BackendStream;
-use crate::limit::buffer::Share;
 use crate::listen::wire::{Payload, Wire};
 use crate::listen::{ConnCx, Serve};
 use crate::observe::Observer;
@@ -65,15 +64,13 @@ impl Edge {
     ) -> Result<Option<Rest>, Failure> {
         let rt = &self.runtime;
         let mut rpc_id = None;
-        let mut share = Share::default();
-        let admitted = admit::admit(rt, wire, head, cx, record, &mut share, &mut rpc_id).await;
+        let admitted = admit::admit(rt, wire, head, cx, record, &mut rpc_id).await;
         let result = match admitted {
-            Ok(admitted) => {
-                exchange::exchange(&admitted, wire, head, record).await.map(|e| (admitted, e))
+            Ok(mut admitted) => {
+                exchange::exchange(&mut admitted, wire, head, record).await.map(|e| (admitted, e))
             }
             Err(failure) => Err(failure),
         };
-        drop(share);
         let (admitted, exchanged) = result.map_err(|failure| failure.with_id(rpc_id.as_deref()))?;
         answer::answer(rt, &admitted, exchanged, wire, head, record, &self.observer)
             .await

@@ -7,6 +7,7 @@ use super::settings::RouteSettings;
 use super::table::host_of;
 use crate::base::denial::{Denial, Reason};
 use crate::base::head::Head;
+use crate::listen::h1::head::authority;
 
 /// Checks Host and Origin against a route.
 ///
@@ -38,13 +39,13 @@ pub fn check(route: &RouteSettings, head: &Head, host: &str) -> Result<(), Denia
 
 fn allowed(route: &RouteSettings, origin: &str, local: bool) -> bool {
     let listed = origin == route.public_url.origin() || route.origins.iter().any(|o| o == origin);
-    listed || (local && origin_host(origin).is_some_and(is_local))
+    listed || (local && origin_host(origin).is_some_and(|host| is_local(&host)))
 }
 
-fn origin_host(origin: &str) -> Option<&str> {
-    let (scheme, authority) = origin.split_once("://")?;
-    let plain = !authority.is_empty() && !authority.contains(['/', '@', '?', '#']);
-    (plain && matches!(scheme, "http" | "https")).then(|| host_of(authority))
+fn origin_host(origin: &str) -> Option<String> {
+    let (scheme, rest) = origin.split_once("://")?;
+    let authority = authority(rest).ok().filter(|_| matches!(scheme, "http" | "https"))?;
+    Some(host_of(&authority).to_owned())
 }
 
 /// Names of this machine itself; none of them can be pointed at it by a foreign name server.
@@ -87,7 +88,13 @@ mod tests {
         }
         assert_eq!(verdict(true, "localhost", Some("http://localhost:3000")), 200);
         assert_eq!(verdict(true, "localhost", Some("http://evil.example")), 403);
-        assert_eq!(verdict(true, "localhost", Some("http://localhost@evil.example")), 403);
+        for origin in [
+            "http://localhost@evil.example",
+            "http://[::1].evil.example",
+            "http://localhost:x.evil",
+        ] {
+            assert_eq!(verdict(true, "localhost", Some(origin)), 403, "{origin}");
+        }
     }
 
     #[test]

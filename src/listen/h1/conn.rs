@@ -23,6 +23,8 @@ use crate::listen::wire::{Answer, BodyError, BodySize, Payload, Wire};
 
 /// Pipelined bytes that are kept while an answer is under way.
 const MAX_AHEAD: usize = 64 * 1024;
+/// Unwanted bytes that are read while an answer is under way, before the connection is cut.
+const MAX_THROWN: usize = 16 << 20;
 /// Unread body that is worth reading to keep the connection.
 const MAX_DRAIN: u64 = 64 * 1024;
 /// Time for that, and for a client to read a refusal before the connection is cut.
@@ -257,12 +259,16 @@ impl Wire for H1 {
     }
 
     async fn gone(&mut self) {
+        let mut thrown = 0;
         loop {
-            if self.ahead.len() > MAX_AHEAD {
-                return std::future::pending().await;
-            }
             match fill(&mut self.io, &mut self.ahead).await {
-                Ok(n) if n > 0 => {}
+                Ok(n) if n > 0 && self.keep && self.ahead.len() <= MAX_AHEAD => {}
+                // the rest of a body that nobody wants: only its end is of interest
+                Ok(n) if n > 0 && !self.keep && thrown <= MAX_THROWN => {
+                    thrown += n;
+                    self.ahead.clear();
+                }
+                // it left, or sends without end: both end the exchange
                 _ => {
                     self.broken = true;
                     return;

@@ -42,7 +42,7 @@ fn request_head(bytes: &[u8], cut: usize) {
 }
 
 fn answer_head(bytes: &[u8]) {
-    let Some(at) = answer::find_end(bytes, 0) else { return };
+    let Ok(Some(at)) = answer::find_end(bytes, &mut 0) else { return };
     let raw = Bytes::copy_from_slice(&bytes[..at]);
     if let Ok(head) = answer::parse(&raw, &Method::GET) {
         assert!((100..600).contains(&head.status));

@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use mcp_edge::balance::session::{Kind, SessionKeys, Ticket};
+use mcp_edge::balance::session::{Kind, Owner, SessionKeys, Ticket};
 use mcp_edge::base::principal::Principal;
 
 static KEYS: LazyLock<SessionKeys> = LazyLock::new(|| {
@@ -18,18 +18,19 @@ static OTHERS: LazyLock<SessionKeys> = LazyLock::new(|| {
 
 fuzz_target!(|input: (&str, &str, &str, &str, u64)| {
     let (text, upstream, authority, inner, issued) = input;
-    let who = Principal::anonymous();
+    let principal = Principal::anonymous();
+    let who = Owner { principal: &principal, route: "*/" };
     for kind in [Kind::Session, Kind::Endpoint] {
-        assert!(OTHERS.open(kind, text, &who, issued, None).is_err(), "forged");
+        assert!(OTHERS.open(kind, text, who, issued, None).is_err(), "forged");
         let (upstream, authority, inner) = (upstream.into(), authority.into(), inner.into());
         let ticket = Ticket { kind, upstream, authority, inner, issued };
-        if let Some(sealed) = KEYS.seal(&ticket, &who) {
+        if let Some(sealed) = KEYS.seal(&ticket, who) {
             assert!(sealed.len() <= 2083 && sealed.bytes().all(|b| b.is_ascii_graphic()));
-            assert_eq!(KEYS.open(kind, &sealed, &who, issued, None), Ok(ticket));
+            assert_eq!(KEYS.open(kind, &sealed, who, issued, None), Ok(ticket));
             // Splicing foreign text in never opens.
             let half = sealed.get(..sealed.len() / 2).unwrap_or_default();
             let spliced = format!("{half}{text}");
-            assert!(spliced == sealed || KEYS.open(kind, &spliced, &who, issued, None).is_err());
+            assert!(spliced == sealed || KEYS.open(kind, &spliced, who, issued, None).is_err());
         }
     }
 });
