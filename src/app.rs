@@ -211,7 +211,13 @@ impl ShutdownSignalWatch for Watch {
                 _ = sweep.tick() => self.runtime.sweep(),
             }
         }
-        eprintln!("mcp-edge: stopping");
+        eprintln!("mcp-edge: stopping; a second signal stops at once");
+        let observer = self.observer.clone();
+        tokio::spawn(async move {
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+            observer.flush();
+            std::process::exit(1);
+        });
         self.end_when_idle();
         ShutdownSignal::GracefulTerminate
     }

@@ -304,7 +304,7 @@ mod tests {
         assert_eq!(text, KNOWN);
     }
 
-    const KNOWN: &str = "e1.s5-cq_fwCRSZUm4vjfOa5LgzzpjhQfbm8sMPtwXZ_sQTJyCiWub8PkbLIvdCnIt4BawRENyly05GaNYeHptVay8aqpJelmJpfP4e-2LodP3loLscyIIt";
+    const KNOWN: &str = "e1.2KluQRpj0y3gu6Ml6MAz68F7dzgZzhOdvatlDyEcFXjEuH-9wfhVDe1YRONe3xCQnhCm_y5mi5en8lC8NFfihx3tOVTWW1OI06B6vzqQXXVMJAMCZDpI";
 
     #[test]
     fn every_changed_bit_is_refused() {

@@ -128,7 +128,6 @@ fn compile_routes(
     let around = Around {
         https: listeners.first().is_some_and(|l| l.tls.is_some()),
         address: listeners.first().map_or(defaults::LISTEN, |l| l.address),
-        loopback_only: listeners.iter().all(|l| l.address.ip().to_canonical().is_loopback()),
         upstreams: node.map(balance::names).unwrap_or_default(),
         buffer_budget,
         auth: auth::compile::chain,

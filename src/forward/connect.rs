@@ -9,11 +9,16 @@ use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+
+/// How long a connection is silent before it is probed, and how often then.
+const PROBE_AFTER: Duration = Duration::from_secs(60);
+const PROBE_EVERY: Duration = Duration::from_secs(15);
 
 /// A stream to a backend.
 #[derive(Debug)]
@@ -46,6 +51,9 @@ impl Target {
             .await
             .map_err(late)??;
         tcp.set_nodelay(true)?;
+        // a backend that vanished behind a silent stream would never be noticed
+        let probes = TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_EVERY);
+        SockRef::from(&tcp).set_tcp_keepalive(&probes)?;
         let Some((config, name)) = &self.tls else { return Ok(BackendStream::Tcp(tcp)) };
         let connector = TlsConnector::from(config.clone());
         let handshake = connector.connect(name.clone(), tcp);
@@ -57,14 +65,17 @@ impl Target {
 impl BackendStream {
     /// Whether an unused connection is still good: nothing to read and not closed.
     pub fn is_quiet(&mut self) -> bool {
-        let mut byte = [0u8; 1];
         match self {
-            // no system call unless the poller has reported something
+            // A system call, because what the poller has not reported yet would be read as the next
+            // answer: bytes that a faulty backend sent behind the last one.
             Self::Tcp(tcp) => {
-                matches!(tcp.try_read(&mut byte), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
+                let mut byte = [std::mem::MaybeUninit::uninit()];
+                let seen = SockRef::from(&*tcp).peek(&mut byte);
+                matches!(seen, Err(e) if e.kind() == io::ErrorKind::WouldBlock)
             }
             Self::Tls(tls) => {
                 let mut cx = Context::from_waker(std::task::Waker::noop());
+                let mut byte = [0u8; 1];
                 let mut buf = ReadBuf::new(&mut byte);
                 Pin::new(tls).poll_read(&mut cx, &mut buf).is_pending()
             }

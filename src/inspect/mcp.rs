@@ -14,7 +14,8 @@ use crate::base::denial::{Denial, RPC_HEADER_MISMATCH, RPC_INVALID_REQUEST, Reas
 use crate::base::head::Head;
 
 /// The revisions with an `initialize` handshake. Every other version is of the era after them.
-const LEGACY_VERSIONS: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
+const LEGACY_VERSIONS: [&str; 5] =
+    ["2024-10-07", "2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
 /// JSON-RPC "invalid params".
 const RPC_INVALID_PARAMS: i64 = -32602;
 

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use pingora::apps::ServerApp;
@@ -63,7 +65,7 @@ impl<S: Serve> Front<S> {
             return;
         };
         let Ok(_slot) = listener.slots.clone().try_acquire_owned() else {
-            log::warn!("{}: connection limit reached, closing {peer}", listener.bound);
+            warn_of_limit(listener.bound);
             return;
         };
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
@@ -129,6 +131,15 @@ async fn http1<S: Serve>(stream: Stream, cx: ConnCx, handler: Arc<S>) {
                 }
             }
         }
+    }
+}
+
+/// Says so once a second: a flood must not become one of lines.
+fn warn_of_limit(listener: SocketAddr) {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    if LAST.swap(now, Ordering::Relaxed) != now {
+        log::warn!("{listener}: connection limit reached, closing new connections");
     }
 }
 

@@ -27,11 +27,11 @@ use crate::base::denial::{self, Denial};
 use crate::base::head::{Head, Version};
 
 /// Streams open at once on a connection: above the 100 that clients assume at least.
-const MAX_STREAMS: u32 = 256;
+const MAX_STREAMS: u32 = 128;
 /// Bytes a client may send on a stream before we took any.
 const STREAM_WINDOW: u32 = 64 * 1024;
 /// Bytes a client may send on all streams of a connection before we took any.
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 256 * 1024;
 /// Answer bytes of one stream that wait in the connection.
 const SEND_BUFFER: usize = 32 * 1024;
 /// How long what was sent before a broken answer ends may take to leave.
@@ -62,6 +62,11 @@ pub async fn serve<S: Serve>(io: Stream, cx: ConnCx, handler: Arc<S>) {
                 connection.graceful_shutdown();
             }
             next = connection.accept() => match next {
+                // A reset frees a stream's slot at once, but not what we have begun for it
+                // (CVE-2023-44487): who resets faster than we can stop is let go.
+                Some(Ok(_)) if active.count() >= 2 * MAX_STREAMS as usize => {
+                    connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                }
                 Some(Ok((request, respond))) => {
                     let running = active.clone().start();
                     tokio::spawn(stream(request, respond, cx.clone(), handler.clone(), running));
@@ -343,6 +348,10 @@ impl Active {
     fn start(self: Arc<Self>) -> Running {
         self.count.fetch_add(1, Ordering::AcqRel);
         Running(self)
+    }
+
+    fn count(&self) -> usize {
+        self.count.load(Ordering::Acquire)
     }
 
     async fn idle_for(&self, period: Duration) {

@@ -69,7 +69,7 @@ pub async fn admit<W: Wire>(
     rpc_id: &mut Option<String>,
 ) -> Result<Admitted, Failure> {
     let client = client::identify(cx);
-    let routed = rt.routes.find(head)?;
+    let routed = rt.routes.find(head, cx.is_local())?;
     record.route = Some(routed.route.clone());
     let principal = auth::authenticate(&routed.route.auth, head, &client).await?;
     let body = read_body(wire, head, &routed, cx, &rt.budget).await?;

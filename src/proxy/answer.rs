@@ -3,11 +3,12 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, LOCATION, UPGRADE};
 use http::{HeaderValue, Method};
+use tokio::time::timeout;
 
 use super::admit::Admitted;
 use super::endpoint;
@@ -30,6 +31,8 @@ use crate::stream::pump::{Events, Flow, Kind};
 
 /// JSON bodies up to this size are collected before they are sent: head and body leave in one write.
 const MAX_COLLECTED: u64 = 64 * 1024;
+/// How long a backend may be silent in a body that is no event stream: those have comments.
+const BODY_SILENCE: Duration = Duration::from_secs(600);
 /// Tells an outer nginx not to buffer.
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
@@ -77,14 +80,16 @@ pub async fn answer<W: Wire>(
     }
     let events = response.is_event_stream();
     let kind = kind(rt, admitted, &response, &replica, head);
-    let (payload, pending) = payload(&mut conn, &response, &kind, &head.method, wire).await?;
+    let patience = BODY_SILENCE;
+    let (payload, pending) =
+        payload(&mut conn, &response, &kind, &head.method, wire, patience).await?;
     let fields = fields(rt, admitted, &mut response, &replica, head, record, observer);
     record.status = response.status;
     record.stream = events && pending.is_some();
     record.first_byte = Some(Instant::now());
     let rest = match pending {
         Some(pending) => {
-            let body = Body::Flow(Flow { conn, kind, pending });
+            let body = Body::Flow(Flow { conn, kind, pending, patience });
             Some(Rest { body, carrier, replica, _held: held })
         }
         None => {
@@ -132,8 +137,9 @@ fn kind(
     let old =
         head.method == Method::GET && call.era != Era::Modern && admitted.plan.ticket.is_none();
     let endpoint = old.then(|| endpoint::map(rt, admitted, replica, head));
-    let waits = call.rpc_method.as_deref().is_some_and(|m| m != "subscriptions/listen");
-    let cut = head.method == Method::GET || !waits;
+    // nobody waits for the end of these; every other stream carries an answer
+    let cut =
+        head.method == Method::GET || call.rpc_method.as_deref() == Some("subscriptions/listen");
     Kind::Events(Box::new(Events::new(admitted.routed.route.keepalive, endpoint, cut)))
 }
 
@@ -144,6 +150,7 @@ async fn payload<W: Wire>(
     kind: &Kind,
     method: &Method,
     wire: &mut W,
+    patience: Duration,
 ) -> Result<(Payload, Option<Bytes>), Failure> {
     if *method == Method::HEAD || matches!(response.status, 204 | 304) {
         let length = if response.status == 204 { None } else { response.length };
@@ -152,7 +159,8 @@ async fn payload<W: Wire>(
     let mut here = BytesMut::new();
     let mut complete = gather(conn, &mut here).map_err(broke)?;
     if !complete && response.length.is_some_and(|n| n <= MAX_COLLECTED) && is_json(response) {
-        complete = collect(conn, &mut here, wire).await?;
+        let collected = timeout(patience, collect(conn, &mut here, wire)).await;
+        complete = collected.map_err(|_| late())??;
     }
     let here = here.freeze();
     match kind {
@@ -193,6 +201,11 @@ async fn collect<W: Wire>(
             () = wire.gone() => return Err(Failure::ClientGone),
         }
     }
+}
+
+fn late() -> Denial {
+    let late = "The server did not answer in time";
+    Denial::new(Reason::UpstreamTimeout, "forward.timeout", late)
 }
 
 fn broke(e: io::Error) -> Denial {
@@ -242,9 +255,9 @@ fn session(
     observer: &Observer,
 ) -> Option<HeaderValue> {
     let inner = response.get(&SESSION)?;
-    if let Some(ticket) = admitted.plan.ticket.as_ref().filter(|t| t.kind == TicketKind::Session) {
-        let same = ticket.inner == inner;
-        return same.then(|| head.headers.get(SESSION).cloned()).flatten();
+    let known = admitted.plan.ticket.as_ref().filter(|t| t.kind == TicketKind::Session);
+    if known.is_some_and(|ticket| ticket.inner == inner) {
+        return head.headers.get(SESSION).cloned();
     }
     // learnt from nothing but a 2xx answer to `initialize`
     if !admitted.granted.call.initialize || !(200..300).contains(&response.status) {
@@ -263,8 +276,9 @@ fn session(
     if sealed.is_none() {
         log::error!("{}: a session id is too long to be sealed", replica.server.authority);
     }
+    let sealed = HeaderValue::from_str(&sealed?).ok()?;
     observer.metrics.sealed.inc();
-    HeaderValue::from_str(&sealed?).ok()
+    Some(sealed)
 }
 
 /// A redirect that points at the backend itself points at the public URL again.

@@ -5,9 +5,11 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use http::Method;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::admit::Admitted;
 use crate::balance::{InFlight, Replica};
@@ -17,11 +19,15 @@ use crate::forward::carrier::{Carrier, Opened};
 use crate::forward::conn::{BackendConn, NoAnswer};
 use crate::forward::head::ResponseHead;
 use crate::forward::headers::{self, Outgoing};
+use crate::listen::ConnCx;
 use crate::listen::wire::{BodyError, BodySize, Wire};
 use crate::observe::record::Record;
 
 /// Bodies up to this size leave in one write with the head.
 const MAX_JOINED: usize = 64 * 1024;
+
+/// Slower bodies than this, in bytes a second, end with the listener's `body_timeout`.
+const MIN_RATE: u64 = 4096;
 
 /// Why a request has no answer from a backend.
 #[derive(Debug)]
@@ -75,6 +81,7 @@ pub async fn exchange<W: Wire>(
     admitted: &mut Admitted,
     wire: &mut W,
     head: &Head,
+    cx: &ConnCx,
     record: &mut Record,
 ) -> Result<Exchanged, Failure> {
     let size = match &admitted.body {
@@ -85,10 +92,17 @@ pub async fn exchange<W: Wire>(
         && matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS);
     let mut fresh = false;
     loop {
-        let mut opened = admitted.carrier.open(&admitted.plan, fresh).await?;
+        let all_here = admitted.body.is_some() || size == BodySize::None;
+        let mut opened = tokio::select! {
+            biased;
+            opened = admitted.carrier.open(&admitted.plan, fresh) => opened?,
+            () = wire.gone(), if all_here => return Err(Failure::ClientGone),
+        };
         record.replica = Some(opened.replica.clone());
         let bytes = request_bytes(admitted, head, size, &opened.replica, record);
-        let answer = send(&mut opened.conn, bytes, admitted, wire, &head.method).await;
+        let answer =
+            send(&mut opened.conn, bytes, admitted, wire, &head.method, cx.listener.body_timeout)
+                .await;
         match answer {
             Ok((answer, _)) if answer.status == 101 && !head.websocket => {
                 return Err(Broken::Rubbish("the backend switched protocols unasked").into());
@@ -179,8 +193,15 @@ async fn send<W: Wire>(
     admitted: &mut Admitted,
     wire: &mut W,
     method: &Method,
+    body_timeout: Duration,
 ) -> Result<(ResponseHead, bool), Broken> {
-    if let Err(e) = send_head(conn, &bytes, admitted).await {
+    let all_here = admitted.body.is_some() || wire.body_size() == BodySize::None;
+    let sent = tokio::select! {
+        biased;
+        sent = send_head(conn, &bytes, admitted) => sent,
+        () = wire.gone(), if all_here => return Err(Broken::ClientGone),
+    };
+    if let Err(e) = sent {
         // a backend may answer and close before it has read everything: the answer counts
         return early(conn, method, &e).await;
     }
@@ -189,9 +210,9 @@ async fn send<W: Wire>(
     let whole = admitted.body.take().is_some();
     if !whole
         && wire.body_size() != BodySize::None
-        && let Some(answer) = stream_body(conn, wire, method, admitted).await?
+        && let Some(answer) = stream_body(conn, wire, method, body_timeout).await?
     {
-        return Ok((answer, false));
+        return Ok(answer);
     }
     let limit = admitted.carrier.upstream.settings.first_byte_timeout;
     tokio::select! {
@@ -212,47 +233,77 @@ async fn send_head(conn: &mut BackendConn, bytes: &[u8], admitted: &Admitted) ->
     }
 }
 
-/// Streams a body that is not ours to read; `Some` when the backend answers before its end.
+/// Streams a body that is not ours to read; `Some` when the backend answers before its end, with
+/// whether the body went out all the same. A refusal (300 and above) ends it; whatever else has
+/// begun to come is held until the body is through.
 async fn stream_body<W: Wire>(
     conn: &mut BackendConn,
     wire: &mut W,
     method: &Method,
-    admitted: &Admitted,
-) -> Result<Option<ResponseHead>, Broken> {
+    body_timeout: Duration,
+) -> Result<Option<(ResponseHead, bool)>, Broken> {
     let chunked = wire.body_size() == BodySize::Unknown;
-    let stall = admitted.carrier.upstream.settings.first_byte_timeout;
+    let start = Instant::now();
+    let mut begun: Option<ResponseHead> = None;
     loop {
+        // a bound in total, that a body at a bearable rate never meets
+        let rate = Duration::from_secs(wire.counts().0 / MIN_RATE);
         let piece = tokio::select! {
             biased;
-            answer = conn.head(method) => return Ok(Some(answer?)),
-            piece = timeout(stall, wire.body()) => piece,
-        };
-        let bytes = match piece {
-            Ok(Ok(Some(piece))) if chunked => chunk(&piece),
-            Ok(Ok(Some(piece))) => piece.to_vec(),
-            Ok(Ok(None)) if chunked => b"0\r\n\r\n".to_vec(),
-            Ok(Ok(None)) => return Ok(None),
-            Ok(Err(BodyError::Gone)) => return Err(Broken::ClientGone),
-            Ok(Err(BodyError::Malformed | BodyError::TooLarge)) => {
-                let broken = "The chunked body is malformed";
-                return Err(Broken::BadBody(
-                    Denial::new(Reason::Malformed, "h1.chunked", broken).closing(),
-                ));
+            answer = conn.head(method), if begun.is_none() => {
+                let answer = answer?;
+                if answer.status >= 300 {
+                    return Ok(Some((answer, false)));
+                }
+                begun = Some(answer);
+                continue;
             }
-            Err(_) => {
-                let slow = "The request body took too long";
-                return Err(Broken::BadBody(
-                    Denial::new(Reason::TooSlow, "h1.slow_body", slow).closing(),
-                ));
-            }
+            piece = timeout_at(start + body_timeout + rate, wire.body()) => piece,
         };
+        let piece = piece.map_err(|_| bad_body(Reason::TooSlow, "h1.slow_body"))?;
+        let piece = piece.map_err(|e| match e {
+            BodyError::Gone => Broken::ClientGone,
+            BodyError::Malformed => bad_body(Reason::Malformed, "h1.chunked"),
+            BodyError::TooLarge => bad_body(Reason::BodyTooLarge, "inspect.body_too_large"),
+        })?;
+        let last = piece.is_none();
+        let bytes = framed(piece.unwrap_or_default(), chunked, last);
         if let Err(e) = conn.send(&bytes).await {
-            return early(conn, method, &e).await.map(|(answer, _)| Some(answer));
+            return match begun {
+                Some(answer) => Ok(Some((answer, false))),
+                None => early(conn, method, &e).await.map(Some),
+            };
         }
-        if chunked && bytes == b"0\r\n\r\n" {
-            return Ok(None);
+        if last {
+            return Ok(begun.map(|answer| (answer, true)));
         }
     }
+}
+
+fn bad_body(reason: Reason, code: &'static str) -> Broken {
+    let message = match reason {
+        Reason::TooSlow => "The request body took too long",
+        Reason::BodyTooLarge => "The body is too large",
+        _ => "The chunked body is malformed",
+    };
+    Broken::BadBody(Denial::new(reason, code, message).closing())
+}
+
+/// A piece of a body as it goes on the wire.
+fn framed(piece: Bytes, chunked: bool, last: bool) -> Bytes {
+    if !chunked {
+        return piece;
+    }
+    let mut out = Vec::with_capacity(piece.len() + 24);
+    if !piece.is_empty() {
+        out.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
+        out.extend_from_slice(&piece);
+        out.extend_from_slice(b"\r\n");
+    }
+    if last {
+        out.extend_from_slice(b"0\r\n\r\n");
+    }
+    out.into()
 }
 
 async fn early(
@@ -260,18 +311,10 @@ async fn early(
     method: &Method,
     cause: &io::Error,
 ) -> Result<(ResponseHead, bool), Broken> {
-    let wait = std::time::Duration::from_secs(1);
+    let wait = Duration::from_secs(1);
     match timeout(wait, conn.head(method)).await {
         Ok(Ok(answer)) => Ok((answer, false)),
         Ok(Err(NoAnswer::Closed)) => Err(Broken::Closed),
         _ => Err(Broken::Failed(cause.to_string())),
     }
-}
-
-fn chunk(piece: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(piece.len() + 20);
-    out.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
-    out.extend_from_slice(piece);
-    out.extend_from_slice(b"\r\n");
-    out
 }

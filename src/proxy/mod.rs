@@ -66,11 +66,15 @@ impl Edge {
         let mut rpc_id = None;
         let admitted = admit::admit(rt, wire, head, cx, record, &mut rpc_id).await;
         let result = match admitted {
-            Ok(mut admitted) => {
-                exchange::exchange(&mut admitted, wire, head, record).await.map(|e| (admitted, e))
-            }
+            Ok(mut admitted) => exchange::exchange(&mut admitted, wire, head, cx, record)
+                .await
+                .map(|e| (admitted, e)),
             Err(failure) => Err(failure),
         };
+        if cx.is_draining() {
+            // the client must not send its next request into a connection that we close
+            wire.close_after();
+        }
         let (admitted, exchanged) = result.map_err(|failure| failure.with_id(rpc_id.as_deref()))?;
         answer::answer(rt, &admitted, exchanged, wire, head, record, &self.observer)
             .await
@@ -132,8 +136,11 @@ impl Serve for Edge {
         match body {
             Body::Tunnel(conn) => {
                 let (mut stream, ahead) = conn.into_parts();
-                if let Err(e) = tunnel(wire, &mut stream, &ahead).await {
-                    record.detail = e.to_string();
+                tokio::select! {
+                    ended = tunnel(wire, &mut stream, &ahead) => if let Err(e) = ended {
+                        record.detail = e.to_string();
+                    },
+                    () = cx.draining() => record.end = Some("edge.stopping"),
                 }
             }
             Body::Flow(mut flow) => {
@@ -196,6 +203,7 @@ fn end_code(end: End) -> Option<&'static str> {
         End::ClientGone => Some("client.gone"),
         End::ClientStalled => Some("client.stalled"),
         End::BackendBroke => Some("forward.broke_off"),
+        End::BackendSilent => Some("forward.silent"),
         End::BadEndpoint => Some("stream.bad_endpoint"),
         End::Drained => Some("edge.stopping"),
     }

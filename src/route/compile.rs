@@ -16,8 +16,6 @@ pub struct Around {
     pub https: bool,
     /// Where the first listener listens.
     pub address: SocketAddr,
-    /// Whether all listeners are loopback ones.
-    pub loopback_only: bool,
     /// Names of the upstreams.
     pub upstreams: Vec<String>,
     /// Bytes of bodies that may be held at once.
@@ -84,7 +82,6 @@ fn route(node: &Node, around: &Around, cx: &mut Cx) -> Option<RouteSettings> {
         origins,
         body_limit,
         keepalive,
-        loopback_only: around.loopback_only,
     })
 }
 
@@ -165,14 +162,7 @@ mod tests {
 
     fn around(address: &str, https: bool) -> Around {
         let address = address.parse().unwrap();
-        Around {
-            https,
-            address,
-            loopback_only: true,
-            upstreams: vec![],
-            buffer_budget: 1,
-            auth: |_, _| None,
-        }
+        Around { https, address, upstreams: vec![], buffer_budget: 1, auth: |_, _| None }
     }
 
     #[test]

@@ -9,15 +9,15 @@ use crate::base::denial::{Denial, Reason};
 use crate::base::head::Head;
 use crate::listen::h1::head::authority;
 
-/// Checks Host and Origin against a route.
+/// Checks Host and Origin against a route; `local`: the request came in on a loopback listener.
 ///
 /// # Errors
 /// 421 for a Host that a loopback route does not take, 403 for a foreign Origin.
-pub fn check(route: &RouteSettings, head: &Head, host: &str) -> Result<(), Denial> {
+pub fn check(route: &RouteSettings, head: &Head, host: &str, local: bool) -> Result<(), Denial> {
     if host.is_empty() {
         return Err(Denial::new(Reason::Malformed, "route.host_missing", "Host is missing"));
     }
-    let local = route.loopback_only && route.host.is_none();
+    let local = local && route.host.is_none();
     if local && !is_local(host) {
         return Err(Denial::new(
             Reason::WrongHost,
@@ -63,13 +63,12 @@ mod tests {
 
     fn verdict(local: bool, authority: &str, origin: Option<&str>) -> u16 {
         let mut route = route(None, PathMatch::Prefix("/".into()), "u");
-        route.loopback_only = local;
         route.origins = vec!["https://app.example".into()];
         let mut head = head(authority, "/");
         if let Some(origin) = origin {
             head.headers.insert("origin", origin.parse().unwrap());
         }
-        check(&route, &head, host_of(authority)).map_or_else(|d| d.reason.status(), |()| 200)
+        check(&route, &head, host_of(authority), local).map_or_else(|d| d.reason.status(), |()| 200)
     }
 
     #[test]

@@ -28,8 +28,6 @@ pub struct RouteSettings {
     pub body_limit: u64,
     /// How long an event stream may be silent before the edge sends a comment. Default 15 s; `off` = never.
     pub keepalive: Option<Duration>,
-    /// Whether the only listeners are loopback ones: then a route without host takes only localhost names.
-    pub loopback_only: bool,
 }
 
 /// Which paths a route serves.

@@ -49,12 +49,13 @@ impl Routes {
         table
     }
 
-    /// Finds the route of a request; checks its path, Host and Origin on the way.
+    /// Finds the route of a request; checks its path, Host and Origin on the way. `local`: it came
+    /// in on a loopback listener.
     ///
     /// # Errors
     /// 400 for a path that can be read in two ways, 405 for TRACE and CONNECT, 421 for a host that
     /// is not served, 404 for a path that is not, 403 for a foreign Origin.
-    pub fn find(&self, head: &Head) -> Result<Routed, Denial> {
+    pub fn find(&self, head: &Head, local: bool) -> Result<Routed, Denial> {
         if head.method == Method::TRACE || head.method == Method::CONNECT {
             let mut denial =
                 Denial::new(Reason::MethodNotAllowed, "route.method", "This method is not served");
@@ -63,10 +64,9 @@ impl Routes {
         }
         path::check(&head.path)?;
         let host = host_of(&head.authority);
-        let own = self.by_host.get(host).and_then(|paths| paths.find(&head.path));
-        let found = own.or_else(|| self.any_host.find(&head.path));
-        let Some(route) = found else { return Err(self.nothing(host)) };
-        origin::check(route, head, host)?;
+        let Some(route) = self.lookup(host, &head.path) else { return Err(self.nothing(host)) };
+        self.check_parameters(host, &head.path, route)?;
+        origin::check(route, head, host, local)?;
         let backend_path = backend_path(route, &head.path);
         Ok(Routed { route: route.clone(), backend_path })
     }
@@ -74,8 +74,35 @@ impl Routes {
     /// Whether a path (a query may follow) of this authority belongs to this very route.
     pub fn leads_to(&self, authority: &str, path: &str, route: &Arc<RouteSettings>) -> bool {
         let path = path.split('?').next().unwrap_or_default();
-        let own = self.by_host.get(host_of(authority)).and_then(|paths| paths.find(path));
-        own.or_else(|| self.any_host.find(path)).is_some_and(|found| Arc::ptr_eq(found, route))
+        self.lookup(host_of(authority), path).is_some_and(|found| Arc::ptr_eq(found, route))
+    }
+
+    fn lookup(&self, host: &str, path: &str) -> Option<&Arc<RouteSettings>> {
+        let own = self.by_host.get(host).and_then(|paths| paths.find(path));
+        own.or_else(|| self.any_host.find(path))
+    }
+
+    /// Servlet containers cut `;x` off a segment before they look: where that would lead to another
+    /// route, nobody may go.
+    fn check_parameters(
+        &self,
+        host: &str,
+        path: &str,
+        route: &Arc<RouteSettings>,
+    ) -> Result<(), Denial> {
+        if !path.contains(';') {
+            return Ok(());
+        }
+        let names = path.split('/').map(|s| s.split(';').next().unwrap_or_default());
+        let cut = names.collect::<Vec<_>>().join("/");
+        match self.lookup(host, &cut) {
+            Some(found) if Arc::ptr_eq(found, route) => Ok(()),
+            _ => Err(Denial::new(
+                Reason::Malformed,
+                "path.parameter",
+                "The path has a parameter that hides another path",
+            )),
+        }
     }
 
     fn nothing(&self, host: &str) -> Denial {
@@ -157,7 +184,6 @@ pub(super) mod tests {
             origins: Vec::new(),
             body_limit: 4 << 20,
             keepalive: Some(Duration::from_secs(15)),
-            loopback_only: false,
         }
     }
 
@@ -202,7 +228,7 @@ pub(super) mod tests {
             ("a.example:8443", "/aws/admin", "named", "/aws/admin"),
             ("a.example", "/x", "root", "/x"),
         ] {
-            let found = table.find(&head(host, path)).unwrap();
+            let found = table.find(&head(host, path), false).unwrap();
             assert_eq!(
                 (found.route.upstream.as_str(), found.backend_path.as_str()),
                 (upstream, backend),
@@ -212,16 +238,38 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn parameters_lead_to_no_other_route() {
+        let table = table();
+        for path in ["/aws;x=1", "/aws;/tool", "/other/;x/aws/admin", "/aws/admin;x"] {
+            let verdict =
+                table.find(&head("x.example", path), false).map(|r| r.route.upstream.clone());
+            let expected = if path.starts_with("/other") {
+                Ok("root".to_owned())
+            } else {
+                Err("path.parameter")
+            };
+            assert_eq!(verdict.map_err(|d| d.code), expected, "{path}");
+        }
+        assert!(table.find(&head("x.example", "/aws/x;v=1"), false).is_ok());
+    }
+
+    #[test]
     fn says_what_is_missing() {
         let table = Routes::new([Arc::new(route(
             Some("a.example"),
             PathMatch::Prefix("/mcp".into()),
             "a",
         ))]);
-        assert_eq!(table.find(&head("b.example", "/mcp")).unwrap_err().reason, Reason::WrongHost);
-        assert_eq!(table.find(&head("a.example", "/x")).unwrap_err().reason, Reason::NoRoute);
+        assert_eq!(
+            table.find(&head("b.example", "/mcp"), false).unwrap_err().reason,
+            Reason::WrongHost
+        );
+        assert_eq!(
+            table.find(&head("a.example", "/x"), false).unwrap_err().reason,
+            Reason::NoRoute
+        );
         let mut trace = head("a.example", "/mcp");
         trace.method = Method::TRACE;
-        assert_eq!(table.find(&trace).unwrap_err().reason, Reason::MethodNotAllowed);
+        assert_eq!(table.find(&trace, false).unwrap_err().reason, Reason::MethodNotAllowed);
     }
 }

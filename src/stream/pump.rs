@@ -27,6 +27,8 @@ pub struct Flow {
     pub kind: Kind,
     /// Bytes of the body that came with the head.
     pub pending: Bytes,
+    /// How long a backend may be silent in a body that is no event stream.
+    pub patience: Duration,
 }
 
 /// What is known of an answer's bytes.
@@ -70,6 +72,8 @@ pub enum End {
     ClientStalled,
     /// The backend broke off.
     BackendBroke,
+    /// The backend said nothing for too long.
+    BackendSilent,
     /// The backend announced an endpoint that is not its own.
     BadEndpoint,
     /// The edge stops.
@@ -132,7 +136,7 @@ impl Flow {
         draining: impl Future<Output = ()>,
         comments: &mut u64,
     ) -> End {
-        let period = self.keepalive();
+        let period = self.silence();
         let mut last = Instant::now();
         let mut silence = std::pin::pin!(sleep_until(last + period.unwrap_or_default()));
         let mut draining = std::pin::pin!(draining);
@@ -179,9 +183,10 @@ impl Flow {
         }
     }
 
-    fn keepalive(&self) -> Option<Duration> {
+    /// After how long a silence something has to be done.
+    fn silence(&self) -> Option<Duration> {
         match &self.kind {
-            Kind::Opaque => None,
+            Kind::Opaque => Some(self.patience),
             Kind::Events(events) => events.keepalive,
         }
     }
@@ -195,7 +200,7 @@ impl Flow {
     }
 
     async fn comment<W: Wire>(&mut self, wire: &mut W, comments: &mut u64) -> Option<End> {
-        let Kind::Events(events) = &mut self.kind else { return None };
+        let Kind::Events(events) = &mut self.kind else { return Some(End::BackendSilent) };
         let comment = events.scanner.comment()?;
         if !events.scanner.started() {
             events.bom.get_or_insert_default();
@@ -276,9 +281,14 @@ impl Events {
     }
 
     fn finish(&mut self, rest: Bytes) -> Bytes {
-        let Some(endpoint) = &mut self.endpoint else { return rest };
-        let mut out = rest.to_vec();
-        endpoint.rewriter.finish(&mut out);
+        let held = self.bom.as_mut().map_or(&b""[..], |bom| bom.finish());
+        if self.endpoint.is_none() && held.is_empty() {
+            return rest;
+        }
+        let mut out = [held, &rest].concat();
+        if let Some(endpoint) = &mut self.endpoint {
+            endpoint.rewriter.finish(&mut out);
+        }
         out.into()
     }
 }

@@ -12,6 +12,7 @@
 mod support;
 
 mod forward;
+mod hostile;
 mod malformed;
 mod paths;
 mod run;

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use pingora::protocols::Stream;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy_bidirectional_with_sizes};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::head::{self, Request};
+use super::tunnel;
 use super::write::{self, Framing};
 use crate::base::body::{BodyReader, Buffered};
 use crate::base::chunked::ChunkDecoder;
@@ -29,8 +30,8 @@ const MAX_THROWN: usize = 16 << 20;
 const MAX_DRAIN: u64 = 64 * 1024;
 /// Time for that, and for a client to read a refusal before the connection is cut.
 const DRAIN_TIME: Duration = Duration::from_secs(2);
-/// Buffer of a tunnel, per direction.
-const TUNNEL: usize = 8 * 1024;
+/// RFC 9110 §15.2.1.
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// A connection and the request that it is at.
 pub struct H1 {
@@ -41,6 +42,8 @@ pub struct H1 {
     http10: bool,
     keep: bool,
     expects_continue: bool,
+    /// What is still to be written of a `100 Continue`.
+    continue_left: &'static [u8],
     broken: bool,
     answered: bool,
     send_timeout: Duration,
@@ -70,6 +73,7 @@ impl H1 {
             http10: false,
             keep: true,
             expects_continue: false,
+            continue_left: b"",
             broken: false,
             answered: false,
             send_timeout: settings.send_timeout,
@@ -88,8 +92,12 @@ impl H1 {
         if self.ahead.is_empty() {
             self.ahead = BytesMut::new();
             let first = timeout(settings.idle_timeout, fill(&mut self.io, &mut self.ahead));
-            let first =
-                tokio::select! { first = first => first, () = draining => return Next::Closed };
+            let first = tokio::select! {
+                // a request that is here already is answered
+                biased;
+                first = first => first,
+                () = draining => return Next::Closed,
+            };
             if !matches!(first, Ok(Ok(n)) if n > 0) {
                 return Next::Closed;
             }
@@ -143,6 +151,7 @@ impl H1 {
         self.http10 = request.head.version == Version::H10;
         self.keep = request.keep_alive;
         self.expects_continue = request.expects_continue;
+        self.continue_left = if request.expects_continue { CONTINUE } else { b"" };
         (self.broken, self.answered) = (false, false);
         (self.limit, self.received, self.sent) = (u64::MAX, 0, 0);
     }
@@ -170,6 +179,24 @@ impl H1 {
         if self.received.saturating_add(self.body.announced()) > self.limit {
             self.keep = false;
             return Err(BodyError::TooLarge);
+        }
+        Ok(())
+    }
+
+    /// Asks for the body if the client waits to be asked. Cancel safe: it knows how far it came.
+    async fn send_continue(&mut self) -> Result<(), BodyError> {
+        self.expects_continue = false;
+        while !self.continue_left.is_empty() {
+            let written = timeout(self.send_timeout, self.io.write(self.continue_left)).await;
+            let Ok(Ok(n @ 1..)) = written else {
+                self.broken = true;
+                return Err(BodyError::Gone);
+            };
+            self.continue_left = self.continue_left.get(n..).unwrap_or_default();
+            if self.continue_left.is_empty() && self.io.flush().await.is_err() {
+                self.broken = true;
+                return Err(BodyError::Gone);
+            }
         }
         Ok(())
     }
@@ -244,10 +271,7 @@ impl Wire for H1 {
                     return Err(BodyError::Malformed);
                 }
             }
-            if std::mem::take(&mut self.expects_continue) {
-                let sent = self.write(b"HTTP/1.1 100 Continue\r\n\r\n").await;
-                sent.map_err(|_| BodyError::Gone)?;
-            }
+            self.send_continue().await?;
             match fill(&mut self.io, &mut self.ahead).await {
                 Ok(n) if n > 0 => {}
                 _ => {
@@ -338,10 +362,10 @@ impl Wire for H1 {
         let ahead = std::mem::take(&mut self.ahead);
         self.received = ahead.len() as u64;
         write_all(other, &ahead, self.send_timeout).await?;
-        let (up, down) = copy_bidirectional_with_sizes(&mut self.io, other, TUNNEL, TUNNEL).await?;
+        let (ended, up, down) = tunnel::join(&mut self.io, other).await;
         self.received += up;
         self.sent += down;
-        Ok(())
+        ended
     }
 
     fn close_after(&mut self) {

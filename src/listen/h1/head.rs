@@ -93,10 +93,11 @@ fn parse_open(bytes: &[u8]) -> Result<Request, Denial> {
         ));
     }
     let (method, target, version) = request_line(line)?;
-    let (fields, hosts) = fields(&mut lines)?;
+    let (mut fields, hosts) = fields(&mut lines)?;
     let (path, query, authority) = resolve(target, hosts, version)?;
     let (size, keep_alive) = framing(&fields, version)?;
     let expects_continue = expectation(&fields, version)?;
+    drop_nominated(&mut fields);
     let websocket = size == BodySize::None && is_websocket(&method, &fields, version);
     let head = Head { method, path, query, authority, headers: fields, version, websocket };
     Ok(Request { head, size, keep_alive, expects_continue })
@@ -352,6 +353,19 @@ fn expectation(fields: &HeaderMap, version: Version) -> Result<bool, Denial> {
     }
 }
 
+/// What `Connection` nominates is for us alone (RFC 9110 §7.6.1), and gone before any stage looks: what
+/// one stage read and the backend did not get would be two requests.
+fn drop_nominated(fields: &mut HeaderMap) {
+    let values = fields.get_all(http::header::CONNECTION).iter().filter_map(|v| v.to_str().ok());
+    let options =
+        values.flat_map(|v| v.split(',')).filter_map(|o| HeaderName::try_from(o.trim()).ok());
+    for name in options.collect::<Vec<_>>() {
+        if name != http::header::CONNECTION && name != http::header::UPGRADE {
+            fields.remove(name);
+        }
+    }
+}
+
 /// RFC 6455 §4.1. Any other upgrade is declined by not taking it up (RFC 9110 §7.8).
 fn is_websocket(method: &Method, fields: &HeaderMap, version: Version) -> bool {
     let mut protocols = fields.get_all(http::header::UPGRADE).iter();
@@ -406,6 +420,14 @@ mod tests {
         .unwrap();
         assert_eq!((r.head.path.as_str(), r.keep_alive), ("/", false));
         assert!(parse(b"GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n").is_ok());
+    }
+
+    #[test]
+    fn nominated_fields_are_gone_before_anybody_looks() {
+        let text = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close, X-A, mcp-protocol-version\r\nX-A: 1\r\nX-B: 2\r\nMCP-Protocol-Version: 2026-07-28\r\n\r\n";
+        let fields = parse(text.as_bytes()).unwrap().head.headers;
+        assert!(!fields.contains_key("x-a") && !fields.contains_key("mcp-protocol-version"));
+        assert!(fields.contains_key("x-b") && fields.contains_key("connection"));
     }
 
     #[test]

@@ -2,4 +2,5 @@
 
 pub mod conn;
 pub mod head;
+mod tunnel;
 mod write;

@@ -375,15 +375,37 @@ fn json_answers_leave_before_they_are_whole() {
 fn a_connection_that_still_waits_for_a_body_carries_nothing_else() {
     // The backend answers at the head and keeps its connection: whatever comes next on it would be
     // taken for the rest of the first request's body (RFC 9112 §9.3).
-    let backend = backend(|x| x.json("{}"));
+    let backend = backend(|x| match x.request.method.as_str() {
+        "POST" => x.answer("413 Content Too Large", &[], b"{}"),
+        _ => x.json("{}"),
+    });
     let edge = edge().to(&backend).start();
     let mut early = edge.client();
     early.send(
         "POST /early HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: 400\r\n\r\nabc",
     );
-    assert_eq!(early.start().status, 200);
+    assert_eq!(early.start().status, 413);
     assert_eq!(early.end(), b"{}", "the client's connection ends with the answer, too");
     assert_eq!(edge.get("/next").status, 200);
     let connections: Vec<_> = backend.requests().iter().map(|r| r.connection).collect();
     assert_eq!(connections, [0, 1]);
+}
+
+#[test]
+fn an_answer_that_begins_before_the_end_of_the_body_does_not_stop_the_body() {
+    // What an echo or a transform does: head first, then body by body.
+    let backend = backend(|x| {
+        x.raw("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let body = x.body().unwrap();
+        x.raw(format!("{:x}\r\n", body.len()));
+        x.raw(body);
+        x.raw("\r\n0\r\n\r\n");
+    });
+    let edge = edge().to(&backend).start();
+    let mut client = edge.client();
+    client.send(format!("{}Content-Length: 6\r\n\r\nabc", head("text/plain")));
+    backend.wait("the first part", |r| (r.requests.first()?.body == b"abc").then_some(()));
+    client.send("def");
+    let answer = client.response();
+    assert_eq!((answer.status, answer.body.as_slice()), (200, &b"abcdef"[..]));
 }

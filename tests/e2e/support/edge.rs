@@ -244,6 +244,11 @@ impl Edge {
         assert!(sent.success());
     }
 
+    /// Waits until it has said this on stderr.
+    pub(crate) fn wait_line(&self, part: &str) {
+        self.err.wait(part, |e| e.lines.iter().any(|l| l.contains(part)).then_some(()));
+    }
+
     /// Waits until both pipes have ended, then for the exit status.
     pub(crate) fn exit(&mut self) -> ExitStatus {
         self.err.wait("the edge ends", |e| e.ended.then_some(()));
