@@ -11,5 +11,6 @@ pub mod compile;
 pub mod fields;
 pub mod defaults;
 pub mod files;
+pub mod text;
 pub mod url;
 pub mod value;

@@ -6,6 +6,7 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Method};
 
 use crate::base::head::Head;
+use crate::base::text::{push_ip, push_number};
 use crate::listen::wire::BodySize;
 
 /// The session header of the legacy era.
@@ -59,7 +60,11 @@ pub fn request(out: &Outgoing<'_>, emit: &mut dyn FnMut(&str, &[u8])) {
         emit("upgrade", b"websocket");
     }
     match out.body {
-        BodySize::Known(n) => emit("content-length", n.to_string().as_bytes()),
+        BodySize::Known(n) => {
+            let mut digits = Vec::with_capacity(20);
+            push_number(n, &mut digits);
+            emit("content-length", &digits);
+        }
         BodySize::Unknown => emit("transfer-encoding", b"chunked"),
         // RFC 9110 §8.6: methods that expect content announce that there is none
         BodySize::None if matches!(out.head.method, Method::POST | Method::PUT | Method::PATCH) => {
@@ -85,15 +90,18 @@ pub fn write_request(out: &Outgoing<'_>, bytes: &mut Vec<u8>) {
 }
 
 fn forwarded(out: &Outgoing<'_>, emit: &mut dyn FnMut(&str, &[u8])) {
-    let proto = if out.tls { "https" } else { "http" };
-    let host = out.head.authority.as_str();
-    let client = out.client.to_string();
-    emit("x-forwarded-for", client.as_bytes());
-    emit("x-forwarded-proto", proto.as_bytes());
-    emit("x-forwarded-host", host.as_bytes());
+    let proto: &[u8] = if out.tls { b"https" } else { b"http" };
+    let host = out.head.authority.as_bytes();
+    let mut client = Vec::with_capacity(48);
+    push_ip(out.client, &mut client);
+    emit("x-forwarded-for", &client);
+    emit("x-forwarded-proto", proto);
+    emit("x-forwarded-host", host);
     // RFC 7239 §4, §6: IPv6 in brackets and quotes, and a host with a port in quotes
-    let node = if out.client.is_ipv6() { format!("\"[{client}]\"") } else { client };
-    emit("forwarded", format!("for={node};host=\"{host}\";proto={proto}").as_bytes());
+    let (open, close): (&[u8], &[u8]) =
+        if out.client.is_ipv6() { (b"\"[", b"]\"") } else { (b"", b"") };
+    let parts = [b"for=", open, &client, close, b";host=\"", host, b"\";proto=", proto];
+    emit("forwarded", &parts.concat());
 }
 
 /// Fields that never go from a client to a backend as they are.

@@ -53,6 +53,9 @@ pub enum Era {
 /// Whether a body of this `Content-Type` is read whole and scanned. Parameters are ignored, but a
 /// value that mentions `application/json` anywhere counts, since SDK servers take it for JSON.
 pub fn is_json(content_type: &str) -> bool {
+    if content_type == "application/json" {
+        return true;
+    }
     let essence = content_type.split(';').next().unwrap_or_default().trim();
     let mentions = |part: &[u8]| part.eq_ignore_ascii_case(b"application/json");
     content_type.as_bytes().windows(16).any(mentions)

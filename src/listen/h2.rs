@@ -20,7 +20,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::h1::head::{MAX_FIELDS, MAX_HEAD, MAX_LINE, authority};
+use super::h1::authority::authority;
+use super::h1::head::{MAX_FIELDS, MAX_HEAD, MAX_LINE};
 use super::wire::{Answer, BodyError, BodySize, Payload, Wire};
 use super::{ConnCx, Serve};
 use crate::base::denial::{self, Denial};

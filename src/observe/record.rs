@@ -4,11 +4,12 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime};
 
-use serde::Serialize;
+use http::Method;
 
 use crate::balance::Replica;
+use crate::base::text::{push_ip, push_json, push_millis, push_number, push_time};
 use crate::route::settings::RouteSettings;
 
 /// Longest foreign text in a field, in bytes.
@@ -26,7 +27,7 @@ pub struct Record {
     /// `1.0`, `1.1` or `2`.
     pub http: &'static str,
     /// The method.
-    pub method: String,
+    pub method: Method,
     /// The path, without its query.
     pub path: String,
     /// The route.
@@ -62,83 +63,76 @@ pub struct Record {
     pub stream: bool,
 }
 
-#[derive(Serialize)]
-struct Line<'a> {
-    time: String,
-    event: &'static str,
-    request_id: &'a str,
-    client: IpAddr,
-    http: &'static str,
-    method: &'a str,
-    path: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    route: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    upstream: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    replica: Option<&'a str>,
-    era: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rpc_method: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tool: Option<&'a str>,
-    status: u16,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    end: Option<&'static str>,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    detail: &'a str,
-    bytes_in: u64,
-    bytes_out: u64,
-    duration_ms: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    first_byte_ms: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    events: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    comments: Option<u64>,
-}
-
 impl Record {
     /// Appends the line, newline included.
     pub fn line(&self, event: &'static str, out: &mut Vec<u8>) {
-        let ended = event == "stream_end";
-        let line = Line {
-            time: rfc3339(SystemTime::now()),
-            event,
-            request_id: &self.request_id,
-            client: self.client,
-            http: self.http,
-            method: bounded(&self.method),
-            path: bounded(&self.path),
-            route: self.route.as_deref().map(|r| r.label.as_str()),
-            upstream: self.route.as_deref().map(|r| r.upstream.as_str()),
-            replica: self.replica.as_deref().map(|r| r.server.authority.as_str()),
-            era: self.era,
-            rpc_method: self.rpc_method.as_deref().map(bounded),
-            tool: self.tool.as_deref().map(bounded),
-            status: self.status,
-            code: self.code,
-            end: self.end,
-            detail: bounded(&self.detail),
-            bytes_in: self.bytes_in,
-            bytes_out: self.bytes_out,
-            duration_ms: millis(self.started.elapsed()),
-            first_byte_ms: self.first_byte.map(|at| millis(at - self.started)),
-            events: ended.then_some(self.events),
-            comments: ended.then_some(self.comments),
-        };
-        let start = out.len();
-        if serde_json::to_writer(&mut *out, &line).is_err() {
-            out.truncate(start);
+        out.extend_from_slice(b"{\"time\":\"");
+        push_time(SystemTime::now(), out);
+        out.push(b'"');
+        text(out, "event", event);
+        text(out, "request_id", &self.request_id);
+        key(out, "client");
+        out.push(b'"');
+        push_ip(self.client, out);
+        out.push(b'"');
+        text(out, "http", self.http);
+        text(out, "method", bounded(self.method.as_str()));
+        text(out, "path", bounded(&self.path));
+        if let Some(route) = &self.route {
+            text(out, "route", &route.label);
+            text(out, "upstream", &route.upstream);
         }
-        out.push(b'\n');
+        if let Some(replica) = &self.replica {
+            text(out, "replica", &replica.server.authority);
+        }
+        text(out, "era", self.era);
+        let named = [("rpc_method", &self.rpc_method), ("tool", &self.tool)];
+        for (name, value) in named.iter().filter_map(|(n, v)| Some((n, v.as_deref()?))) {
+            text(out, name, bounded(value));
+        }
+        number(out, "status", u64::from(self.status));
+        for (name, value) in [("code", self.code), ("end", self.end)] {
+            if let Some(value) = value {
+                text(out, name, value);
+            }
+        }
+        if !self.detail.is_empty() {
+            text(out, "detail", bounded(&self.detail));
+        }
+        self.sums(event, out);
+        out.extend_from_slice(b"}\n");
+    }
+
+    fn sums(&self, event: &'static str, out: &mut Vec<u8>) {
+        number(out, "bytes_in", self.bytes_in);
+        number(out, "bytes_out", self.bytes_out);
+        key(out, "duration_ms");
+        push_millis(self.started.elapsed(), out);
+        if let Some(at) = self.first_byte {
+            key(out, "first_byte_ms");
+            push_millis(at - self.started, out);
+        }
+        if event == "stream_end" {
+            number(out, "events", self.events);
+            number(out, "comments", self.comments);
+        }
     }
 }
 
-fn millis(period: std::time::Duration) -> f64 {
-    (period.as_secs_f64() * 1e6).round() / 1e3
+fn key(out: &mut Vec<u8>, name: &str) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
+}
+
+fn text(out: &mut Vec<u8>, name: &str, value: &str) {
+    key(out, name);
+    push_json(value, out);
+}
+
+fn number(out: &mut Vec<u8>, name: &str, value: u64) {
+    key(out, name);
+    push_number(value, out);
 }
 
 fn bounded(text: &str) -> &str {
@@ -148,43 +142,9 @@ fn bounded(text: &str) -> &str {
     text.get(..text.floor_char_boundary(MAX_TEXT)).unwrap_or_default()
 }
 
-/// `2026-11-21T03:04:05.678Z` (RFC 3339).
-pub fn rfc3339(at: SystemTime) -> String {
-    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-    let (year, month, day) = civil(days);
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!(
-        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z",
-        since.subsec_millis()
-    )
-}
-
-/// Year, month and day of a day since 1970 (Howard Hinnant's `civil_from_days`).
-fn civil(days: u64) -> (u64, u64, u64) {
-    let z = days + 719_468;
-    let (era, doe) = (z / 146_097, z % 146_097);
-    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
-    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    let mp = (5 * doy + 2) / 153;
-    let day = doy - (153 * mp + 2) / 5 + 1;
-    let month = if mp < 10 { mp + 3 } else { mp - 9 };
-    (yoe + era * 400 + u64::from(month <= 2), month, day)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
-
-    #[test]
-    fn times_are_rfc_3339() {
-        let at = |s| rfc3339(UNIX_EPOCH + Duration::from_millis(s));
-        assert_eq!(at(0), "1970-01-01T00:00:00.000Z");
-        assert_eq!(at(951_782_400_123), "2000-02-29T00:00:00.123Z");
-        assert_eq!(at(1_795_233_599_999), "2026-11-21T03:59:59.999Z");
-    }
-
     #[test]
     fn foreign_text_is_bounded_on_a_character() {
         assert_eq!(bounded(&"ä".repeat(200)).len(), 256);

@@ -79,7 +79,7 @@ pub async fn answer<W: Wire>(
         return switch(tunnel, fields, wire, record).await;
     }
     let events = response.is_event_stream();
-    let kind = kind(rt, admitted, &response, &replica, head);
+    let kind = kind(rt, admitted, &response, &replica, head, events);
     let patience = BODY_SILENCE;
     let (payload, pending) =
         payload(&mut conn, &response, &kind, &head.method, wire, patience).await?;
@@ -128,8 +128,9 @@ fn kind(
     response: &ResponseHead,
     replica: &Arc<Replica>,
     head: &Head,
+    events: bool,
 ) -> Kind {
-    if !response.is_event_stream() || response.is_coded() || head.method == Method::HEAD {
+    if !events || response.is_coded() || head.method == Method::HEAD {
         return Kind::Opaque;
     }
     // the old transport's stream is a GET without a session; others cannot carry an `endpoint`

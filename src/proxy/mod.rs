@@ -172,7 +172,6 @@ impl Serve for Edge {
             websocket: false,
         };
         let mut record = begin(&head, cx);
-        record.method = "-".into();
         respond::refuse(wire, &head, &denial, None, &mut record).await;
         self.finish(wire, &mut record);
     }
@@ -220,7 +219,7 @@ pub(crate) fn begin(head: &Head, cx: &ConnCx) -> Record {
             Version::H11 => "1.1",
             Version::H2 => "2",
         },
-        method: head.method.as_str().to_owned(),
+        method: head.method.clone(),
         path: head.path.clone(),
         route: None,
         replica: None,

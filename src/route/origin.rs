@@ -7,7 +7,7 @@ use super::settings::RouteSettings;
 use super::table::host_of;
 use crate::base::denial::{Denial, Reason};
 use crate::base::head::Head;
-use crate::listen::h1::head::authority;
+use crate::listen::h1::authority::authority;
 
 /// Checks Host and Origin against a route; `local`: the request came in on a loopback listener.
 ///

@@ -1,5 +1,6 @@
 //! HTTP/1.1 towards clients: in, a connection's bytes; out, one checked request after another.
 
+pub mod authority;
 pub mod conn;
 pub mod head;
 mod tunnel;

@@ -2,6 +2,7 @@
 
 use http::StatusCode;
 
+use crate::base::text::push_number;
 use crate::listen::wire::{Answer, Payload};
 
 /// How the end of a body is told.
@@ -76,21 +77,6 @@ fn length(n: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(b"content-length: ");
     push_number(n, out);
     out.extend_from_slice(b"\r\n");
-}
-
-/// `n` in decimal, without the formatting machinery.
-fn push_number(mut n: u64, out: &mut Vec<u8>) {
-    let from = out.len();
-    loop {
-        out.push(b'0' + u8::try_from(n % 10).unwrap_or(0));
-        n /= 10;
-        if n == 0 {
-            break;
-        }
-    }
-    if let Some(digits) = out.get_mut(from..) {
-        digits.reverse();
-    }
 }
 
 /// One chunk, unless `piece` is empty, and the last one behind it if it is (RFC 9112 §7.1).

@@ -31,7 +31,7 @@ fn request_head(bytes: &[u8], cut: usize) {
         assert_eq!(end(whole.clone()), Some(split));
     }
     let Some(at) = end(whole) else { return };
-    let Ok(parsed) = request::parse(&bytes[..at]) else { return };
+    let Ok(parsed) = request::parse(&Bytes::copy_from_slice(&bytes[..at])) else { return };
     let mut fields = [httparse::EMPTY_HEADER; request::MAX_FIELDS];
     let mut other = httparse::Request::new(&mut fields);
     assert_eq!(other.parse(&bytes[..at]), Ok(httparse::Status::Complete(at)));

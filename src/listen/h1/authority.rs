@@ -1,0 +1,53 @@
+//! `Host` and `:authority`: in, what was sent; out, the one way in which it is written, or a refusal.
+
+use crate::base::denial::{Denial, Reason};
+
+/// `host[:port]` in lower case, without a final dot; no user info (RFC 9110 §4.2.4, §7.2).
+///
+/// # Errors
+/// 400 when it is anything else.
+pub fn authority(text: &str) -> Result<String, Denial> {
+    if is_plain(text) {
+        return Ok(text.to_owned());
+    }
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (inner, tail) = rest.split_once(']').ok_or_else(bad_host)?;
+            inner.parse::<std::net::Ipv6Addr>().map_err(|_| bad_host())?;
+            let port = if tail.is_empty() {
+                None
+            } else {
+                Some(tail.strip_prefix(':').ok_or_else(bad_host)?)
+            };
+            (text.get(..inner.len() + 2).ok_or_else(bad_host)?, port)
+        }
+        None => match text.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        },
+    };
+    let named = host.starts_with('[');
+    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+    if host.is_empty() || host.len() > 255 || (!named && !host.bytes().all(fits)) {
+        return Err(bad_host());
+    }
+    let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    match port {
+        None => Ok(host),
+        Some(port) if port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok() => {
+            Ok(format!("{host}:{port}"))
+        }
+        Some(_) => Err(bad_host()),
+    }
+}
+
+/// A lower-case name without a port: most hosts, told in one pass.
+fn is_plain(text: &str) -> bool {
+    let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.');
+    !text.is_empty() && text.len() <= 255 && !text.ends_with('.') && text.bytes().all(fits)
+}
+
+/// The refusal of anything else.
+pub(super) fn bad_host() -> Denial {
+    Denial::new(Reason::Malformed, "h1.host", "Host is malformed").closing()
+}
