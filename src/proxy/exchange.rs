@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::admit::Admitted;
+use crate::balance::session::Kind;
 use crate::balance::{InFlight, Replica};
 use crate::base::denial::{Denial, Reason};
 use crate::base::head::Head;
@@ -26,6 +27,9 @@ use crate::observe::record::Record;
 /// Bodies up to this size leave in one write with the head.
 const MAX_JOINED: usize = 64 * 1024;
 
+/// Between tries of a session's GET that meets 409.
+const CONFLICT_PAUSES: [Duration; 3] =
+    [Duration::from_millis(20), Duration::from_millis(80), Duration::from_millis(250)];
 /// Slower bodies than this, in bytes a second, end with the listener's `body_timeout`.
 const MIN_RATE: u64 = 4096;
 
@@ -91,6 +95,7 @@ pub async fn exchange<W: Wire>(
     let repeatable = size == BodySize::None
         && matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS);
     let mut fresh = false;
+    let mut pauses = CONFLICT_PAUSES.iter();
     loop {
         let all_here = admitted.body.is_some() || size == BodySize::None;
         let mut opened = tokio::select! {
@@ -107,6 +112,13 @@ pub async fn exchange<W: Wire>(
             Ok((answer, _)) if answer.status == 101 && !head.websocket => {
                 return Err(Broken::Rubbish("the backend switched protocols unasked").into());
             }
+            Ok((answer, _)) if let Some(pause) = conflict(admitted, head, &answer, &mut pauses) => {
+                drop(opened);
+                tokio::select! {
+                    () = sleep(pause) => {}
+                    () = wire.gone() => return Err(Failure::ClientGone),
+                }
+            }
             Ok((answer, sent_all)) => {
                 let Opened { conn, replica, held } = opened;
                 let carrier = admitted.carrier.clone();
@@ -116,6 +128,20 @@ pub async fn exchange<W: Wire>(
             Err(broken) => return Err(broken.into()),
         }
     }
+}
+
+/// How long to wait before a session's GET that met 409 is sent again. SDK servers take one stream
+/// per session, and a client that comes back at once may overtake the end of its last one: we close
+/// it within milliseconds, but the server needs a moment to notice.
+fn conflict(
+    admitted: &Admitted,
+    head: &Head,
+    answer: &ResponseHead,
+    pauses: &mut std::slice::Iter<'_, Duration>,
+) -> Option<Duration> {
+    let session = admitted.plan.ticket.as_ref().is_some_and(|t| t.kind == Kind::Session);
+    let again = session && head.method == Method::GET && answer.status == 409;
+    if again { pauses.next().copied() } else { None }
 }
 
 enum Broken {
@@ -167,7 +193,7 @@ fn request_bytes(
     let settings = &admitted.carrier.upstream.settings;
     let host = settings.host.of(replica, head);
     let session = admitted.plan.ticket.as_ref();
-    let session = session.filter(|t| t.kind == crate::balance::session::Kind::Session);
+    let session = session.filter(|t| t.kind == Kind::Session);
     let outgoing = Outgoing {
         head,
         target: &admitted.target,

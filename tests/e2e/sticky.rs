@@ -517,3 +517,39 @@ fn header_and_body_of_a_modern_request_must_agree() {
     let answer = edge.ask(post("localhost", "/mcp", version, note));
     assert_eq!(answer.status, 200, "{}", answer.text());
 }
+
+#[test]
+fn a_get_that_overtakes_the_end_of_the_last_one_is_tried_again() {
+    // SDK servers take one GET stream per session and need a moment to notice that the last has ended.
+    let conflicts = std::sync::atomic::AtomicUsize::new(0);
+    let backend = backend(move |x| match x.request.method.as_str() {
+        "GET" if x.header("mcp-session-id").is_none() => x.answer("409 Conflict", &[], b""),
+        "GET" if conflicts.fetch_add(1, std::sync::atomic::Ordering::SeqCst) < 2 => {
+            x.answer("409 Conflict", &[], b"");
+        }
+        "GET" => {
+            x.sse(&[]);
+            x.chunk("data: 1\n\n");
+            x.wait_closed();
+        }
+        _ => {
+            x.body();
+            x.answer(
+                "200 OK",
+                &[("Mcp-Session-Id", "inner"), ("Content-Type", "application/json")],
+                b"{}",
+            );
+        }
+    });
+    let edge = edge().to(&backend).start();
+    let session = session(&edge.ask(initialize("/x")));
+    let before = backend.count();
+    let mut client = edge.client();
+    client.send(get_events("localhost", "/x", &format!("Mcp-Session-Id: {session}\r\n")));
+    assert_eq!(client.start().status, 200);
+    assert_eq!(client.chunks(9), b"data: 1\n\n");
+    assert_eq!(backend.count() - before, 3);
+    // Without a session it is nobody's last stream: the answer stands.
+    assert_eq!(edge.ask(get_events("localhost", "/x", "")).status, 409);
+    assert_eq!(backend.count() - before, 4);
+}
