@@ -117,4 +117,4 @@ def render(text, role):
 
 def fill(text, values):
     """Puts values in the place of @WORDS@."""
-    return re.sub(r"@([A-Z]+)@", lambda found: str(values[found[1]]), text)
+    return re.sub(r"@([A-Z]+)@", lambda found: str(values.get(found[1], found[0])), text)
