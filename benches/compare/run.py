@@ -9,6 +9,7 @@ import argparse
 import datetime
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +65,7 @@ class Bench:
 
 def main():
     options = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what we started is ended
     need("taskset", "wrk", "h2load", "openssl")
     edge, tool = build(options)
     folder = Path(options.work or ROOT / "target" / "bench")
@@ -105,7 +107,7 @@ def measure(bench, found, options):
             if options.only and letter not in options.only or options.quick and not quick:
                 continue
             print(f"({letter}) {title}", flush=True)
-            rounds = min(bench.rounds, 2) if fresh else bench.rounds
+            rounds = max(1, bench.rounds // 3) if fresh else bench.rounds
             floor = [direct] if letter in "ac" and args[0] == "h1" else []
             for _ in range(rounds):
                 for one in [*running.values(), *floor]:
@@ -137,7 +139,7 @@ def arguments():
     parse.add_argument("--quick", action="store_true", help="three minutes, one round, fewer works")
     parse.add_argument("--only", type=lambda t: t.split(","), help="letters of works, such as a,c")
     parse.add_argument("--peers", type=lambda t: t.split(","), help="names, such as nginx,haproxy")
-    parse.add_argument("--rounds", type=int, help="default 5 (memory: at most 2)")
+    parse.add_argument("--rounds", type=int, help="default 5 (memory: a third)")
     parse.add_argument("--seconds", type=int, default=3, help="per measurement; default 3")
     parse.add_argument("--streams", type=int, default=1000, help="idle streams, 100 to 9000; default 1000")
     parse.add_argument("--edge", help="a built mcp-edge; default: builds one")

@@ -115,9 +115,9 @@ def first_event(bench, running, mode):
 
 
 def event_delay(bench, running, mode):
-    """(c) 20 streams with 50 events a second each: how old an event is at its arrival."""
-    url = running.url(MODES[mode], "/sse?rate=50")
-    args = ["--streams", 20, "--seconds", bench.seconds]
+    """(c) 8 streams with 100 events a second each: how old an event is at its arrival."""
+    url = running.url(MODES[mode], "/sse?rate=100")
+    args = ["--streams", 8, "--seconds", bench.seconds]
     answer, used = run_client(bench, running, "events", url, *args)
     return {"p50_us": answer["p50_us"], "p99_us": answer["p99_us"], "cpu_us": used / answer["count"] / 1e3}
 

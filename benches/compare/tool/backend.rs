@@ -15,6 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use crate::options::monotonic;
 
 static SESSIONS: AtomicU64 = AtomicU64::new(1);
+static STREAMS: AtomicU64 = AtomicU64::new(0);
 
 /// Serves on all addresses, forever.
 pub(crate) async fn serve(addresses: &[String]) {
@@ -162,7 +163,10 @@ async fn events(mut socket: TcpStream, rate: u64) -> std::io::Result<()> {
         return Ok(());
     }
     let period = Duration::from_nanos(1_000_000_000 / rate);
-    let mut ticks = interval_at(Instant::now() + period, period);
+    // streams that are opened together do not tick together
+    let phase = STREAMS.fetch_add(37, Ordering::Relaxed) % 100;
+    let begin = Instant::now() + period + period.mul_f64(phase as f64 / 100.0);
+    let mut ticks = interval_at(begin, period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
