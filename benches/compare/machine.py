@@ -80,6 +80,19 @@ def settled_pss(pid, limit=8.0):
     return last
 
 
+def descriptors(pid):
+    """Open files and sockets."""
+    return sum(len(os.listdir(f"/proc/{one}/fd")) for one in family(pid))
+
+
+def await_closed(pid, wanted, limit=15.0):
+    """Waits until a proxy has no more than so many descriptors; gives how many are too many at the end."""
+    end = time.monotonic() + limit
+    while descriptors(pid) > wanted and time.monotonic() < end:
+        time.sleep(0.05)
+    return max(0, descriptors(pid) - wanted)
+
+
 def free_port():
     """A TCP port that nobody has right now, on both loopback addresses that are used."""
     with socket.socket() as s:

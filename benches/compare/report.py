@@ -14,6 +14,7 @@ FIGURES = {
     "kib": ("KiB", 1),
     "kib_after_waves": ("KiB after waves", 1),
     "kib_after_bodies": ("KiB after bodies", 1),
+    "sockets_left": ("sockets left after closing", 0),
     "idle_cpu_us_per_stream_minute": ("CPU µs/stream/min", 0),
 }
 RATIOS = ("cpu_us", "p50_us", "p99_us", "kib", "kib_after_waves", "kib_after_bodies")

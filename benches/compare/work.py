@@ -128,7 +128,12 @@ def idle_streams(bench, running, mode):
     if mode == "TLS h2":
         args += ["--h2", 100, "--alpn", "h2"]
     with Client(bench, "idle", running.url(MODES[mode], "/sse?rate=0"), *args) as client:
-        empty = machine.settled_pss(running.pid)
+        empty, sockets = machine.settled_pss(running.pid), machine.descriptors(running.pid)
+
+        def close():
+            client.say("close")
+            # a few connections to the backend may wait to be used again
+            return machine.await_closed(running.pid, sockets + 100)
 
         def per_stream():
             answer = client.say("open")
@@ -142,12 +147,12 @@ def idle_streams(bench, running, mode):
         time.sleep(bench.watch)
         used = machine.cpu_ns(running.pid) - before
         figures["idle_cpu_us_per_stream_minute"] = used / 1e3 / bench.streams * 60 / bench.watch
-        client.say("close")
+        figures["sockets_left"] = close()
         for _ in range(bench.waves - 1):
             client.say("open")
-            client.say("close")
+            close()
         figures["kib_after_waves"] = per_stream()
-        client.say("close")
+        close()
         big = [bench.tool, "bodies", "--to", running.url(False, "/big"), "--ca", bench.cert["CERT"]]
         tool_output([*big, "--n", 100, "--session", running.session()])
         figures["kib_after_bodies"] = per_stream()
