@@ -15,7 +15,7 @@ KNOWN = {
     "nginx": ("nginx.conf", "nginx", ["-c", "@CONF@", "-p", "@DIR@"], ["-v"]),
     "nginx-newer": ("nginx.conf", "$NGINX_NEWER", ["-c", "@CONF@", "-p", "@DIR@"], ["-v"]),
     "haproxy": ("haproxy.cfg", "haproxy", ["-db", "-f", "@CONF@"], ["-v"]),
-    "envoy": ("envoy.yaml", "envoy", ["-c", "@CONF@", "--concurrency", "1", "-l", "error"], ["--version"]),
+    "envoy": ("envoy.yaml", "envoy", ["-c", "@CONF@", "--concurrency", "1", "--disable-hot-restart", "-l", "error"], ["--version"]),
     "caddy": ("Caddyfile", "caddy", ["run", "--adapter", "caddyfile", "--config", "@CONF@"], ["version"]),
 }
 HOW = {

@@ -44,6 +44,7 @@ def markdown(result):
         "",
         summary(result["cells"]),
     ]
+    lines += [f"\nFAILED: {problem}" for problem in about["problems"]]
     for title, cell in result["cells"].items():
         lines += ["", f"## {title}", "", *table(cell)]
     return "\n".join(lines) + "\n"

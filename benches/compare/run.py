@@ -56,6 +56,12 @@ class Bench:
         self.calls = 500 if options.quick else 2000
         self.firsts = 200 if options.quick else 500
         self.cert = machine.certificate(folder)
+        self.problems = []
+
+    def problem(self, what, error):
+        """Notes what went wrong; the others go on."""
+        self.problems.append(f"{what}: {error}")
+        print(f"    FAILED {what}: {error}", flush=True)
 
     def load(self, command, url, *args):
         """Runs a client of ours to its end."""
@@ -81,7 +87,9 @@ def main():
     }
     cells = measure(bench, found, options)
     about["load_after"] = os.getloadavg()[0]
+    about["problems"] = bench.problems
     report.write({"about": about, "cells": cells}, Path(options.out))
+    return 1 if bench.problems else 0
 
 
 def measure(bench, found, options):
@@ -101,7 +109,10 @@ def measure(bench, found, options):
         ids = bench.folder / "direct-sessions"
         ids.write_text(bench.load("sessions", f"http://127.0.0.1:{port}/mcp", "--n", 32))
         for peer in found:
-            running[peer.label] = started(peer)
+            try:
+                running[peer.label] = started(peer)
+            except RuntimeError as error:
+                bench.problem(peer.label, error)
         direct = Direct(port, backend.pid, ids)
         for letter, title, function, args, fresh, quick in work.WORKS:
             if options.only and letter not in options.only or options.quick and not quick:
@@ -111,10 +122,13 @@ def measure(bench, found, options):
             floor = [direct] if letter in "ac" and args[0] == "h1" else []
             for _ in range(rounds):
                 for one in [*running.values(), *floor]:
-                    if fresh:
-                        one.stop()
-                        one = running[one.peer.label] = started(one.peer)
-                    keep(cells, title, one, function(bench, one, *args))
+                    try:
+                        if fresh:
+                            one.stop()
+                            one = running[one.peer.label] = started(one.peer)
+                        keep(cells, title, one, function(bench, one, *args))
+                    except (RuntimeError, OSError, subprocess.TimeoutExpired) as error:
+                        bench.problem(f"{title}, {one.peer.label}", error)
     finally:
         for one in running.values():
             one.stop()
@@ -178,4 +192,4 @@ def need(*programs):
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
