@@ -6,11 +6,11 @@ export CARGO_TERM_COLOR ?= auto
 export CARGO_DENY := target/tools/bin/cargo-deny
 CARGO_DENY_VERSION := 0.20.2
 
-.PHONY: help demo test fmt lint doc unit e2e deny peers fuzz needs-demo needs-test
+.PHONY: help demo test fmt lint doc unit e2e deny peers fuzz bench bench-tools needs-demo needs-test
 .NOTPARALLEL:
 
 help: ## this list
-	@sed -n 's/^\([a-z0-9]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo: needs-demo ## two MCP servers and the edge with TLS before them, to try out
 	cargo run --locked --quiet -- demo
@@ -41,6 +41,12 @@ peers: needs-test ## real MCP clients and servers through the edge
 
 fuzz: ## each fuzz target for ten seconds
 	tests/all.sh fuzz
+
+bench: ## this edge beside nginx and others on this machine; options in BENCH, such as BENCH=--quick
+	benches/compare/run.py $(BENCH)
+
+bench-tools: ## as root on Debian: the peers and load tools of `make bench`
+	@benches/compare/tools.sh
 
 needs-demo:
 	@tests/needs.sh demo

@@ -1,0 +1,214 @@
+//! The hot pieces of a request, each as a closure that does it once. In: nothing; out: names and
+//! closures, for the clock (`benches/pieces.rs`) and for counting instructions (`benches/hot/count.rs`).
+//! Only public functions, with inputs as clients send them.
+
+use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::Method;
+use mcp_edge::balance::session::{Kind, SessionKeys, Ticket};
+use mcp_edge::base::principal::Principal;
+use mcp_edge::forward::head as answer;
+use mcp_edge::inspect::{envelope, mcp};
+use mcp_edge::listen::h1::head as request;
+use mcp_edge::observe::record::Record;
+use mcp_edge::route::settings::{PathMatch, PublicUrl, RouteSettings};
+use mcp_edge::route::table::Routes;
+use mcp_edge::stream::sse::Scanner;
+
+/// A piece: its name, and what does it once.
+pub(crate) type Piece = (&'static str, Box<dyn FnMut()>);
+
+const CALL: &[u8] = include_bytes!("../compare/call.json");
+const NOW: u64 = 1_795_233_600;
+
+/// All pieces.
+pub(crate) fn pieces() -> Vec<Piece> {
+    let mut all = vec![request_head(), answer_head()];
+    all.extend([
+        route_match("route match, 1 route", 1),
+        route_match("route match, 10000 routes", 10_000),
+    ]);
+    all.extend([envelope_scan("envelope scan, 137 B", CALL.to_vec())]);
+    all.extend([envelope_scan("envelope scan, 64 KiB", large_call()), classify()]);
+    all.extend([seal(), open(), open_forged(), sse("SSE scan, 4 KiB", 4096), log_line()]);
+    all
+}
+
+/// A request head as the TypeScript SDK sends it.
+fn head_bytes(session: &str) -> Vec<u8> {
+    format!(
+        "POST /aws-pricing/mcp HTTP/1.1\r\nhost: 127.0.0.1:8080\r\nconnection: keep-alive\r\n\
+         content-type: application/json\r\naccept: application/json, text/event-stream\r\n\
+         mcp-protocol-version: 2025-06-18\r\nmcp-session-id: {session}\r\naccept-language: *\r\n\
+         sec-fetch-mode: cors\r\nuser-agent: node\r\naccept-encoding: gzip, deflate\r\n\
+         content-length: {}\r\n\r\n",
+        CALL.len()
+    )
+    .into_bytes()
+}
+
+fn request_head() -> Piece {
+    let bytes = head_bytes(&sealed());
+    let once = move || {
+        let mut seen = 0;
+        let end = request::find_end(black_box(&bytes), &mut seen).unwrap().unwrap();
+        black_box(request::parse(&bytes[..end]).unwrap());
+    };
+    ("request head parse", Box::new(once))
+}
+
+fn answer_head() -> Piece {
+    let bytes = Bytes::from_static(
+        b"HTTP/1.1 200 OK\r\ndate: Sat, 21 Nov 2026 04:00:00 GMT\r\nserver: uvicorn\r\n\
+          content-type: application/json\r\nmcp-session-id: 6f1c9d1e7b1a4f3e9d59000000000001\r\n\
+          content-length: 300\r\n\r\n",
+    );
+    let once = move || {
+        let end = answer::find_end(black_box(&bytes), 0).unwrap();
+        black_box(answer::parse(&bytes.slice(..end), &Method::POST).unwrap());
+    };
+    ("answer head parse", Box::new(once))
+}
+
+fn route_match(name: &'static str, routes: usize) -> Piece {
+    let own = route("/aws-pricing".into());
+    let others = (1..routes).map(|n| Arc::new(route(format!("/server-{n}"))));
+    let table = Routes::new(others.chain([Arc::new(own)]));
+    let head = request::parse(&head_bytes(&sealed())).unwrap().head;
+    let once = move || {
+        black_box(table.find(black_box(&head)).unwrap());
+    };
+    (name, Box::new(once))
+}
+
+fn route(path: String) -> RouteSettings {
+    RouteSettings {
+        host: None,
+        path: PathMatch::Prefix(path.clone()),
+        public_url: PublicUrl { scheme: "http", authority: "127.0.0.1:8080".into(), path },
+        upstream: "mcp".into(),
+        rewrite: Some("/".into()),
+        auth: Vec::new(),
+        origins: Vec::new(),
+        body_limit: 4 << 20,
+        keepalive: None,
+        loopback_only: true,
+    }
+}
+
+fn envelope_scan(name: &'static str, body: Vec<u8>) -> Piece {
+    let once = move || {
+        black_box(envelope::scan(black_box(&body)));
+    };
+    (name, Box::new(once))
+}
+
+/// A call with a document of 64 KiB among its arguments, quotes and escapes included.
+fn large_call() -> Vec<u8> {
+    let document = r#"She said \"no\".\n"#.repeat(64 * 1024 / 18);
+    format!(
+        r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"write","arguments":{{"text":"{document}"}}}}}}"#
+    )
+    .into_bytes()
+}
+
+fn classify() -> Piece {
+    let head = request::parse(&head_bytes(&sealed())).unwrap().head;
+    let scan = envelope::scan(CALL);
+    let once = move || {
+        black_box(mcp::classify(black_box(&head), Some(&scan)).unwrap());
+    };
+    ("classify", Box::new(once))
+}
+
+fn keys() -> SessionKeys {
+    SessionKeys::from_texts(&["a key that is only used to measure".into()]).unwrap()
+}
+
+fn ticket() -> Ticket {
+    Ticket {
+        kind: Kind::Session,
+        upstream: "aws-pricing".into(),
+        authority: "10.0.1.10:8000".into(),
+        inner: "6f1c9d1e7b1a4f3e9d59000000000001".into(),
+        issued: NOW,
+    }
+}
+
+fn sealed() -> String {
+    keys().seal(&ticket(), &Principal::anonymous()).unwrap()
+}
+
+fn seal() -> Piece {
+    let (keys, ticket, principal) = (keys(), ticket(), Principal::anonymous());
+    let once = move || {
+        black_box(keys.seal(black_box(&ticket), &principal).unwrap());
+    };
+    ("session seal", Box::new(once))
+}
+
+fn open() -> Piece {
+    let (keys, text, principal) = (keys(), sealed(), Principal::anonymous());
+    let once = move || {
+        black_box(keys.open(Kind::Session, black_box(&text), &principal, NOW, None).unwrap());
+    };
+    ("session open", Box::new(once))
+}
+
+fn open_forged() -> Piece {
+    let (keys, principal) = (keys(), Principal::anonymous());
+    let text = sealed().replace("e1.", "e1.AAAA");
+    let once = move || {
+        black_box(keys.open(Kind::Session, black_box(&text), &principal, NOW, None).unwrap_err());
+    };
+    ("session open, forged", Box::new(once))
+}
+
+fn sse(name: &'static str, size: usize) -> Piece {
+    let event = "event: message\r\nid: 17\r\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\
+                 \"params\":{\"progressToken\":1,\"progress\":50,\"total\":100}}\r\n\r\n";
+    let bytes: Vec<u8> = event.bytes().cycle().take(size).collect();
+    let once = move || {
+        let mut scanner = Scanner::new();
+        scanner.push(black_box(&bytes));
+        black_box(scanner.events());
+    };
+    (name, Box::new(once))
+}
+
+fn log_line() -> Piece {
+    let now = Instant::now();
+    let text = |text: &str| Some(text.to_owned());
+    let record = Record {
+        started: now,
+        request_id: "0123456789abcdef0123456789abcdef".into(),
+        client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        http: "1.1",
+        method: "POST".into(),
+        path: "/aws-pricing/mcp".into(),
+        route: text("*/aws-pricing"),
+        upstream: text("aws-pricing"),
+        replica: text("10.0.1.10:8000"),
+        era: "legacy",
+        rpc_method: text("tools/call"),
+        tool: text("get_weather"),
+        status: 200,
+        code: None,
+        end: None,
+        detail: String::new(),
+        bytes_in: 139,
+        bytes_out: 300,
+        first_byte: Some(now),
+        events: 0,
+        comments: 0,
+        stream: false,
+    };
+    let once = move || {
+        black_box(black_box(&record).line("request"));
+    };
+    ("access log line", Box::new(once))
+}

@@ -1,0 +1,21 @@
+//! The hot pieces against the clock (`cargo bench`). For comparing two commits, count instructions
+//! instead: `benches/instructions.sh`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a measuring tool stops at what it did not expect"
+)]
+
+use criterion::Criterion;
+
+#[path = "hot/work.rs"]
+mod work;
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    for (name, mut once) in work::pieces() {
+        criterion.bench_function(name, |bencher| bencher.iter(&mut once));
+    }
+    criterion.final_summary();
+}
