@@ -9,7 +9,9 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::Method;
-use mcp_edge::balance::session::{Kind, SessionKeys, Ticket};
+use mcp_edge::balance::Replica;
+use mcp_edge::balance::session::{Kind, Owner, SessionKeys, Ticket};
+use mcp_edge::balance::settings::ServerSettings;
 use mcp_edge::base::principal::Principal;
 use mcp_edge::forward::head as answer;
 use mcp_edge::inspect::{envelope, mcp};
@@ -39,7 +41,7 @@ pub(crate) fn pieces() -> Vec<Piece> {
 }
 
 /// A request head as the TypeScript SDK sends it.
-fn head_bytes(session: &str) -> Vec<u8> {
+fn head_bytes(session: &str) -> Bytes {
     format!(
         "POST /aws-pricing/mcp HTTP/1.1\r\nhost: 127.0.0.1:8080\r\nconnection: keep-alive\r\n\
          content-type: application/json\r\naccept: application/json, text/event-stream\r\n\
@@ -48,7 +50,7 @@ fn head_bytes(session: &str) -> Vec<u8> {
          content-length: {}\r\n\r\n",
         CALL.len()
     )
-    .into_bytes()
+    .into()
 }
 
 fn request_head() -> Piece {
@@ -56,7 +58,7 @@ fn request_head() -> Piece {
     let once = move || {
         let mut seen = 0;
         let end = request::find_end(black_box(&bytes), &mut seen).unwrap().unwrap();
-        black_box(request::parse(&bytes[..end]).unwrap());
+        black_box(request::parse(&bytes.slice(..end)).unwrap());
     };
     ("request head parse", Box::new(once))
 }
@@ -68,7 +70,7 @@ fn answer_head() -> Piece {
           content-length: 300\r\n\r\n",
     );
     let once = move || {
-        let end = answer::find_end(black_box(&bytes), 0).unwrap();
+        let end = answer::find_end(black_box(&bytes), &mut 0).unwrap().unwrap();
         black_box(answer::parse(&bytes.slice(..end), &Method::POST).unwrap());
     };
     ("answer head parse", Box::new(once))
@@ -80,13 +82,14 @@ fn route_match(name: &'static str, routes: usize) -> Piece {
     let table = Routes::new(others.chain([Arc::new(own)]));
     let head = request::parse(&head_bytes(&sealed())).unwrap().head;
     let once = move || {
-        black_box(table.find(black_box(&head)).unwrap());
+        black_box(table.find(black_box(&head), true).unwrap());
     };
     (name, Box::new(once))
 }
 
 fn route(path: String) -> RouteSettings {
     RouteSettings {
+        label: format!("*{path}"),
         host: None,
         path: PathMatch::Prefix(path.clone()),
         public_url: PublicUrl { scheme: "http", authority: "127.0.0.1:8080".into(), path },
@@ -96,7 +99,6 @@ fn route(path: String) -> RouteSettings {
         origins: Vec::new(),
         body_limit: 4 << 20,
         keepalive: None,
-        loopback_only: true,
     }
 }
 
@@ -139,14 +141,18 @@ fn ticket() -> Ticket {
     }
 }
 
+fn owner(principal: &Principal) -> Owner<'_> {
+    Owner { principal, route: "*/aws-pricing" }
+}
+
 fn sealed() -> String {
-    keys().seal(&ticket(), &Principal::anonymous()).unwrap()
+    keys().seal(&ticket(), owner(&Principal::anonymous())).unwrap()
 }
 
 fn seal() -> Piece {
     let (keys, ticket, principal) = (keys(), ticket(), Principal::anonymous());
     let once = move || {
-        black_box(keys.seal(black_box(&ticket), &principal).unwrap());
+        black_box(keys.seal(black_box(&ticket), owner(&principal)).unwrap());
     };
     ("session seal", Box::new(once))
 }
@@ -154,7 +160,9 @@ fn seal() -> Piece {
 fn open() -> Piece {
     let (keys, text, principal) = (keys(), sealed(), Principal::anonymous());
     let once = move || {
-        black_box(keys.open(Kind::Session, black_box(&text), &principal, NOW, None).unwrap());
+        black_box(
+            keys.open(Kind::Session, black_box(&text), owner(&principal), NOW, None).unwrap(),
+        );
     };
     ("session open", Box::new(once))
 }
@@ -163,7 +171,9 @@ fn open_forged() -> Piece {
     let (keys, principal) = (keys(), Principal::anonymous());
     let text = sealed().replace("e1.", "e1.AAAA");
     let once = move || {
-        black_box(keys.open(Kind::Session, black_box(&text), &principal, NOW, None).unwrap_err());
+        black_box(
+            keys.open(Kind::Session, black_box(&text), owner(&principal), NOW, None).unwrap_err(),
+        );
     };
     ("session open, forged", Box::new(once))
 }
@@ -180,6 +190,11 @@ fn sse(name: &'static str, size: usize) -> Piece {
     (name, Box::new(once))
 }
 
+fn replica() -> Replica {
+    let (host, authority) = ("10.0.1.10".into(), "10.0.1.10:8000".into());
+    Replica::new(0, ServerSettings { https: false, host, port: 8000, authority, weight: 1 })
+}
+
 fn log_line() -> Piece {
     let now = Instant::now();
     let text = |text: &str| Some(text.to_owned());
@@ -188,11 +203,10 @@ fn log_line() -> Piece {
         request_id: "0123456789abcdef0123456789abcdef".into(),
         client: IpAddr::V4(Ipv4Addr::LOCALHOST),
         http: "1.1",
-        method: "POST".into(),
+        method: Method::POST,
         path: "/aws-pricing/mcp".into(),
-        route: text("*/aws-pricing"),
-        upstream: text("aws-pricing"),
-        replica: text("10.0.1.10:8000"),
+        route: Some(Arc::new(route("/aws-pricing".into()))),
+        replica: Some(Arc::new(replica())),
         era: "legacy",
         rpc_method: text("tools/call"),
         tool: text("get_weather"),
@@ -207,8 +221,11 @@ fn log_line() -> Piece {
         comments: 0,
         stream: false,
     };
+    let mut out = Vec::new();
     let once = move || {
-        black_box(black_box(&record).line("request"));
+        out.clear();
+        black_box(&record).line("request", &mut out);
+        black_box(&out);
     };
     ("access log line", Box::new(once))
 }

@@ -20,6 +20,21 @@ pub(super) fn parse(text: &str) -> Result<Node, ConfigError> {
     if text.len() > MAX_TEXT {
         return Err(problem(0, "a config has at most 1 MiB"));
     }
+    read(text).map_err(|mut e| {
+        // what is missing at the end is reported behind it, on a line that nobody can look at
+        e.line = e.line.min(lines(text));
+        e
+    })
+}
+
+/// Lines of a text, as YAML ends them (YAML 1.2.2 §5.4); at least 1.
+fn lines(text: &str) -> usize {
+    let text = text.replace("\r\n", "\n");
+    let breaks = text.bytes().filter(|b| matches!(b, b'\n' | b'\r')).count();
+    (breaks + usize::from(!text.ends_with(['\n', '\r']))).max(1)
+}
+
+fn read(text: &str) -> Result<Node, ConfigError> {
     let mut reader = Reader { parser: Parser::new_from_str(text) };
     let mut root = None;
     loop {
@@ -138,6 +153,13 @@ mod tests {
 
     fn error(text: &str) -> String {
         parse(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_is_missing_is_missing_on_the_last_line() {
+        for (text, line) in [("[", 1), ("a: [\n", 1), ("a: 1\r\nb: [\r\n", 2), ("a:\rb: {", 2)] {
+            assert_eq!(parse(text).unwrap_err().line, line, "{text:?}");
+        }
     }
 
     #[test]
