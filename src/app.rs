@@ -232,9 +232,7 @@ impl Watch {
             let start = Instant::now();
             // the acceptors need a moment to hand over what they have already accepted
             std::thread::sleep(Duration::from_millis(50));
-            while edge.connections() > 0 && start.elapsed() < GRACE {
-                std::thread::sleep(Duration::from_millis(20));
-            }
+            edge.wait_until_idle(GRACE.saturating_sub(start.elapsed()));
             observer.flush();
             std::process::exit(0);
         });

@@ -12,8 +12,8 @@ pub mod runtime;
 
 use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock};
-use std::time::Instant;
+use std::sync::{Arc, Condvar, LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::io::AsyncReadExt;
@@ -36,6 +36,8 @@ pub struct Edge {
     runtime: Arc<Runtime>,
     observer: Observer,
     connections: AtomicUsize,
+    /// Rung when the last connection has gone.
+    idle: (Mutex<()>, Condvar),
 }
 
 /// What is left of a long answer.
@@ -47,12 +49,16 @@ pub struct Tail {
 impl Edge {
     /// An edge at work on a runtime.
     pub fn new(runtime: Arc<Runtime>, observer: Observer) -> Self {
-        Self { runtime, observer, connections: AtomicUsize::new(0) }
+        Self { runtime, observer, connections: AtomicUsize::new(0), idle: Default::default() }
     }
 
-    /// Client connections open now.
-    pub fn connections(&self) -> usize {
-        self.connections.load(Ordering::Acquire)
+    /// Waits until no client connection is open, for `limit` at most. Blocks its thread.
+    pub fn wait_until_idle(&self, limit: Duration) {
+        let guard = self.idle.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let busy = |(): &mut ()| self.connections.load(Ordering::Acquire) > 0;
+        if self.idle.1.wait_timeout_while(guard, limit, busy).is_err() {
+            log::error!("a thread that closed a connection has failed");
+        }
     }
 
     async fn serve<W: Wire>(
@@ -181,7 +187,11 @@ impl Serve for Edge {
             self.connections.fetch_add(1, Ordering::AcqRel);
             self.observer.metrics.connections.inc();
         } else {
-            self.connections.fetch_sub(1, Ordering::AcqRel);
+            if self.connections.fetch_sub(1, Ordering::AcqRel) == 1 {
+                // under the lock, or it could ring between the look and the wait
+                let _guard = self.idle.0.lock().unwrap_or_else(PoisonError::into_inner);
+                self.idle.1.notify_all();
+            }
             self.observer.metrics.connections.dec();
         }
     }
