@@ -1,10 +1,12 @@
-//! One caller, one replica: rendezvous hashing with a bound on load.
+//! One caller, one replica: a consistent-hash ring with a bound on load.
 //!
-//! Each replica's score for a caller depends on nothing but the two, so a replica that leaves moves
-//! only its own callers. A replica whose load is above 1.25 times the mean passes its new requests
-//! on to the caller's next one (Mirrokni et al., "Consistent Hashing with Bounded Loads").
+//! Each replica has many points on the ring that depend on nothing but itself, so a replica that
+//! leaves moves only its own callers. A replica whose load is above 1.25 times the mean passes its
+//! new requests on to the caller's next one (Mirrokni et al., "Consistent Hashing with Bounded
+//! Loads"). What a request costs does not depend on the number of replicas.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use sha2::{Digest, Sha256};
 
@@ -14,40 +16,68 @@ use crate::base::principal::Principal;
 
 /// Below this many requests in flight, a replica is never too busy.
 const FREE: usize = 4;
+/// Points per replica: callers spread within a few per cent.
+const POINTS: u64 = 160;
+/// Points that are looked at for a replica that is not too busy.
+const LOOKED_AT: usize = 512;
 
-/// Indices of the replicas in the caller's order of preference, too busy ones last.
-pub fn order(replicas: &[Arc<Replica>], principal: &Principal, client: &Client) -> Vec<usize> {
-    let caller = caller(principal, client);
-    let mut scored: Vec<(bool, std::cmp::Reverse<u64>, usize)> = replicas
-        .iter()
-        .map(|r| (is_busy(r, replicas), std::cmp::Reverse(score(&caller, r)), r.index))
-        .collect();
-    scored.sort_unstable();
-    scored.into_iter().map(|(_, _, index)| index).collect()
-}
+/// The points of all replicas, in order.
+#[derive(Debug)]
+pub(super) struct Ring(Vec<(u64, usize)>);
 
-fn caller(principal: &Principal, client: &Client) -> Vec<u8> {
-    if principal.is_anonymous() {
-        client.address.to_string().into_bytes()
-    } else {
-        principal.to_bytes()
+impl Ring {
+    pub(super) fn new(replicas: &[Arc<Replica>]) -> Self {
+        let of = |r: &Arc<Replica>| {
+            let (authority, index) = (r.server.authority.clone(), r.index);
+            (0..POINTS).map(move |n| (hash(authority.as_bytes(), &n.to_be_bytes()), index))
+        };
+        let mut points: Vec<_> = replicas.iter().flat_map(of).collect();
+        points.sort_unstable();
+        Self(points)
+    }
+
+    /// The first replica behind `place` that was not `tried` and is not too busy; else the first
+    /// that was not tried.
+    pub(super) fn pick(
+        &self,
+        place: u64,
+        replicas: &[Arc<Replica>],
+        tried: &[usize],
+    ) -> Option<usize> {
+        let at = self.0.partition_point(|(point, _)| *point < place);
+        let (before, behind) = self.0.split_at_checked(at)?;
+        let in_order = || {
+            let all = behind.iter().chain(before).map(|(_, index)| *index);
+            all.filter(|index| !tried.contains(index))
+        };
+        let free =
+            |index: &usize| replicas.get(*index).is_some_and(|r| !is_busy(r, replicas.len()));
+        in_order().take(LOOKED_AT).find(free).or_else(|| in_order().next())
     }
 }
 
-fn score(caller: &[u8], replica: &Replica) -> u64 {
-    let mut hash = Sha256::new();
-    hash.update(replica.server.authority.as_bytes());
-    hash.update([0]);
-    hash.update(caller);
-    let digest = hash.finalize();
-    digest.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+/// A caller's place on the ring.
+pub(super) fn place(principal: &Principal, client: &Client) -> u64 {
+    if principal.is_anonymous() {
+        match client.address {
+            std::net::IpAddr::V4(v4) => hash(b"v4", &v4.octets()),
+            std::net::IpAddr::V6(v6) => hash(b"v6", &v6.octets()),
+        }
+    } else {
+        hash(b"principal", &principal.to_bytes())
+    }
+}
+
+fn hash(first: &[u8], second: &[u8]) -> u64 {
+    let digest = Sha256::new().chain_update(first).chain_update([0]).chain_update(second);
+    digest.finalize().iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
 }
 
 /// Whether one more request would lift the replica above 1.25 times the mean.
-fn is_busy(replica: &Replica, replicas: &[Arc<Replica>]) -> bool {
+fn is_busy(replica: &Replica, replicas: usize) -> bool {
     let load = replica.load();
-    let total: usize = replicas.iter().map(|r| r.load()).sum();
-    load >= FREE && (load + 1) * replicas.len() * 4 > (total + 1) * 5
+    let total = replica.together.load(Ordering::Relaxed);
+    load >= FREE && (load + 1) * replicas * 4 > (total + 1) * 5
 }
 
 #[cfg(test)]
@@ -55,6 +85,16 @@ mod tests {
     use super::super::policy::tests::replicas;
     use super::*;
     use std::net::IpAddr;
+
+    /// All replicas in a caller's order.
+    fn order(replicas: &[Arc<Replica>], principal: &Principal, client: &Client) -> Vec<usize> {
+        let (ring, place) = (Ring::new(replicas), place(principal, client));
+        let mut tried = Vec::new();
+        while let Some(next) = ring.pick(place, replicas, &tried) {
+            tried.push(next);
+        }
+        tried
+    }
 
     fn client(n: u32) -> Client {
         Client { address: IpAddr::V4(n.into()), tls: false }

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::base::caller::Client;
 use crate::base::denial::{Denial, Reason};
 use crate::base::head::Head;
+use affinity::Ring;
 use policy::Policy;
 use session::{Kind, OpenError, Owner, SessionKeys, Ticket};
 use settings::{Affinity, HostHeader, ServerSettings, UpstreamSettings};
@@ -29,6 +30,8 @@ pub struct Replica {
     /// What the config says of it.
     pub server: ServerSettings,
     in_flight: AtomicUsize,
+    /// Of all replicas of the group.
+    together: Arc<AtomicUsize>,
 }
 
 /// A group of replicas at work.
@@ -40,15 +43,26 @@ pub struct Upstream {
     pub replicas: Vec<Arc<Replica>>,
     by_authority: HashMap<String, usize>,
     policy: Arc<dyn Policy>,
+    ring: Ring,
 }
 
 /// Where a request may go. Only `balance` makes one.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Indices into the replicas, best first; a failed connect tries the next. Never empty.
-    pub order: Vec<usize>,
+    bound: Bound,
     /// The session or endpoint that the request belongs to.
     pub ticket: Option<Ticket>,
+}
+
+/// What decides on the replica.
+#[derive(Debug, Clone, Copy)]
+enum Bound {
+    /// It belongs to this one.
+    Replica(usize),
+    /// Its caller's place on the ring.
+    Caller(u64),
+    /// The policy.
+    Nothing,
 }
 
 /// How a request names what it belongs to, as the client sent it.
@@ -71,7 +85,14 @@ pub struct InFlight(Arc<Replica>);
 impl Replica {
     /// A replica with nothing in flight.
     pub fn new(index: usize, server: ServerSettings) -> Self {
-        Self { index, server, in_flight: AtomicUsize::new(0) }
+        Self { index, server, in_flight: AtomicUsize::new(0), together: Arc::default() }
+    }
+
+    /// The same as one of a group that counts together.
+    #[must_use]
+    pub fn among(mut self, together: &Arc<AtomicUsize>) -> Self {
+        self.together = together.clone();
+        self
     }
 
     /// Requests and streams under way.
@@ -82,6 +103,7 @@ impl Replica {
     /// Counts one more until the guard is dropped.
     pub fn begin(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.together.fetch_add(1, Ordering::Relaxed);
         InFlight(self.clone())
     }
 }
@@ -89,6 +111,7 @@ impl Replica {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.0.together.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -107,11 +130,22 @@ impl Upstream {
     /// Puts an upstream to work.
     pub fn new(settings: UpstreamSettings) -> Self {
         let servers = settings.servers.iter().cloned().enumerate();
+        let together = Arc::default();
         let replicas: Vec<_> =
-            servers.map(|(i, server)| Arc::new(Replica::new(i, server))).collect();
+            servers.map(|(i, server)| Arc::new(Replica::new(i, server).among(&together))).collect();
         let by_authority = replicas.iter().map(|r| (r.server.authority.clone(), r.index)).collect();
         let policy = settings.policy.clone();
-        Self { settings, replicas, by_authority, policy }
+        let ring = Ring::new(&replicas);
+        Self { settings, replicas, by_authority, policy, ring }
+    }
+
+    /// The best replica of a plan that is not among the `tried`; `None` when there is none.
+    pub fn choose(&self, plan: &Plan, tried: &[usize]) -> Option<usize> {
+        match plan.bound {
+            Bound::Replica(index) => (!tried.contains(&index)).then_some(index),
+            Bound::Caller(place) => self.ring.pick(place, &self.replicas, tried),
+            Bound::Nothing => self.policy.pick(&self.replicas, tried),
+        }
     }
 
     /// Plans a request: its session's replica, its caller's, or the policy's order.
@@ -131,12 +165,10 @@ impl Upstream {
             Claim::Session(text) => self.pinned(Kind::Session, text, keys, owner, now),
             Claim::Endpoint(text) => self.pinned(Kind::Endpoint, text, keys, owner, now),
             Claim::Caller if self.settings.affinity == Affinity::Principal => {
-                let order = affinity::order(&self.replicas, owner.principal, client);
-                Ok(Plan { order, ticket: None })
+                let bound = Bound::Caller(affinity::place(owner.principal, client));
+                Ok(Plan { bound, ticket: None })
             }
-            Claim::Caller | Claim::None => {
-                Ok(Plan { order: self.policy.order(&self.replicas), ticket: None })
-            }
+            Claim::Caller | Claim::None => Ok(Plan { bound: Bound::Nothing, ticket: None }),
         }
     }
 
@@ -159,7 +191,7 @@ impl Upstream {
         let Some(&index) = self.by_authority.get(&ticket.authority) else {
             return Err(gone("session.replica_gone"));
         };
-        Ok(Plan { order: vec![index], ticket: Some(ticket) })
+        Ok(Plan { bound: Bound::Replica(index), ticket: Some(ticket) })
     }
 }
 

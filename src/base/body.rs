@@ -28,6 +28,42 @@ pub enum Buffered {
     More,
 }
 
+/// A body as it gathers. One that comes in one piece is never copied.
+#[derive(Debug, Default)]
+pub struct Pieces {
+    first: Bytes,
+    more: BytesMut,
+}
+
+impl Pieces {
+    /// Bytes so far.
+    pub fn len(&self) -> usize {
+        self.first.len() + self.more.len()
+    }
+
+    /// Whether there are none yet.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Adds a piece.
+    pub fn push(&mut self, piece: Bytes) {
+        if self.is_empty() {
+            self.first = piece;
+            return;
+        }
+        if self.more.is_empty() {
+            self.more = BytesMut::from(std::mem::take(&mut self.first));
+        }
+        self.more.extend_from_slice(&piece);
+    }
+
+    /// All of it.
+    pub fn joined(self) -> Bytes {
+        if self.more.is_empty() { self.first } else { self.more.freeze() }
+    }
+}
+
 impl BodyReader {
     /// A body of `n` bytes.
     pub fn length(n: u64) -> Self {
@@ -109,6 +145,17 @@ mod tests {
         assert_eq!(body.next(&mut ahead), Ok(Buffered::Piece(Bytes::from_static(b"abc"))));
         assert_eq!(body.next(&mut ahead), Ok(Buffered::End));
         assert_eq!(&ahead[..], b"GET");
+    }
+
+    #[test]
+    fn pieces_join_in_order() {
+        let mut body = Pieces::default();
+        assert_eq!(body.joined(), "");
+        body = Pieces::default();
+        for piece in ["", "ab", "c", "", "def"] {
+            body.push(Bytes::from_static(piece.as_bytes()));
+        }
+        assert_eq!((body.len(), body.joined()), (6, Bytes::from_static(b"abcdef")));
     }
 
     #[test]

@@ -1,14 +1,15 @@
 //! Reading and writing without buffers that idle connections would have to keep.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
 
 /// Most bytes taken from a socket at once.
 pub const SCRATCH: usize = 16 * 1024;
@@ -17,6 +18,8 @@ thread_local! {
     // One per thread: bytes are copied out before anything else runs on it, so that a connection
     // that waits owns no read buffer at all.
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
+    // What goes out is put together in it and nearly always leaves at once.
+    static OUT: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 /// Reads what is there, at most [`SCRATCH`] bytes, to the end of `into`; 0 at the end of the stream.
@@ -41,9 +44,54 @@ pub fn poll_fill<S: AsyncRead + Unpin>(
         let mut buffer = buffer.borrow_mut();
         let mut read = ReadBuf::new(&mut buffer);
         ready!(Pin::new(io).poll_read(cx, &mut read))?;
-        into.extend_from_slice(read.filled());
+        if into.is_empty() {
+            // one allocation of the right size, whatever was there before
+            *into = BytesMut::from(read.filled());
+        } else {
+            into.extend_from_slice(read.filled());
+        }
         Poll::Ready(Ok(read.filled().len()))
     })
+}
+
+/// An empty buffer of the thread to put bytes together in; hand it back with [`give_out`].
+pub fn take_out() -> Vec<u8> {
+    OUT.take()
+}
+
+/// Keeps a buffer for the next [`take_out`], unless it has grown beyond [`SCRATCH`].
+pub fn give_out(mut buffer: Vec<u8>) {
+    if buffer.capacity() <= SCRATCH {
+        buffer.clear();
+        OUT.set(buffer);
+    }
+}
+
+/// Nobody was ready in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Late;
+
+/// Waits for `future`, for `limit` at most. Unlike `tokio::time::timeout` it looks at the clock and
+/// sets a timer only once it has to wait.
+///
+/// # Errors
+/// [`Late`].
+pub async fn within<F: Future>(limit: Duration, future: F) -> Result<F::Output, Late> {
+    let mut future = pin!(future);
+    let mut timer = pin!(None::<Sleep>);
+    poll_fn(|cx| {
+        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            return Poll::Ready(Ok(output));
+        }
+        if timer.is_none() {
+            timer.set(Some(sleep(limit)));
+        }
+        match timer.as_mut().as_pin_mut() {
+            Some(timer) => timer.poll(cx).map(|()| Err(Late)),
+            None => Poll::Pending,
+        }
+    })
+    .await
 }
 
 /// Writes all of `bytes` and flushes.
@@ -57,16 +105,56 @@ pub async fn write_all<S: AsyncWrite + Unpin>(
 ) -> io::Result<()> {
     while !bytes.is_empty() {
         let write = poll_fn(|cx| Pin::new(&mut *io).poll_write(cx, bytes));
-        let n = tokio::time::timeout(stall, write).await.map_err(|_| stalled())??;
+        let n = within(stall, write).await.map_err(|Late| stalled())??;
         if n == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }
         bytes = bytes.get(n..).unwrap_or_default();
     }
     let flush = poll_fn(|cx| Pin::new(&mut *io).poll_flush(cx));
-    tokio::time::timeout(stall, flush).await.map_err(|_| stalled())?
+    within(stall, flush).await.map_err(|Late| stalled())?
 }
 
 fn stalled() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "the other side takes nothing")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn waits_no_longer_than_it_may() {
+        let limit = Duration::from_secs(5);
+        assert_eq!(within(limit, async { 7 }).await, Ok(7));
+        assert_eq!(within(limit, sleep(Duration::from_secs(4))).await, Ok(()));
+        assert_eq!(within(limit, sleep(Duration::from_secs(6))).await, Err(Late));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_stalls_is_told_from_one_that_is_slow() {
+        let (mut near, mut far) = tokio::io::duplex(4);
+        let stall = Duration::from_secs(5);
+        let slow = tokio::spawn(async move {
+            use tokio::io::AsyncReadExt;
+            let mut four = [0; 4];
+            for _ in 0..2 {
+                sleep(Duration::from_secs(4)).await;
+                far.read_exact(&mut four).await.unwrap();
+            }
+            far
+        });
+        write_all(&mut near, b"0123456789", stall).await.unwrap();
+        let _far = slow.await.unwrap();
+        let stalled = write_all(&mut near, b"0123456789", stall).await.unwrap_err();
+        assert_eq!(stalled.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn a_large_buffer_is_not_kept() {
+        give_out(Vec::with_capacity(100));
+        assert!(take_out().capacity() >= 100);
+        give_out(Vec::with_capacity(SCRATCH + 1));
+        assert_eq!(take_out().capacity(), 0);
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::conn::BackendConn;
 use super::connect::Target;
@@ -60,26 +61,28 @@ impl Carrier {
     }
 
     /// A connection to the first replica of the plan that can be reached. `fresh` leaves pooled
-    /// connections alone.
+    /// connections alone; the others have not been unused for too long at `now`.
     ///
     /// # Errors
     /// 503 when none can be; no byte of the request has gone out then.
-    pub async fn open(&self, plan: &Plan, fresh: bool) -> Result<Opened, Denial> {
+    pub async fn open(&self, plan: &Plan, fresh: bool, now: Instant) -> Result<Opened, Denial> {
         let mut failures = String::new();
-        for &index in &plan.order {
+        let mut tried = Vec::new();
+        while let Some(index) = self.upstream.choose(plan, &tried) {
             let (Some(lane), Some(replica)) =
                 (self.lanes.get(index), self.upstream.replicas.get(index))
             else {
-                continue;
+                break;
             };
             let held = replica.begin();
-            let pooled = if fresh { None } else { lane.pool.take() };
+            let pooled = if fresh { None } else { lane.pool.take(now) };
             let conn = match pooled {
                 Some(stream) => BackendConn::new(stream, true),
                 None => match Box::pin(lane.target.connect()).await {
                     Ok(stream) => BackendConn::new(stream, false),
                     Err(e) => {
                         failures.push_str(&format!("{}: {e}; ", replica.server.authority));
+                        tried.push(index);
                         continue;
                     }
                 },
@@ -91,10 +94,10 @@ impl Carrier {
         Err(denial.retry_after(1).detail(failures))
     }
 
-    /// Keeps a connection for the next request, if it can carry one.
-    pub fn give_back(&self, conn: BackendConn, replica: &Replica) {
+    /// Keeps a connection, unused since `now`, for the next request, if it can carry one.
+    pub fn give_back(&self, conn: BackendConn, replica: &Replica, now: Instant) {
         if let (Some(stream), Some(lane)) = (conn.into_reusable(), self.lanes.get(replica.index)) {
-            lane.pool.give(stream);
+            lane.pool.give(stream, now);
         }
     }
 

@@ -24,24 +24,24 @@ impl Pool {
         Self { idle: Mutex::new(VecDeque::new()), keep }
     }
 
-    /// The freshest connection that is still good.
-    pub fn take(&self) -> Option<BackendStream> {
+    /// The freshest connection that is still good at `now`.
+    pub fn take(&self, now: Instant) -> Option<BackendStream> {
         loop {
             // the lock is not held while a connection is looked at
             let (mut stream, since) = self.lock().pop_back()?;
-            if since.elapsed() < self.keep && stream.is_quiet() {
+            if now.saturating_duration_since(since) < self.keep && stream.is_quiet() {
                 return Some(stream);
             }
         }
     }
 
-    /// Keeps a connection for the next request.
-    pub fn give(&self, stream: BackendStream) {
+    /// Keeps a connection, unused since `now`, for the next request.
+    pub fn give(&self, stream: BackendStream, now: Instant) {
         let mut idle = self.lock();
         if idle.len() >= MAX_IDLE {
             idle.pop_front();
         }
-        idle.push_back((stream, Instant::now()));
+        idle.push_back((stream, now));
     }
 
     /// Closes what has been unused for too long.

@@ -1,30 +1,31 @@
 //! The buffer budget: request bodies that the process holds at once, in bytes.
 
 use std::sync::Arc;
-
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::denial::{Denial, Reason};
 
-/// What a permit stands for: a semaphore counts up to 2^29 on small machines, bytes may be more.
-const UNIT: u64 = 1024;
-
 /// The budget; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Budget(Arc<Semaphore>);
+pub struct Budget(Arc<Held>);
+
+#[derive(Debug)]
+struct Held {
+    bytes: AtomicU64,
+    most: u64,
+}
 
 /// A share of the budget, given back when dropped.
 #[derive(Debug, Default)]
 pub struct Share {
     bytes: u64,
-    permits: Option<OwnedSemaphorePermit>,
+    of: Option<Arc<Held>>,
 }
 
 impl Budget {
     /// A budget of so many bytes.
     pub fn new(bytes: u64) -> Self {
-        let units = usize::try_from(bytes / UNIT).unwrap_or(usize::MAX);
-        Self(Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))))
+        Self(Arc::new(Held { bytes: AtomicU64::new(0), most: bytes }))
     }
 
     /// Makes a share large enough for `bytes`.
@@ -32,22 +33,26 @@ impl Budget {
     /// # Errors
     /// 503 when the budget is used up: refusing one request beats losing all.
     pub fn grow(&self, share: &mut Share, bytes: u64) -> Result<(), Denial> {
-        if bytes <= share.bytes {
-            return Ok(());
-        }
-        let units = (bytes - share.bytes).div_ceil(UNIT);
-        let busy = || {
+        let Some(more @ 1..) = bytes.checked_sub(share.bytes) else { return Ok(()) };
+        let held = &self.0;
+        let taken = held.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
+            now.checked_add(more).filter(|sum| *sum <= held.most)
+        });
+        taken.map_err(|_| {
             let full = "The edge holds too many request bodies at the moment";
             Denial::new(Reason::Busy, "limit.buffer", full).retry_after(1)
-        };
-        let wanted = u32::try_from(units).map_err(|_| busy())?;
-        let more = self.0.clone().try_acquire_many_owned(wanted).map_err(|_| busy())?;
-        share.bytes += units * UNIT;
-        match &mut share.permits {
-            Some(permits) => permits.merge(more),
-            none => *none = Some(more),
-        }
+        })?;
+        share.of.get_or_insert_with(|| held.clone());
+        share.bytes = bytes;
         Ok(())
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        if let Some(held) = &self.of {
+            held.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        }
     }
 }
 
@@ -57,13 +62,14 @@ mod tests {
 
     #[test]
     fn shares_come_back() {
-        let budget = Budget::new(10 * UNIT);
+        let budget = Budget::new(10);
         let mut share = Share::default();
-        budget.grow(&mut share, 6 * UNIT).unwrap();
-        budget.grow(&mut share, 9 * UNIT).unwrap();
+        budget.grow(&mut share, 6).unwrap();
+        budget.grow(&mut share, 9).unwrap();
         let mut other = Share::default();
-        assert_eq!(budget.grow(&mut other, 2 * UNIT).unwrap_err().code, "limit.buffer");
+        assert_eq!(budget.grow(&mut other, 2).unwrap_err().code, "limit.buffer");
+        assert_eq!(budget.grow(&mut other, u64::MAX).unwrap_err().code, "limit.buffer");
         drop(share);
-        budget.grow(&mut other, 10 * UNIT).unwrap();
+        budget.grow(&mut other, 10).unwrap();
     }
 }

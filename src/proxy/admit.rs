@@ -3,10 +3,9 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::Method;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use tokio::time::{Instant, timeout_at};
 
 use super::exchange::Failure;
 use super::runtime::{Runtime, unix_now};
@@ -14,9 +13,11 @@ use crate::auth;
 use crate::authz::{self, Granted};
 use crate::balance::session::Owner;
 use crate::balance::{Claim, Plan};
+use crate::base::body::Pieces;
 use crate::base::caller::Client;
 use crate::base::denial::{Denial, Reason};
 use crate::base::head::Head;
+use crate::base::io::{Late, within};
 use crate::client;
 use crate::forward::carrier::Carrier;
 use crate::forward::headers::SESSION;
@@ -161,26 +162,33 @@ async fn read_body<W: Wire>(
     }
     // charged as it comes: a length that is only announced costs nothing
     let mut share = Share::default();
-    let deadline = Instant::now() + cx.listener.body_timeout;
-    let mut body = BytesMut::new();
-    loop {
-        let piece = timeout_at(deadline, wire.body()).await.map_err(|_| too_slow())?;
-        match piece {
-            Ok(None) => return Ok(Some(Body { bytes: body.freeze(), _share: share })),
-            Ok(Some(piece)) => {
-                let total = body.len() as u64 + piece.len() as u64;
-                budget.grow(&mut share, total).map_err(Denial::closing)?;
-                body.extend_from_slice(&piece);
-            }
-            Err(BodyError::Gone) => return Err(Failure::ClientGone),
-            Err(BodyError::TooLarge) => return Err(too_large().into()),
-            Err(BodyError::Malformed) => {
-                let broken =
-                    Denial::new(Reason::Malformed, "h1.chunked", "The chunked body is malformed");
-                return Err(broken.closing().into());
-            }
+    let mut body = Pieces::default();
+    let all = async {
+        while let Some(piece) = wire.body().await.map_err(Unread::Body)? {
+            let total = body.len() as u64 + piece.len() as u64;
+            budget.grow(&mut share, total).map_err(Unread::Budget)?;
+            body.push(piece);
         }
+        Ok(())
+    };
+    match within(cx.listener.body_timeout, all).await {
+        Ok(Ok(())) => Ok(Some(Body { bytes: body.joined(), _share: share })),
+        Ok(Err(Unread::Body(BodyError::Gone))) => Err(Failure::ClientGone),
+        Ok(Err(Unread::Body(BodyError::TooLarge))) => Err(too_large().into()),
+        Ok(Err(Unread::Body(BodyError::Malformed))) => {
+            let broken =
+                Denial::new(Reason::Malformed, "h1.chunked", "The chunked body is malformed");
+            Err(broken.closing().into())
+        }
+        Ok(Err(Unread::Budget(denial))) => Err(denial.closing().into()),
+        Err(Late) => Err(too_slow().into()),
     }
+}
+
+/// Why a body could not be read whole.
+enum Unread {
+    Body(BodyError),
+    Budget(Denial),
 }
 
 /// Whether the body is JSON that we can read; JSON that we cannot is refused, because a backend may.

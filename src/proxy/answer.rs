@@ -5,10 +5,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, LOCATION, UPGRADE};
 use http::{HeaderValue, Method};
-use tokio::time::timeout;
 
 use super::admit::Admitted;
 use super::endpoint;
@@ -17,8 +16,10 @@ use super::respond::request_id_field;
 use super::runtime::{Runtime, unix_now};
 use crate::balance::session::{Kind as TicketKind, Owner, Ticket};
 use crate::balance::{InFlight, Replica};
+use crate::base::body::Pieces;
 use crate::base::denial::{Denial, Reason};
 use crate::base::head::Head;
+use crate::base::io::{Late, within};
 use crate::forward::carrier::Carrier;
 use crate::forward::conn::BackendConn;
 use crate::forward::head::ResponseHead;
@@ -86,7 +87,8 @@ pub async fn answer<W: Wire>(
     let fields = fields(rt, admitted, &mut response, &replica, head, record, observer);
     record.status = response.status;
     record.stream = events && pending.is_some();
-    record.first_byte = Some(Instant::now());
+    let now = Instant::now();
+    record.first_byte = Some(now);
     let rest = match pending {
         Some(pending) => {
             let body = Body::Flow(Flow { conn, kind, pending, patience });
@@ -94,7 +96,7 @@ pub async fn answer<W: Wire>(
         }
         None => {
             // before the client has its answer: its next request finds the connection
-            carrier.give_back(conn, &replica);
+            carrier.give_back(conn, &replica, now);
             drop(held);
             None
         }
@@ -157,13 +159,13 @@ async fn payload<W: Wire>(
         let length = if response.status == 204 { None } else { response.length };
         return Ok((Payload::Nothing(length), None));
     }
-    let mut here = BytesMut::new();
+    let mut here = Pieces::default();
     let mut complete = gather(conn, &mut here).map_err(broke)?;
     if !complete && response.length.is_some_and(|n| n <= MAX_COLLECTED) && is_json(response) {
-        let collected = timeout(patience, collect(conn, &mut here, wire)).await;
-        complete = collected.map_err(|_| late())??;
+        let collected = within(patience, collect(conn, &mut here, wire)).await;
+        complete = collected.map_err(|Late| late())??;
     }
-    let here = here.freeze();
+    let here = here.joined();
     match kind {
         Kind::Events(events) if complete && !events.rewrites() => Ok((Payload::Whole(here), None)),
         Kind::Events(_) => Ok((Payload::Stream, Some(here))),
@@ -176,12 +178,12 @@ async fn payload<W: Wire>(
 }
 
 /// Takes what is here; `true` when that is all.
-fn gather(conn: &mut BackendConn, here: &mut BytesMut) -> io::Result<bool> {
+fn gather(conn: &mut BackendConn, here: &mut Pieces) -> io::Result<bool> {
     loop {
         match conn.buffered()? {
             None => return Ok(false),
             Some(None) => return Ok(true),
-            Some(Some(piece)) => here.extend_from_slice(&piece),
+            Some(Some(piece)) => here.push(piece),
         }
     }
 }
@@ -189,7 +191,7 @@ fn gather(conn: &mut BackendConn, here: &mut BytesMut) -> io::Result<bool> {
 /// Waits for all of a short body. Nothing has been sent yet, so a backend that breaks off is a 502.
 async fn collect<W: Wire>(
     conn: &mut BackendConn,
-    here: &mut BytesMut,
+    here: &mut Pieces,
     wire: &mut W,
 ) -> Result<bool, Failure> {
     loop {
@@ -197,7 +199,7 @@ async fn collect<W: Wire>(
             biased;
             piece = conn.body() => match piece.map_err(broke)? {
                 None => return Ok(true),
-                Some(piece) => here.extend_from_slice(&piece),
+                Some(piece) => here.push(piece),
             },
             () = wire.gone() => return Err(Failure::ClientGone),
         }

@@ -16,6 +16,7 @@ use crate::balance::session::Kind;
 use crate::balance::{InFlight, Replica};
 use crate::base::denial::{Denial, Reason};
 use crate::base::head::Head;
+use crate::base::io::{Late, give_out, take_out, within};
 use crate::forward::carrier::{Carrier, Opened};
 use crate::forward::conn::{BackendConn, NoAnswer};
 use crate::forward::head::ResponseHead;
@@ -100,7 +101,7 @@ pub async fn exchange<W: Wire>(
         let all_here = admitted.body.is_some() || size == BodySize::None;
         let mut opened = tokio::select! {
             biased;
-            opened = admitted.carrier.open(&admitted.plan, fresh) => opened?,
+            opened = admitted.carrier.open(&admitted.plan, fresh, std::time::Instant::now()) => opened?,
             () = wire.gone(), if all_here => return Err(Failure::ClientGone),
         };
         record.replica = Some(opened.replica.clone());
@@ -205,7 +206,7 @@ fn request_bytes(
         body,
     };
     let joined = admitted.body.as_ref().map(|b| &b.bytes).filter(|b| b.len() <= MAX_JOINED);
-    let mut bytes = Vec::with_capacity(1024 + joined.map_or(0, |b| b.len()));
+    let mut bytes = take_out();
     headers::write_request(&outgoing, &mut bytes);
     if let Some(body) = joined {
         bytes.extend_from_slice(body);
@@ -232,7 +233,7 @@ async fn send<W: Wire>(
         return early(conn, method, &e).await;
     }
     // it will not be sent again: the answer may be hours away
-    drop(bytes);
+    give_out(bytes);
     let whole = admitted.body.take().is_some();
     if !whole
         && wire.body_size() != BodySize::None
@@ -243,9 +244,9 @@ async fn send<W: Wire>(
     let limit = admitted.carrier.upstream.settings.first_byte_timeout;
     tokio::select! {
         biased;
-        answer = timeout(limit, conn.head(method)) => match answer {
+        answer = within(limit, conn.head(method)) => match answer {
             Ok(answer) => Ok((answer?, true)),
-            Err(_) => Err(Broken::Late),
+            Err(Late) => Err(Broken::Late),
         },
         () = wire.gone() => Err(Broken::ClientGone),
     }

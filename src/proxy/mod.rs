@@ -154,7 +154,7 @@ impl Serve for Edge {
                 (record.events, record.comments) = (tally.events, tally.comments);
                 record.end = end_code(tally.end);
                 if tally.end == End::Complete {
-                    carrier.give_back(flow.conn, &replica);
+                    carrier.give_back(flow.conn, &replica, Instant::now());
                 }
             }
         }

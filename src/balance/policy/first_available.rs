@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Kind, Policy};
+use super::{Kind, Policy, from};
 use crate::balance::Replica;
 
 /// The table line.
@@ -16,7 +16,7 @@ impl Policy for FirstAvailable {
         KIND.name
     }
 
-    fn order(&self, replicas: &[Arc<Replica>]) -> Vec<usize> {
-        (0..replicas.len()).collect()
+    fn pick(&self, replicas: &[Arc<Replica>], tried: &[usize]) -> Option<usize> {
+        from(0, replicas.len(), tried)
     }
 }

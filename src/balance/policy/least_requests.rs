@@ -10,6 +10,9 @@ use crate::balance::Replica;
 pub(super) const KIND: Kind =
     Kind { name: "least_requests", build: |_| Arc::new(LeastRequests(AtomicUsize::new(0))) };
 
+/// Most replicas that are compared for one request: in a larger group, those whose turn it is.
+const COMPARED: usize = 32;
+
 /// Ties go round, or an idle upstream would use its first replica alone.
 #[derive(Debug)]
 struct LeastRequests(AtomicUsize);
@@ -19,16 +22,12 @@ impl Policy for LeastRequests {
         KIND.name
     }
 
-    fn order(&self, replicas: &[Arc<Replica>]) -> Vec<usize> {
-        let turn = self.0.fetch_add(1, Ordering::Relaxed);
-        let n = replicas.len();
-        let mut order: Vec<(u64, usize)> = (0..n)
-            .map(|i| (turn % n + i) % n)
-            .filter_map(|i| replicas.get(i))
-            .map(|r| (cost(r), r.index))
-            .collect();
-        order.sort_by_key(|(cost, _)| *cost);
-        order.into_iter().map(|(_, index)| index).collect()
+    fn pick(&self, replicas: &[Arc<Replica>], tried: &[usize]) -> Option<usize> {
+        let (turn, n) = (self.0.fetch_add(1, Ordering::Relaxed), replicas.len());
+        let start = turn.checked_rem(n)?;
+        let in_turn = (start..n).chain(0..start).filter_map(|i| replicas.get(i));
+        let left = in_turn.filter(|replica| !tried.contains(&replica.index));
+        left.take(COMPARED).min_by_key(|replica| cost(replica)).map(|replica| replica.index)
     }
 }
 
@@ -39,7 +38,7 @@ fn cost(replica: &Replica) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::replicas;
+    use super::super::tests::{order, replicas};
     use super::*;
 
     #[test]
@@ -47,9 +46,9 @@ mod tests {
         let replicas = replicas(3);
         let policy = LeastRequests(AtomicUsize::new(0));
         let _busy = (replicas[0].begin(), replicas[0].begin(), replicas[1].begin());
-        assert_eq!(policy.order(&replicas), [2, 1, 0]);
+        assert_eq!(order(&policy, &replicas), [2, 1, 0]);
         drop(_busy);
-        let firsts: Vec<usize> = (0..6).map(|_| policy.order(&replicas)[0]).collect();
+        let firsts: Vec<usize> = (0..6).filter_map(|_| policy.pick(&replicas, &[])).collect();
         for i in 0..3 {
             assert_eq!(firsts.iter().filter(|f| **f == i).count(), 2);
         }

@@ -25,8 +25,15 @@ pub trait Policy: Send + Sync + fmt::Debug {
     /// The policy's name in configs.
     fn name(&self) -> &'static str;
 
-    /// Indices into `replicas`, best first; each at most once. A failed connect tries the next.
-    fn order(&self, replicas: &[Arc<Replica>]) -> Vec<usize>;
+    /// Index of the best replica that is not among the `tried`; `None` when all are. The cost must
+    /// not grow with the number of replicas.
+    fn pick(&self, replicas: &[Arc<Replica>], tried: &[usize]) -> Option<usize>;
+}
+
+/// The first that was not tried, from `start` on in the list and round again.
+fn from(start: usize, n: usize, tried: &[usize]) -> Option<usize> {
+    let mut all = (start..n).chain(0..start.min(n));
+    all.find(|index| !tried.contains(index))
 }
 
 #[cfg(test)]
@@ -42,7 +49,17 @@ pub(super) mod tests {
             authority: format!("127.0.0.1:{}", 8000 + i),
             weight: 1,
         };
-        (0..n).map(|i| Arc::new(Replica::new(i, server(i)))).collect()
+        let together = Arc::default();
+        (0..n).map(|i| Arc::new(Replica::new(i, server(i)).among(&together))).collect()
+    }
+
+    /// The order in which a policy would try all replicas.
+    pub(in crate::balance) fn order(policy: &dyn Policy, replicas: &[Arc<Replica>]) -> Vec<usize> {
+        let mut tried = Vec::new();
+        while let Some(next) = policy.pick(replicas, &tried) {
+            tried.push(next);
+        }
+        tried
     }
 
     #[test]
@@ -51,7 +68,7 @@ pub(super) mod tests {
         for kind in POLICIES {
             let policy = (kind.build)(&[1, 1, 1, 1]);
             assert_eq!(policy.name(), kind.name);
-            let mut order = policy.order(&replicas(4));
+            let mut order = order(&*policy, &replicas(4));
             order.sort_unstable();
             assert_eq!(order, [0, 1, 2, 3], "{}", kind.name);
         }

@@ -8,7 +8,7 @@ use pingora_load_balancing::Backend;
 use pingora_load_balancing::selection::weighted::Weighted;
 use pingora_load_balancing::selection::{BackendIter, BackendSelection, algorithms};
 
-use super::{Kind, Policy};
+use super::{Kind, Policy, from};
 use crate::balance::Replica;
 
 /// The table line.
@@ -38,11 +38,14 @@ impl Policy for RoundRobin {
         KIND.name
     }
 
-    fn order(&self, replicas: &[Arc<Replica>]) -> Vec<usize> {
+    fn pick(&self, replicas: &[Arc<Replica>], tried: &[usize]) -> Option<usize> {
         let n = replicas.len();
         // one step of the turn per request: the alternatives to the first just follow it in the list
-        let first = self.selection.iter(b"").next().and_then(index).filter(|i| *i < n).unwrap_or(0);
-        (first..n).chain(0..first).collect()
+        let start = match tried.first() {
+            Some(first) => *first,
+            None => self.selection.iter(b"").next().and_then(index).filter(|i| *i < n).unwrap_or(0),
+        };
+        from(start, n, tried)
     }
 }
 
@@ -64,7 +67,7 @@ fn index(backend: &Backend) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::replicas;
+    use super::super::tests::{order, replicas};
     use super::*;
 
     #[test]
@@ -73,7 +76,7 @@ mod tests {
         let policy = RoundRobin::new(&[3, 1, 1]);
         let mut firsts = [0; 3];
         for _ in 0..500 {
-            let order = policy.order(&replicas);
+            let order = order(&policy, &replicas);
             firsts[order[0]] += 1;
             let mut all = order.clone();
             all.sort_unstable();
@@ -85,12 +88,12 @@ mod tests {
     #[test]
     fn equal_weights_take_turns() {
         let (replicas, policy) = (replicas(2), RoundRobin::new(&[1, 1]));
-        let firsts: Vec<usize> = (0..4).map(|_| policy.order(&replicas)[0]).collect();
+        let firsts: Vec<usize> = (0..4).map(|_| order(&policy, &replicas)[0]).collect();
         assert!(firsts == [0, 1, 0, 1] || firsts == [1, 0, 1, 0], "{firsts:?}");
     }
 
     #[test]
     fn one_replica_is_its_own_order() {
-        assert_eq!(RoundRobin::new(&[7]).order(&replicas(1)), [0]);
+        assert_eq!(order(&RoundRobin::new(&[7]), &replicas(1)), [0]);
     }
 }
