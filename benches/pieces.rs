@@ -3,6 +3,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::panic,
     missing_docs,
     reason = "a measuring tool stops at what it did not expect"
 )]
@@ -11,6 +12,10 @@ use criterion::Criterion;
 
 #[path = "hot/work.rs"]
 mod work;
+
+/// As the edge itself.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();

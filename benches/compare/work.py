@@ -13,6 +13,7 @@ import machine
 HERE = Path(__file__).parent
 BODY = HERE / "call.json"
 MODES = {"h1": False, "TLS h1": True, "TLS h2": True}
+RATE = 2000
 
 
 class Client:
@@ -170,6 +171,26 @@ def slow_readers(bench, running, mode):
         return {"kib": (machine.settled_pss(running.pid) - empty) / n}
 
 
+def echoes(bench, running, mode):
+    """(f) 32 WebSockets with one message of 128 B each under way, echoed by the backend and compared."""
+    args = ["--seconds", bench.seconds]
+    answer, used = run_client(bench, running, "echo", running.url(MODES[mode], "/ws"), *args)
+    per_second = answer["messages"] / answer["seconds"]
+    return {"cpu_us": used / answer["messages"] / 1e3, "per_second": per_second}
+
+
+def paced(bench, running, mode):
+    """(h) 2,000 requests a second whether answers come or not, over 32 connections: latency from the moment
+    at which each was due."""
+    url = running.url(MODES[mode], "/mcp")
+    args = ["--rate", RATE, "--seconds", bench.seconds, "--sessions", running.sessions]
+    answer, used = run_client(bench, running, "paced", url, *args)
+    if answer["left"]:
+        raise RuntimeError(f"cannot keep up with {RATE} requests a second: {answer}")
+    times = {"latency_p50_us": answer["p50_us"], "latency_p99_us": answer["p99_us"]}
+    return {**times, "cpu_us": used / answer["count"] / 1e3}
+
+
 # (letter, title, function, arguments, fresh processes?, in the quick run?)
 WORKS = [
     *(
@@ -188,4 +209,8 @@ WORKS = [
     ("d", "idle SSE streams, TLS h2 × 100", idle_streams, ("TLS h2",), True, True),
     ("e", "slow readers, h1", slow_readers, ("h1",), True, False),
     ("e", "slow readers, TLS h1", slow_readers, ("TLS h1",), True, False),
+    ("f", "WebSocket echo, h1", echoes, ("h1",), False, True),
+    ("f", "WebSocket echo, TLS h1", echoes, ("TLS h1",), False, False),
+    ("h", "2,000 requests/s, h1", paced, ("h1",), False, True),
+    ("h", "2,000 requests/s, TLS h1", paced, ("TLS h1",), False, True),
 ]

@@ -2,8 +2,10 @@
 //! closures, for the clock (`benches/pieces.rs`) and for counting instructions (`benches/hot/count.rs`).
 //! Only public functions, with inputs as clients send them.
 
+#[path = "admission.rs"]
+pub(crate) mod admission;
+
 use std::hint::black_box;
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -21,8 +23,12 @@ use mcp_edge::route::settings::{PathMatch, PublicUrl, RouteSettings};
 use mcp_edge::route::table::Routes;
 use mcp_edge::stream::sse::Scanner;
 
+use admission::Bed;
+
+/// Does a piece once.
+pub(crate) type Once = Box<dyn FnMut()>;
 /// A piece: its name, and what does it once.
-pub(crate) type Piece = (&'static str, Box<dyn FnMut()>);
+pub(crate) type Piece = (&'static str, Once);
 
 const CALL: &[u8] = include_bytes!("../compare/call.json");
 const NOW: u64 = 1_795_233_600;
@@ -37,6 +43,11 @@ pub(crate) fn pieces() -> Vec<Piece> {
     all.extend([envelope_scan("envelope scan, 137 B", CALL.to_vec())]);
     all.extend([envelope_scan("envelope scan, 64 KiB", large_call()), classify()]);
     all.extend([seal(), open(), open_forged(), sse("SSE scan, 4 KiB", 4096), log_line()]);
+    all.extend([
+        ("admission, call in a session", bed().in_session()),
+        ("admission, initialize", bed().initialize()),
+        ("admission, 2026-07-28", bed().by_caller()),
+    ]);
     all
 }
 
@@ -51,6 +62,10 @@ fn head_bytes(session: &str) -> Bytes {
         CALL.len()
     )
     .into()
+}
+
+fn bed() -> Bed {
+    Bed::new(1, 2, "round_robin")
 }
 
 fn request_head() -> Piece {
@@ -199,27 +214,16 @@ fn log_line() -> Piece {
     let now = Instant::now();
     let text = |text: &str| Some(text.to_owned());
     let record = Record {
-        started: now,
-        request_id: "0123456789abcdef0123456789abcdef".into(),
-        client: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        http: "1.1",
-        method: Method::POST,
-        path: "/aws-pricing/mcp".into(),
         route: Some(Arc::new(route("/aws-pricing".into()))),
         replica: Some(Arc::new(replica())),
         era: "legacy",
         rpc_method: text("tools/call"),
         tool: text("get_weather"),
         status: 200,
-        code: None,
-        end: None,
-        detail: String::new(),
         bytes_in: 139,
         bytes_out: 300,
         first_byte: Some(now),
-        events: 0,
-        comments: 0,
-        stream: false,
+        ..admission::record()
     };
     let mut out = Vec::new();
     let once = move || {

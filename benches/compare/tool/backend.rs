@@ -1,9 +1,9 @@
 //! A stand-in for an MCP server: in, HTTP/1.1 on keep-alive connections; out, fixed answers, event
-//! streams, floods and WebSocket-less silence. One thread.
+//! streams, floods and WebSockets. One thread.
 //!
 //! `POST /mcp` 300 B, `POST /mcp/16k` 16 KiB (`initialize` gives a session id), `GET /sse?rate=N`
 //! N time-stamped events a second after a first one at once (0: none), `GET /big` 1 MiB,
-//! `GET /flood` events without end, as fast as they are taken.
+//! `GET /flood` events without end, as fast as they are taken, `GET /ws` a WebSocket that echoes.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
+use crate::frames;
 use crate::options::monotonic;
 
 static SESSIONS: AtomicU64 = AtomicU64::new(1);
@@ -79,6 +80,10 @@ async fn connection(mut socket: TcpStream, small: &[u8], large: &[u8]) -> std::i
                 return events(socket, rate).await;
             }
             line if line.starts_with(b"GET /flood") => return flood(socket).await,
+            line if line.starts_with(b"GET /ws") => {
+                let head = String::from_utf8_lossy(&buf[..head_len]).into_owned();
+                return echo(socket, &head, buf.split_off(head_len)).await;
+            }
             line if line.starts_with(b"GET /big") => {
                 socket.write_all(&answer(1024 * 1024, None)).await?;
             }
@@ -189,5 +194,25 @@ async fn flood(mut socket: TcpStream) -> std::io::Result<()> {
     let many: Vec<u8> = (0..64).flat_map(|_| event()).collect();
     loop {
         socket.write_all(&many).await?;
+    }
+}
+
+/// Sends every message back as it came, but unmasked.
+async fn echo(mut socket: TcpStream, head: &str, mut buf: Vec<u8>) -> std::io::Result<()> {
+    assert!(frames::is_request(head), "no WebSocket is asked for: {head}");
+    socket.write_all(frames::answer().as_bytes()).await?;
+    let mut out = Vec::new();
+    loop {
+        while let Some((message, masked)) = frames::take(&mut buf) {
+            assert!(masked, "a client's frames are masked");
+            frames::write(&message, None, &mut out);
+        }
+        if !out.is_empty() {
+            socket.write_all(&out).await?;
+            out.clear();
+        }
+        if socket.read_buf(&mut buf).await? == 0 {
+            return Ok(());
+        }
     }
 }

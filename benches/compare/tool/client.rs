@@ -70,6 +70,18 @@ impl Target {
         .into_bytes()
     }
 
+    /// The bytes of a GET for a WebSocket.
+    pub(crate) fn upgrade(&self) -> Vec<u8> {
+        format!(
+            "GET {} HTTP/1.1\r\nhost: {}\r\n{}{}\r\n",
+            self.path,
+            self.authority,
+            crate::frames::request_lines(),
+            self.session_line()
+        )
+        .into_bytes()
+    }
+
     /// The bytes of a POST.
     pub(crate) fn post(&self, body: &str) -> Vec<u8> {
         format!(
@@ -125,10 +137,19 @@ pub(crate) async fn read_head(
     io: &mut dyn Io,
     buf: &mut Vec<u8>,
 ) -> std::io::Result<(String, usize)> {
+    let (head, end) = read_any_head(io, buf).await?;
+    assert!(head.starts_with("HTTP/1.1 200"), "refused: {head}");
+    Ok((head, end))
+}
+
+/// The same with any status.
+pub(crate) async fn read_any_head(
+    io: &mut dyn Io,
+    buf: &mut Vec<u8>,
+) -> std::io::Result<(String, usize)> {
     loop {
         if let Some(end) = memchr::memmem::find(buf, b"\r\n\r\n") {
             let head = String::from_utf8_lossy(&buf[..end]).into_owned();
-            assert!(head.starts_with("HTTP/1.1 200"), "refused: {head}");
             return Ok((head, end + 4));
         }
         if io.read_buf(buf).await? == 0 {

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use crate::client::{Target, read_head};
-use crate::options::{Options, monotonic, next_line, percentile};
+use crate::options::{Options, monotonic, next_line, print_times};
 
 /// `--n` streams, one after the other, each on a new connection: from sending to the first event.
 pub(crate) async fn first(options: &Options) {
@@ -23,7 +23,7 @@ pub(crate) async fn first(options: &Options) {
     for _ in 0..options.number("n", 200) {
         times.push(one_first(&target).await);
     }
-    print(&mut times);
+    print_times(&mut times, &[]);
 }
 
 async fn one_first(target: &Target) -> u64 {
@@ -79,20 +79,7 @@ pub(crate) async fn delays(options: &Options) {
     };
     local.run_until(go).await;
     local.await;
-    print(&mut ages.borrow_mut());
-}
-
-fn print(nanos: &mut [u64]) {
-    nanos.sort_unstable();
-    let at = |share| percentile(nanos, share) as f64 / 1e3;
-    println!(
-        "{{\"count\":{},\"p50_us\":{:.1},\"p90_us\":{:.1},\"p99_us\":{:.1},\"max_us\":{:.1}}}",
-        nanos.len(),
-        at(0.5),
-        at(0.9),
-        at(0.99),
-        at(1.0)
-    );
+    print_times(&mut ages.borrow_mut(), &[]);
 }
 
 /// Takes the whole lines out of `buf`: the time stamps in them. Chunk sizes and comments mean nothing.

@@ -58,8 +58,23 @@ pub(crate) fn monotonic() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
+/// Prints how many there are and their percentiles in microseconds, and further figures.
+pub(crate) fn print_times(nanos: &mut [u64], more: &[(&str, u64)]) {
+    nanos.sort_unstable();
+    let at = |share| percentile(nanos, share) as f64 / 1e3;
+    let more: String = more.iter().map(|(name, value)| format!(",\"{name}\":{value}")).collect();
+    println!(
+        "{{\"count\":{},\"p50_us\":{:.1},\"p90_us\":{:.1},\"p99_us\":{:.1},\"max_us\":{:.1}{more}}}",
+        nanos.len(),
+        at(0.5),
+        at(0.9),
+        at(0.99),
+        at(1.0)
+    );
+}
+
 /// The value below which `share` of the sorted values are.
-pub(crate) fn percentile(sorted: &[u64], share: f64) -> u64 {
+fn percentile(sorted: &[u64], share: f64) -> u64 {
     let last = sorted.len().saturating_sub(1);
     sorted.get((last as f64 * share).round() as usize).copied().unwrap_or(0)
 }

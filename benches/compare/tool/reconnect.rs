@@ -9,7 +9,7 @@ use crate::client::{Target, exchange, header};
 use crate::options::{Options, next_line};
 
 /// What every measured POST asks.
-const CALL: &str = include_str!("../call.json");
+pub(crate) const CALL: &str = include_str!("../call.json");
 const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"compare","version":"1"}}}"#;
 
 /// `--n`, `--at-once`: each call on a connection of its own.
