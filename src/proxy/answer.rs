@@ -53,6 +53,8 @@ pub enum Body {
     Flow(Flow),
     /// Another protocol: bytes both ways.
     Tunnel(Box<BackendConn>),
+    /// Nothing.
+    Over,
 }
 
 /// Sends what can be sent at once; `Some` when a long answer is left.
@@ -89,6 +91,9 @@ pub async fn answer<W: Wire>(
     record.first_byte = Some(Instant::now());
     let rest = match pending {
         Some(pending) => {
+            if !pending.is_empty() {
+                wire.expect_piece();
+            }
             let body = Body::Flow(Flow { conn, kind, pending, patience });
             Some(Rest { body, carrier, replica, _held: held })
         }

@@ -10,7 +10,7 @@ pub mod exchange;
 pub mod respond;
 pub mod runtime;
 
-use std::io;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ use tokio::io::AsyncReadExt;
 use crate::base::denial::Denial;
 use crate::base::head::{Head, Version};
 use crate::client;
-use crate::forward::connect::BackendStream;
+use crate::forward::conn::BackendConn;
 use crate::listen::wire::{Payload, Wire};
 use crate::listen::{ConnCx, Serve};
 use crate::observe::Observer;
@@ -96,12 +96,7 @@ impl Edge {
 impl Serve for Edge {
     type Tail = Tail;
 
-    async fn handle<W: Wire>(
-        self: Arc<Self>,
-        wire: &mut W,
-        head: Head,
-        cx: &ConnCx,
-    ) -> Option<Tail> {
+    async fn handle<W: Wire>(&self, wire: &mut W, head: Head, cx: &ConnCx) -> Option<Tail> {
         let mut record = Box::new(begin(&head, cx));
         if cx.listener.health_path.as_deref() == Some(head.path.as_str()) {
             respond::health(wire, &head, cx.is_draining(), &mut record).await;
@@ -136,38 +131,35 @@ impl Serve for Edge {
         }
     }
 
-    async fn tail<W: Wire>(self: Arc<Self>, tail: Tail, wire: &mut W, cx: &ConnCx) {
-        let Tail { rest, mut record } = tail;
-        let Rest { body, carrier, replica, .. } = rest;
-        match body {
-            Body::Tunnel(conn) => {
-                let (mut stream, ahead) = conn.into_parts();
-                tokio::select! {
-                    ended = tunnel(wire, &mut stream, &ahead) => if let Err(e) = ended {
-                        record.detail = e.to_string();
-                    },
-                    () = cx.draining() => record.end = Some("edge.stopping"),
-                }
+    async fn tail<W: Wire>(
+        &self,
+        tail: &mut Tail,
+        wire: &mut W,
+        mut draining: Pin<&mut (impl Future<Output = ()> + Send)>,
+    ) {
+        let Tail { rest, record } = tail;
+        if let Body::Flow(flow) = &mut rest.body {
+            let tally = flow.run(wire, draining.as_mut()).await;
+            (record.events, record.comments) = (tally.events, tally.comments);
+            record.end = end_code(tally.end);
+        }
+        match std::mem::replace(&mut rest.body, Body::Over) {
+            Body::Flow(flow) if record.end.is_none() => {
+                rest.carrier.give_back(flow.conn, &rest.replica);
             }
-            Body::Flow(mut flow) => {
-                let tally = flow.run(wire, cx.draining()).await;
-                (record.events, record.comments) = (tally.events, tally.comments);
-                record.end = end_code(tally.end);
-                if tally.end == End::Complete {
-                    carrier.give_back(flow.conn, &replica);
-                }
-            }
+            Body::Tunnel(conn) => Box::pin(tunnel(wire, *conn, draining, record)).await,
+            Body::Flow(_) | Body::Over => {}
         }
         (record.bytes_in, record.bytes_out) = wire.counts();
         if record.stream {
             self.observer.metrics.streams.dec();
-            self.observer.stream_end(&record);
+            self.observer.stream_end(record);
         } else {
-            self.observer.request(&record);
+            self.observer.request(record);
         }
     }
 
-    async fn refuse<W: Wire>(self: Arc<Self>, wire: &mut W, denial: Denial, cx: &ConnCx) {
+    async fn refuse<W: Wire>(&self, wire: &mut W, denial: Denial, cx: &ConnCx) {
         let head = Head {
             method: http::Method::GET,
             path: String::new(),
@@ -198,12 +190,26 @@ impl Serve for Edge {
 }
 
 /// What the backend sent behind its 101, then both ways.
-async fn tunnel<W: Wire>(wire: &mut W, stream: &mut BackendStream, ahead: &[u8]) -> io::Result<()> {
-    if ahead.is_empty() {
-        return wire.splice(stream).await;
+async fn tunnel<W: Wire>(
+    wire: &mut W,
+    conn: BackendConn,
+    draining: Pin<&mut (impl Future<Output = ()> + Send)>,
+    record: &mut Record,
+) {
+    let (mut stream, ahead) = conn.into_parts();
+    let joined = async {
+        if ahead.is_empty() {
+            return wire.splice(&mut stream).await;
+        }
+        let (read, write) = tokio::io::split(&mut stream);
+        wire.splice(&mut tokio::io::join(ahead.chain(read), write)).await
+    };
+    tokio::select! {
+        ended = joined => if let Err(e) = ended {
+            record.detail = e.to_string();
+        },
+        () = draining => record.end = Some("edge.stopping"),
     }
-    let (read, write) = tokio::io::split(stream);
-    wire.splice(&mut tokio::io::join(ahead.chain(read), write)).await
 }
 
 fn end_code(end: End) -> Option<&'static str> {
