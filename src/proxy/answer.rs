@@ -78,7 +78,7 @@ pub async fn answer<W: Wire>(
     if response.status == 101 {
         let tunnel = Rest { body: Body::Tunnel(Box::new(conn)), carrier, replica, _held: held };
         let fields = fields(rt, admitted, &mut response, &tunnel.replica, head, record, observer);
-        return switch(tunnel, fields, wire, record).await;
+        return Box::pin(switch(tunnel, fields, wire, record)).await;
     }
     let events = response.is_event_stream();
     let kind = kind(rt, admitted, &response, &replica, head, events);

@@ -70,18 +70,22 @@ impl Edge {
     ) -> Result<Option<Rest>, Failure> {
         let rt = &self.runtime;
         let mut rpc_id = None;
-        let admitted = admit::admit(rt, wire, head, cx, record, &mut rpc_id).await;
-        let result = match admitted {
-            Ok(mut admitted) => exchange::exchange(&mut admitted, wire, head, cx, record)
-                .await
-                .map(|e| (admitted, e)),
-            Err(failure) => Err(failure),
+        // results are matched in place: one with a name would be held, too, until the answer is out
+        let mut admitted = match admit::admit(rt, wire, head, cx, record, &mut rpc_id).await {
+            Ok(admitted) => admitted,
+            Err(failure) => {
+                close_if_draining(wire, cx);
+                return Err(failure.with_id(rpc_id.as_deref()));
+            }
         };
-        if cx.is_draining() {
-            // the client must not send its next request into a connection that we close
-            wire.close_after();
-        }
-        let (admitted, exchanged) = result.map_err(|failure| failure.with_id(rpc_id.as_deref()))?;
+        let exchanged = match exchange::exchange(&mut admitted, wire, head, cx, record).await {
+            Ok(exchanged) => exchanged,
+            Err(failure) => {
+                close_if_draining(wire, cx);
+                return Err(failure.with_id(rpc_id.as_deref()));
+            }
+        };
+        close_if_draining(wire, cx);
         answer::answer(rt, &admitted, exchanged, wire, head, record, &self.observer)
             .await
             .map_err(|failure| failure.with_id(rpc_id.as_deref()))
@@ -96,37 +100,46 @@ impl Edge {
 impl Serve for Edge {
     type Tail = Tail;
 
-    async fn handle<W: Wire>(&self, wire: &mut W, head: Head, cx: &ConnCx) -> Option<Tail> {
+    // no `async fn`, which would hold the head twice
+    fn handle<W: Wire>(
+        &self,
+        wire: &mut W,
+        head: Head,
+        cx: &ConnCx,
+    ) -> impl Future<Output = Option<Tail>> + Send {
         let mut record = Box::new(begin(&head, cx));
-        if cx.listener.health_path.as_deref() == Some(head.path.as_str()) {
-            respond::health(wire, &head, cx.is_draining(), &mut record).await;
-            self.finish(wire, &mut record);
-            return None;
-        }
-        match self.serve(wire, &head, cx, &mut record).await {
-            Ok(None) => {
+        async move {
+            if cx.listener.health_path.as_deref() == Some(head.path.as_str()) {
+                respond::health(wire, &head, cx.is_draining(), &mut record).await;
                 self.finish(wire, &mut record);
-                None
+                return None;
             }
-            Ok(Some(rest)) => {
-                if record.stream {
-                    self.observer.metrics.streams.inc();
+            match self.serve(wire, &head, cx, &mut record).await {
+                Ok(None) => {
                     self.finish(wire, &mut record);
+                    None
                 }
-                Some(Tail { rest, record })
-            }
-            Err(failure) => {
-                match failure {
-                    Failure::ClientGone => {
-                        record.end = Some("client.gone");
-                        wire.abort().await;
+                Ok(Some(rest)) => {
+                    if record.stream {
+                        self.observer.metrics.streams.inc();
+                        self.finish(wire, &mut record);
                     }
-                    Failure::Denied(denial, rpc_id) => {
-                        respond::refuse(wire, &head, &denial, rpc_id.as_deref(), &mut record).await;
-                    }
+                    Some(Tail { rest, record })
                 }
-                self.finish(wire, &mut record);
-                None
+                Err(failure) => {
+                    match failure {
+                        Failure::ClientGone => {
+                            record.end = Some("client.gone");
+                            wire.abort().await;
+                        }
+                        Failure::Denied(denial, rpc_id) => {
+                            respond::refuse(wire, &head, &denial, rpc_id.as_deref(), &mut record)
+                                .await;
+                        }
+                    }
+                    self.finish(wire, &mut record);
+                    None
+                }
             }
         }
     }
@@ -186,6 +199,13 @@ impl Serve for Edge {
             }
             self.observer.metrics.connections.dec();
         }
+    }
+}
+
+/// The client must not send its next request into a connection that we close.
+fn close_if_draining<W: Wire>(wire: &mut W, cx: &ConnCx) {
+    if cx.is_draining() {
+        wire.close_after();
     }
 }
 

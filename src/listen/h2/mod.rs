@@ -7,6 +7,7 @@ mod head;
 
 use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Poll, ready};
@@ -26,6 +27,8 @@ use super::h1::head::MAX_HEAD;
 use super::stream::ClientStream;
 use super::wire::{Answer, BodyError, BodySize, Payload, Wire};
 use super::{ConnCx, Serve};
+use crate::base::denial::Denial;
+use crate::base::head::Head;
 use head::head;
 
 /// Streams open at once on a connection: above the 100 that clients assume at least.
@@ -88,13 +91,17 @@ pub(super) async fn serve<S: Serve>(io: ClientStream, cx: ConnCx, open: Open<S>)
     }
 }
 
-/// One request. Its beginning is boxed, so that a silent stream is a small task.
+/// One request. Its beginning is boxed, so that a silent stream is a small task; no `async fn`,
+/// which would hold its arguments twice.
 fn stream<S: Serve>(
     request: http::Request<RecvStream>,
     respond: SendResponse<Bytes>,
     running: Running<S>,
 ) -> impl Future<Output = ()> + Send {
-    let begun = Box::pin(begin(request, respond, running));
+    let (parts, body) = request.into_parts();
+    let stall = running.0.cx.listener.send_timeout;
+    let wire = H2::new(&parts.headers, body, respond, stall);
+    let begun = begin(wire, head(parts), running);
     async move {
         if let Some(mut long) = begun.await {
             let Shared { cx, open, .. } = &*long.running.0;
@@ -111,22 +118,22 @@ struct Long<S: Serve> {
     running: Running<S>,
 }
 
-async fn begin<S: Serve>(
-    request: http::Request<RecvStream>,
-    respond: SendResponse<Bytes>,
+fn begin<S: Serve>(
+    mut wire: H2,
+    head: Result<Head, Denial>,
     running: Running<S>,
-) -> Option<Long<S>> {
-    let Shared { cx, open, .. } = &*running.0;
-    let (parts, body) = request.into_parts();
-    let mut wire = H2::new(&parts.headers, body, respond, cx.listener.send_timeout);
-    let tail = match head(parts) {
-        Err(denial) => {
-            open.handler.refuse(&mut wire, denial, cx).await;
-            return None;
-        }
-        Ok(head) => open.handler.handle(&mut wire, head, cx).await?,
-    };
-    Some(Long { tail, wire, running })
+) -> Pin<Box<impl Future<Output = Option<Long<S>>> + Send>> {
+    Box::pin(async move {
+        let Shared { cx, open, .. } = &*running.0;
+        let tail = match head {
+            Err(denial) => {
+                Box::pin(open.handler.refuse(&mut wire, denial, cx)).await;
+                return None;
+            }
+            Ok(head) => open.handler.handle(&mut wire, head, cx).await?,
+        };
+        Some(Long { tail, wire, running })
+    })
 }
 
 /// One stream.
