@@ -1,5 +1,6 @@
 //! Shared types: in, nothing of ours; out, the words that every stage speaks.
 
+pub mod alarm;
 pub mod body;
 pub mod caller;
 pub mod chunked;

@@ -1,21 +1,24 @@
 //! From an accepted socket to a spoken protocol: connection limit, TLS, HTTP/1.x or HTTP/2.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use pingora::apps::ServerApp;
-use pingora::listeners::tls::Acceptor;
+use pingora::protocols::Stream;
 use pingora::protocols::l4::stream::Stream as TcpStream;
-use pingora::protocols::{ALPN, Ssl, Stream};
 use pingora::server::ShutdownWatch;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 
 use super::h1::conn::{H1, Next};
+use super::h1::head::Request;
 use super::settings::ListenerSettings;
+use super::stream::ClientStream;
 use super::{ConnCx, Serve, h2, tls};
 
 /// The application that Pingora hands accepted sockets to.
@@ -27,7 +30,7 @@ pub struct Front<S> {
 struct Listener {
     bound: SocketAddr,
     settings: Arc<ListenerSettings>,
-    tls: Option<Acceptor>,
+    tls: Option<TlsAcceptor>,
     slots: Arc<Semaphore>,
 }
 
@@ -58,40 +61,48 @@ impl<S: Serve> Front<S> {
         })
     }
 
-    async fn connection(self: Arc<Self>, stream: Stream, shutdown: ShutdownWatch) {
-        let Some((local, peer)) = ends(&stream) else { return };
+    /// What has to be known and agreed before the first byte of HTTP; `None` when there will be none.
+    async fn receive(&self, stream: Stream, shutdown: &ShutdownWatch) -> Option<Connection<S>> {
+        let (local, peer) = ends(&stream)?;
         let Some(listener) = self.listener(local) else {
             log::error!("a connection to {local} belongs to no listener");
-            return;
+            return None;
         };
-        let Ok(_slot) = listener.slots.clone().try_acquire_owned() else {
+        let Ok(slot) = listener.slots.clone().try_acquire_owned() else {
             warn_of_limit(listener.bound);
-            return;
+            return None;
         };
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        let cx = ConnCx { peer, listener: listener.settings.clone(), shutdown };
-        let _open = Open::new(self.handler.clone());
-        match &listener.tls {
-            None => http1(stream, cx, self.handler.clone()).await,
-            Some(acceptor) => {
-                let Ok(tcp) = stream.into_any().downcast::<TcpStream>() else { return };
-                let handshake = Box::pin(acceptor.tls_handshake(*tcp));
-                match timeout(cx.listener.header_timeout, handshake).await {
-                    Ok(Ok(stream)) => {
-                        let h2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
-                        let stream: Stream = Box::new(stream);
-                        if h2 {
-                            Box::pin(h2::serve(stream, cx, self.handler.clone())).await;
-                        } else {
-                            http1(stream, cx, self.handler.clone()).await;
-                        }
-                    }
-                    Ok(Err(e)) => log::debug!("TLS handshake with {peer} failed: {e}"),
-                    Err(_) => log::debug!("TLS handshake with {peer} took too long"),
-                }
+        let cx = ConnCx { peer, listener: listener.settings.clone(), shutdown: shutdown.clone() };
+        let open = Open { handler: self.handler.clone(), _slot: slot };
+        open.handler.connection(true);
+        let tcp = stream.into_any().downcast::<TcpStream>().ok()?;
+        let Some(acceptor) = &listener.tls else {
+            return Some(Connection { io: ClientStream::Tcp(tcp), h2: false, cx, open });
+        };
+        match timeout(cx.listener.header_timeout, acceptor.accept(tcp)).await {
+            Ok(Ok(tls)) => {
+                let h2 = tls.get_ref().1.alpn_protocol() == Some(tls::H2);
+                Some(Connection { io: ClientStream::Tls(Box::new(tls)), h2, cx, open })
+            }
+            Ok(Err(e)) => {
+                log::debug!("TLS handshake with {peer} failed: {e}");
+                None
+            }
+            Err(_) => {
+                log::debug!("TLS handshake with {peer} took too long");
+                None
             }
         }
     }
+}
+
+/// A connection that is ready for HTTP.
+struct Connection<S: Serve> {
+    io: ClientStream,
+    h2: bool,
+    cx: ConnCx,
+    open: Open<S>,
 }
 
 #[async_trait]
@@ -101,37 +112,53 @@ impl<S: Serve> ServerApp for Front<S> {
         stream: Stream,
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
-        // A task of its own: the accept task's future is nine times the size that ours needs, and
-        // would live as long as the connection.
-        tokio::spawn(self.clone().connection(stream, shutdown.clone()));
+        // Tasks of their own: the accept task's future and the handshake's are many times the size
+        // of what a silent connection needs, and would live as long as it.
+        let Connection { io, h2, cx, open } = self.receive(stream, shutdown).await?;
+        if h2 {
+            tokio::spawn(h2::serve(io, cx, open));
+        } else {
+            tokio::spawn(http1(io, cx, open));
+        }
         None
     }
 }
 
-async fn http1<S: Serve>(stream: Stream, cx: ConnCx, handler: Arc<S>) {
-    let mut conn = H1::new(stream, &cx.listener);
-    // registered once, not anew for every request
-    let mut draining = std::pin::pin!(cx.draining());
-    loop {
+/// One request after another. No `async fn`, which would hold its arguments twice.
+fn http1<S: Serve>(io: ClientStream, cx: ConnCx, open: Open<S>) -> impl Future<Output = ()> + Send {
+    let mut conn = H1::new(io, &cx.listener);
+    async move {
+        // registered once, not anew for every request
+        let mut draining = std::pin::pin!(cx.draining());
         // The big futures are boxed, so that while a stream is silent only the small one is there.
-        match Box::pin(conn.next(&cx.listener, draining.as_mut())).await {
-            Next::Closed => return,
-            Next::Refused(denial) => {
-                handler.clone().refuse(&mut conn, denial, &cx).await;
-                return Box::pin(conn.close()).await;
-            }
-            Next::Request(request) => {
-                if let Some(tail) =
-                    Box::pin(handler.clone().handle(&mut conn, request.head, &cx)).await
-                {
-                    handler.clone().tail(tail, &mut conn, &cx).await;
-                }
-                if cx.is_draining() || !Box::pin(conn.reusable()).await {
+        loop {
+            let request = match conn.next(&cx.listener, draining.as_mut()).await {
+                Next::Closed => return,
+                Next::Refused(denial) => {
+                    Box::pin(open.handler.refuse(&mut conn, *denial, &cx)).await;
                     return Box::pin(conn.close()).await;
                 }
+                Next::Request(request) => request,
+            };
+            if let Some(mut tail) = begin(&*open.handler, &mut conn, request, &cx).await {
+                conn.settle();
+                open.handler.tail(&mut tail, &mut conn, draining.as_mut()).await;
+            }
+            if cx.is_draining() || !conn.may_go_on() && !Box::pin(conn.drained()).await {
+                return Box::pin(conn.close()).await;
             }
         }
     }
+}
+
+/// The head is not kept in the connection's task.
+fn begin<'a, S: Serve>(
+    handler: &'a S,
+    conn: &'a mut H1,
+    request: Box<Request>,
+    cx: &'a ConnCx,
+) -> Pin<Box<impl Future<Output = Option<S::Tail>> + Send + 'a>> {
+    Box::pin(handler.handle(conn, request.head, cx))
 }
 
 /// Says so once a second: a flood must not become one of lines.
@@ -149,17 +176,14 @@ fn ends(stream: &Stream) -> Option<(SocketAddr, SocketAddr)> {
 }
 
 /// Counts a connection for as long as it lives, whatever ends it.
-struct Open<S: Serve>(Arc<S>);
-
-impl<S: Serve> Open<S> {
-    fn new(handler: Arc<S>) -> Self {
-        handler.connection(true);
-        Self(handler)
-    }
+pub(super) struct Open<S: Serve> {
+    /// Answers its requests.
+    pub(super) handler: Arc<S>,
+    _slot: OwnedSemaphorePermit,
 }
 
 impl<S: Serve> Drop for Open<S> {
     fn drop(&mut self) {
-        self.0.connection(false);
+        self.handler.connection(false);
     }
 }

@@ -12,11 +12,13 @@ pub mod h1;
 pub mod h2;
 pub mod service;
 pub mod settings;
+pub mod stream;
 pub mod tls;
 pub mod wire;
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use pingora::server::ShutdownWatch;
@@ -54,7 +56,8 @@ impl ConnCx {
 
     /// Whether we are to stop.
     pub fn is_draining(&self) -> bool {
-        *self.shutdown.borrow()
+        // as in `draining`
+        *self.shutdown.borrow() || self.shutdown.has_changed().is_err()
     }
 }
 
@@ -65,23 +68,23 @@ pub trait Serve: Send + Sync + 'static {
 
     /// Answers a request, or begins to and leaves the rest to [`Serve::tail`].
     fn handle<W: Wire>(
-        self: Arc<Self>,
+        &self,
         wire: &mut W,
         head: Head,
         cx: &ConnCx,
     ) -> impl Future<Output = Option<Self::Tail>> + Send;
 
-    /// Goes on with a long answer to its end.
+    /// Goes on with a long answer to its end; `draining` ends when we are to stop.
     fn tail<W: Wire>(
-        self: Arc<Self>,
-        tail: Self::Tail,
+        &self,
+        tail: &mut Self::Tail,
         wire: &mut W,
-        cx: &ConnCx,
+        draining: Pin<&mut (impl Future<Output = ()> + Send)>,
     ) -> impl Future<Output = ()> + Send;
 
     /// Answers what could not be read as a request.
     fn refuse<W: Wire>(
-        self: Arc<Self>,
+        &self,
         wire: &mut W,
         denial: Denial,
         cx: &ConnCx,

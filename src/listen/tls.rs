@@ -3,13 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use pingora::listeners::tls::Acceptor;
 use rustls::ServerConfig;
 use rustls::server::{ClientHello, ResolvesServerCert, ServerSessionMemoryCache};
 use rustls::sign::CertifiedKey;
+use tokio_rustls::TlsAcceptor;
 
 use super::settings::TlsSettings;
 
+/// What HTTP/2 is called in TLS.
+pub(super) const H2: &[u8] = b"h2";
 /// Sessions kept for TLS 1.2 resumption; TLS 1.3 resumes by ticket and needs no memory.
 const SESSIONS: usize = 4096;
 
@@ -18,17 +20,17 @@ const SESSIONS: usize = 4096;
 ///
 /// # Errors
 /// Those of the TLS library.
-pub fn acceptor(settings: &TlsSettings) -> Result<Acceptor, rustls::Error> {
+pub fn acceptor(settings: &TlsSettings) -> Result<TlsAcceptor, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(ByName::new(settings)));
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![H2.to_vec(), b"http/1.1".to_vec()];
     config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
     config.ticketer = rustls::crypto::ring::Ticketer::new()?;
     config.send_tls13_tickets = 1;
-    Ok(Acceptor::from_server_config(Arc::new(config)))
+    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 #[derive(Debug)]

@@ -78,6 +78,10 @@ pub trait Wire: Send {
         payload: Payload,
     ) -> impl Future<Output = io::Result<()>> + Send;
 
+    /// A piece of the body will follow the head at once, if only an empty one: where it saves a write,
+    /// [`Wire::answer`] may leave the head to it.
+    fn expect_piece(&mut self) {}
+
     /// Sends a piece of the body, which may be empty; `last` completes the body. Returns once the
     /// wire has taken it (this is the backpressure).
     ///

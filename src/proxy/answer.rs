@@ -54,6 +54,8 @@ pub enum Body {
     Flow(Flow),
     /// Another protocol: bytes both ways.
     Tunnel(Box<BackendConn>),
+    /// Nothing.
+    Over,
 }
 
 /// Sends what can be sent at once; `Some` when a long answer is left.
@@ -77,7 +79,7 @@ pub async fn answer<W: Wire>(
     if response.status == 101 {
         let tunnel = Rest { body: Body::Tunnel(Box::new(conn)), carrier, replica, _held: held };
         let fields = fields(rt, admitted, &mut response, &tunnel.replica, head, record, observer);
-        return switch(tunnel, fields, wire, record).await;
+        return Box::pin(switch(tunnel, fields, wire, record)).await;
     }
     let events = response.is_event_stream();
     let kind = kind(rt, admitted, &response, &replica, head, events);
@@ -91,6 +93,9 @@ pub async fn answer<W: Wire>(
     record.first_byte = Some(now);
     let rest = match pending {
         Some(pending) => {
+            if !pending.is_empty() {
+                wire.expect_piece();
+            }
             let body = Body::Flow(Flow { conn, kind, pending, patience });
             Some(Rest { body, carrier, replica, _held: held })
         }

@@ -10,7 +10,7 @@ pub mod exchange;
 pub mod respond;
 pub mod runtime;
 
-use std::io;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ use tokio::io::AsyncReadExt;
 use crate::base::denial::Denial;
 use crate::base::head::{Head, Version};
 use crate::client;
-use crate::forward::connect::BackendStream;
+use crate::forward::conn::BackendConn;
 use crate::listen::wire::{Payload, Wire};
 use crate::listen::{ConnCx, Serve};
 use crate::observe::Observer;
@@ -70,18 +70,22 @@ impl Edge {
     ) -> Result<Option<Rest>, Failure> {
         let rt = &self.runtime;
         let mut rpc_id = None;
-        let admitted = admit::admit(rt, wire, head, cx, record, &mut rpc_id).await;
-        let result = match admitted {
-            Ok(mut admitted) => exchange::exchange(&mut admitted, wire, head, cx, record)
-                .await
-                .map(|e| (admitted, e)),
-            Err(failure) => Err(failure),
+        // results are matched in place: one with a name would be held, too, until the answer is out
+        let mut admitted = match admit::admit(rt, wire, head, cx, record, &mut rpc_id).await {
+            Ok(admitted) => admitted,
+            Err(failure) => {
+                close_if_draining(wire, cx);
+                return Err(failure.with_id(rpc_id.as_deref()));
+            }
         };
-        if cx.is_draining() {
-            // the client must not send its next request into a connection that we close
-            wire.close_after();
-        }
-        let (admitted, exchanged) = result.map_err(|failure| failure.with_id(rpc_id.as_deref()))?;
+        let exchanged = match exchange::exchange(&mut admitted, wire, head, cx, record).await {
+            Ok(exchanged) => exchanged,
+            Err(failure) => {
+                close_if_draining(wire, cx);
+                return Err(failure.with_id(rpc_id.as_deref()));
+            }
+        };
+        close_if_draining(wire, cx);
         answer::answer(rt, &admitted, exchanged, wire, head, record, &self.observer)
             .await
             .map_err(|failure| failure.with_id(rpc_id.as_deref()))
@@ -96,78 +100,79 @@ impl Edge {
 impl Serve for Edge {
     type Tail = Tail;
 
-    async fn handle<W: Wire>(
-        self: Arc<Self>,
+    // no `async fn`, which would hold the head twice
+    fn handle<W: Wire>(
+        &self,
         wire: &mut W,
         head: Head,
         cx: &ConnCx,
-    ) -> Option<Tail> {
+    ) -> impl Future<Output = Option<Tail>> + Send {
         let mut record = Box::new(begin(&head, cx));
-        if cx.listener.health_path.as_deref() == Some(head.path.as_str()) {
-            respond::health(wire, &head, cx.is_draining(), &mut record).await;
-            self.finish(wire, &mut record);
-            return None;
-        }
-        match self.serve(wire, &head, cx, &mut record).await {
-            Ok(None) => {
+        async move {
+            if cx.listener.health_path.as_deref() == Some(head.path.as_str()) {
+                respond::health(wire, &head, cx.is_draining(), &mut record).await;
                 self.finish(wire, &mut record);
-                None
+                return None;
             }
-            Ok(Some(rest)) => {
-                if record.stream {
-                    self.observer.metrics.streams.inc();
+            match self.serve(wire, &head, cx, &mut record).await {
+                Ok(None) => {
                     self.finish(wire, &mut record);
+                    None
                 }
-                Some(Tail { rest, record })
-            }
-            Err(failure) => {
-                match failure {
-                    Failure::ClientGone => {
-                        record.end = Some("client.gone");
-                        wire.abort().await;
+                Ok(Some(rest)) => {
+                    if record.stream {
+                        self.observer.metrics.streams.inc();
+                        self.finish(wire, &mut record);
                     }
-                    Failure::Denied(denial, rpc_id) => {
-                        respond::refuse(wire, &head, &denial, rpc_id.as_deref(), &mut record).await;
-                    }
+                    Some(Tail { rest, record })
                 }
-                self.finish(wire, &mut record);
-                None
+                Err(failure) => {
+                    match failure {
+                        Failure::ClientGone => {
+                            record.end = Some("client.gone");
+                            wire.abort().await;
+                        }
+                        Failure::Denied(denial, rpc_id) => {
+                            respond::refuse(wire, &head, &denial, rpc_id.as_deref(), &mut record)
+                                .await;
+                        }
+                    }
+                    self.finish(wire, &mut record);
+                    None
+                }
             }
         }
     }
 
-    async fn tail<W: Wire>(self: Arc<Self>, tail: Tail, wire: &mut W, cx: &ConnCx) {
-        let Tail { rest, mut record } = tail;
-        let Rest { body, carrier, replica, .. } = rest;
-        match body {
-            Body::Tunnel(conn) => {
-                let (mut stream, ahead) = conn.into_parts();
-                tokio::select! {
-                    ended = tunnel(wire, &mut stream, &ahead) => if let Err(e) = ended {
-                        record.detail = e.to_string();
-                    },
-                    () = cx.draining() => record.end = Some("edge.stopping"),
-                }
+    async fn tail<W: Wire>(
+        &self,
+        tail: &mut Tail,
+        wire: &mut W,
+        mut draining: Pin<&mut (impl Future<Output = ()> + Send)>,
+    ) {
+        let Tail { rest, record } = tail;
+        if let Body::Flow(flow) = &mut rest.body {
+            let tally = flow.run(wire, draining.as_mut()).await;
+            (record.events, record.comments) = (tally.events, tally.comments);
+            record.end = end_code(tally.end);
+        }
+        match std::mem::replace(&mut rest.body, Body::Over) {
+            Body::Flow(flow) if record.end.is_none() => {
+                rest.carrier.give_back(flow.conn, &rest.replica, Instant::now());
             }
-            Body::Flow(mut flow) => {
-                let tally = flow.run(wire, cx.draining()).await;
-                (record.events, record.comments) = (tally.events, tally.comments);
-                record.end = end_code(tally.end);
-                if tally.end == End::Complete {
-                    carrier.give_back(flow.conn, &replica, Instant::now());
-                }
-            }
+            Body::Tunnel(conn) => Box::pin(tunnel(wire, *conn, draining, record)).await,
+            Body::Flow(_) | Body::Over => {}
         }
         (record.bytes_in, record.bytes_out) = wire.counts();
         if record.stream {
             self.observer.metrics.streams.dec();
-            self.observer.stream_end(&record);
+            self.observer.stream_end(record);
         } else {
-            self.observer.request(&record);
+            self.observer.request(record);
         }
     }
 
-    async fn refuse<W: Wire>(self: Arc<Self>, wire: &mut W, denial: Denial, cx: &ConnCx) {
+    async fn refuse<W: Wire>(&self, wire: &mut W, denial: Denial, cx: &ConnCx) {
         let head = Head {
             method: http::Method::GET,
             path: String::new(),
@@ -197,13 +202,34 @@ impl Serve for Edge {
     }
 }
 
-/// What the backend sent behind its 101, then both ways.
-async fn tunnel<W: Wire>(wire: &mut W, stream: &mut BackendStream, ahead: &[u8]) -> io::Result<()> {
-    if ahead.is_empty() {
-        return wire.splice(stream).await;
+/// The client must not send its next request into a connection that we close.
+fn close_if_draining<W: Wire>(wire: &mut W, cx: &ConnCx) {
+    if cx.is_draining() {
+        wire.close_after();
     }
-    let (read, write) = tokio::io::split(stream);
-    wire.splice(&mut tokio::io::join(ahead.chain(read), write)).await
+}
+
+/// What the backend sent behind its 101, then both ways.
+async fn tunnel<W: Wire>(
+    wire: &mut W,
+    conn: BackendConn,
+    draining: Pin<&mut (impl Future<Output = ()> + Send)>,
+    record: &mut Record,
+) {
+    let (mut stream, ahead) = conn.into_parts();
+    let joined = async {
+        if ahead.is_empty() {
+            return wire.splice(&mut stream).await;
+        }
+        let (read, write) = tokio::io::split(&mut stream);
+        wire.splice(&mut tokio::io::join(ahead.chain(read), write)).await
+    };
+    tokio::select! {
+        ended = joined => if let Err(e) = ended {
+            record.detail = e.to_string();
+        },
+        () = draining => record.end = Some("edge.stopping"),
+    }
 }
 
 fn end_code(end: End) -> Option<&'static str> {

@@ -4,6 +4,7 @@
 //! here for hours is small: two sockets, a timer and a few words of scanner.
 
 use std::io;
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -112,42 +113,23 @@ impl Events {
 }
 
 impl Flow {
-    /// Relays to the end. The answer's head has been sent.
+    /// Relays to the end. The answer's head has been sent, or waits for the first piece. What is
+    /// needed only while a piece passes is boxed, so that a silent stream does not hold it.
     pub async fn run<W: Wire>(
         &mut self,
         wire: &mut W,
-        draining: impl Future<Output = ()>,
+        mut draining: Pin<&mut (impl Future<Output = ()> + Send)>,
     ) -> Tally {
         let mut comments = 0;
-        let end = self.relay(wire, draining, &mut comments).await;
-        if !matches!(end, End::Complete | End::Drained) {
-            wire.abort().await;
-        }
-        let events = match &self.kind {
-            Kind::Opaque => 0,
-            Kind::Events(events) => events.scanner.events(),
-        };
-        Tally { end, events, comments }
-    }
-
-    async fn relay<W: Wire>(
-        &mut self,
-        wire: &mut W,
-        draining: impl Future<Output = ()>,
-        comments: &mut u64,
-    ) -> End {
         let period = self.silence();
         let mut last = Instant::now();
         let mut silence = std::pin::pin!(sleep_until(last + period.unwrap_or_default()));
-        let mut draining = std::pin::pin!(draining);
         let mut stopping = !self.may_be_cut();
-        let pending = std::mem::take(&mut self.pending);
-        if !pending.is_empty()
-            && let Some(end) = self.pass(wire, Some(pending)).await
-        {
-            return end;
-        }
-        loop {
+        let mut end = match std::mem::take(&mut self.pending) {
+            pending if pending.is_empty() => None,
+            pending => Box::pin(self.pass(wire, Some(pending))).await,
+        };
+        while end.is_none() {
             let happened = tokio::select! {
                 biased;
                 piece = self.conn.body() => Happened::Piece(piece),
@@ -156,12 +138,10 @@ impl Flow {
                 () = &mut draining, if !stopping => Happened::Drain,
             };
             match happened {
-                Happened::Gone => return End::ClientGone,
-                Happened::Piece(Err(_)) => return End::BackendBroke,
+                Happened::Gone => end = Some(End::ClientGone),
+                Happened::Piece(Err(_)) => end = Some(End::BackendBroke),
                 Happened::Piece(Ok(piece)) => {
-                    if let Some(end) = self.pass(wire, piece).await {
-                        return end;
-                    }
+                    end = Box::pin(self.pass(wire, piece)).await;
                     last = Instant::now();
                 }
                 Happened::Drain => stopping = true,
@@ -169,18 +149,26 @@ impl Flow {
                     let period = period.unwrap_or_default();
                     // the timer is not moved with every event: it is cheaper to look when it fires
                     if last.elapsed() >= period {
-                        if let Some(end) = self.comment(wire, comments).await {
-                            return end;
-                        }
+                        end = Box::pin(self.comment(wire, &mut comments)).await;
                         last = Instant::now();
                     }
                     silence.as_mut().reset(last + period);
                 }
             }
-            if stopping && self.may_be_cut() && self.between_events() {
-                return finish(wire.data(Bytes::from_static(RETRY), true).await, End::Drained);
+            if end.is_none() && stopping && self.may_be_cut() && self.between_events() {
+                let sent = Box::pin(wire.data(Bytes::from_static(RETRY), true)).await;
+                end = Some(finish(sent, End::Drained));
             }
         }
+        let end = end.unwrap_or(End::Complete);
+        if !matches!(end, End::Complete | End::Drained) {
+            Box::pin(wire.abort()).await;
+        }
+        let events = match &self.kind {
+            Kind::Opaque => 0,
+            Kind::Events(events) => events.scanner.events(),
+        };
+        Tally { end, events, comments }
     }
 
     /// After how long a silence something has to be done.
@@ -223,9 +211,7 @@ impl Flow {
         if last {
             return Some(self.complete(wire, out).await);
         }
-        if out.is_empty() {
-            return None;
-        }
+        // sent even if it is empty: the answer's head may be waiting for it
         wire.data(out, false).await.err().map(|e| left(&e))
     }
 

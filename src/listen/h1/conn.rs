@@ -4,14 +4,15 @@
 //! thread and kept only where they are needed.
 
 use std::io;
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use pingora::protocols::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use super::head::{self, Request};
+use super::line::Line;
 use super::tunnel;
 use super::write::{self, Framing};
 use crate::base::body::{BodyReader, Buffered};
@@ -20,6 +21,7 @@ use crate::base::denial::{Denial, Reason};
 use crate::base::head::Version;
 use crate::base::io::{fill, write_all};
 use crate::listen::settings::ListenerSettings;
+use crate::listen::stream::ClientStream;
 use crate::listen::wire::{Answer, BodyError, BodySize, Payload, Wire};
 
 /// Pipelined bytes that are kept while an answer is under way.
@@ -35,10 +37,13 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// A connection and the request that it is at.
 pub struct H1 {
-    io: Stream,
+    line: Line,
     ahead: BytesMut,
     body: BodyReader,
     framing: Framing,
+    /// Whether a head may wait in `held` for the piece behind it.
+    holds: bool,
+    held: Vec<u8>,
     http10: bool,
     keep: bool,
     expects_continue: bool,
@@ -59,17 +64,19 @@ pub enum Next {
     /// Nothing: it closed, stayed idle, or we are draining.
     Closed,
     /// Something that cannot be a request; answer and close.
-    Refused(Denial),
+    Refused(Box<Denial>),
 }
 
 impl H1 {
     /// Takes over a stream at the start of a request.
-    pub fn new(io: Stream, settings: &ListenerSettings) -> Self {
+    pub fn new(io: ClientStream, settings: &ListenerSettings) -> Self {
         Self {
-            io,
+            line: Line::new(io),
             ahead: BytesMut::new(),
             body: BodyReader::Done,
             framing: Framing::Done,
+            holds: false,
+            held: Vec::new(),
             http10: false,
             keep: true,
             expects_continue: false,
@@ -87,18 +94,11 @@ impl H1 {
     pub async fn next(
         &mut self,
         settings: &ListenerSettings,
-        draining: impl Future<Output = ()>,
+        draining: Pin<&mut impl Future<Output = ()>>,
     ) -> Next {
         if self.ahead.is_empty() {
             self.ahead = BytesMut::new();
-            let first = timeout(settings.idle_timeout, fill(&mut self.io, &mut self.ahead));
-            let first = tokio::select! {
-                // a request that is here already is answered
-                biased;
-                first = first => first,
-                () = draining => return Next::Closed,
-            };
-            if !matches!(first, Ok(Ok(n)) if n > 0) {
+            if self.line.first(&mut self.ahead, settings.idle_timeout, draining).await == 0 {
                 return Next::Closed;
             }
         }
@@ -114,20 +114,29 @@ impl H1 {
     }
 
     async fn read_head(&mut self, limit: Duration) -> Result<Option<Bytes>, Denial> {
-        let deadline = Instant::now() + limit;
-        let mut seen = 0;
+        let (mut seen, mut deadline) = (0, None);
         loop {
             if let Some(end) = head::find_end(&self.ahead, &mut seen)? {
                 return Ok(Some(self.ahead.split_to(end).freeze()));
             }
-            match timeout_at(deadline, fill(&mut self.io, &mut self.ahead)).await {
-                Ok(Ok(n)) if n > 0 => {}
-                Ok(_) => return Ok(None),
-                Err(_) => {
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + limit);
+            match self.line.more(&mut self.ahead, deadline).await {
+                Some(0) => return Ok(None),
+                Some(_) => {}
+                None => {
                     let slow = "The request head took too long";
                     return Err(Denial::new(Reason::TooSlow, "h1.slow_head", slow).closing());
                 }
             }
+        }
+    }
+
+    /// A long answer has begun: nothing is kept for what comes after it.
+    pub fn settle(&mut self) {
+        self.line.rest();
+        if self.ahead.is_empty() {
+            // it holds the request's head
+            self.ahead = BytesMut::new();
         }
     }
 
@@ -152,7 +161,7 @@ impl H1 {
         self.keep = request.keep_alive;
         self.expects_continue = request.expects_continue;
         self.continue_left = if request.expects_continue { CONTINUE } else { b"" };
-        (self.broken, self.answered) = (false, false);
+        (self.broken, self.answered, self.holds) = (false, false, false);
         (self.limit, self.received, self.sent) = (u64::MAX, 0, 0);
     }
 
@@ -161,18 +170,23 @@ impl H1 {
         self.keep = false;
         (self.broken, self.answered) = (false, false);
         (self.received, self.sent) = (0, 0);
-        Next::Refused(denial)
+        Next::Refused(Box::new(denial))
     }
 
-    /// After an answer: whether another request may follow. Reads a small rest of the body.
-    pub async fn reusable(&mut self) -> bool {
-        if !self.keep || self.broken || !self.answered || self.framing != Framing::Done {
-            return false;
-        }
-        if self.body.is_done() {
-            return true;
-        }
-        !self.expects_continue && matches!(timeout(DRAIN_TIME, self.drain()).await, Ok(true))
+    /// After an answer: whether another request may follow at once.
+    pub fn may_go_on(&self) -> bool {
+        self.is_complete() && self.body.is_done()
+    }
+
+    /// Reads a small rest of the body; whether another request may follow then.
+    pub async fn drained(&mut self) -> bool {
+        self.is_complete()
+            && !self.expects_continue
+            && matches!(timeout(DRAIN_TIME, self.drain()).await, Ok(true))
+    }
+
+    fn is_complete(&self) -> bool {
+        self.keep && !self.broken && self.answered && self.framing == Framing::Done
     }
 
     fn check_size(&mut self) -> Result<(), BodyError> {
@@ -187,13 +201,13 @@ impl H1 {
     async fn send_continue(&mut self) -> Result<(), BodyError> {
         self.expects_continue = false;
         while !self.continue_left.is_empty() {
-            let written = timeout(self.send_timeout, self.io.write(self.continue_left)).await;
+            let written = timeout(self.send_timeout, self.line.io.write(self.continue_left)).await;
             let Ok(Ok(n @ 1..)) = written else {
                 self.broken = true;
                 return Err(BodyError::Gone);
             };
             self.continue_left = self.continue_left.get(n..).unwrap_or_default();
-            if self.continue_left.is_empty() && self.io.flush().await.is_err() {
+            if self.continue_left.is_empty() && self.line.io.flush().await.is_err() {
                 self.broken = true;
                 return Err(BodyError::Gone);
             }
@@ -214,30 +228,45 @@ impl H1 {
 
     /// Ends the connection so that a client that is still sending can read the answer
     /// (RFC 9112 §9.6), but never waits long for it.
-    pub async fn close(mut self) {
+    pub async fn close(&mut self) {
         if self.broken {
             return;
         }
-        let linger = async {
-            if self.io.shutdown().await.is_err() {
-                return;
-            }
-            let mut total = 0;
-            while total < 1 << 20 {
-                self.ahead.clear();
-                match fill(&mut self.io, &mut self.ahead).await {
-                    Ok(n) if n > 0 => total += n,
-                    _ => return,
-                }
-            }
-        };
-        if timeout(DRAIN_TIME, linger).await.is_err() {
+        if timeout(DRAIN_TIME, self.line.linger(&mut self.ahead)).await.is_err() {
             log::debug!("a client did not close its side");
         }
     }
 
+    /// A piece as it goes on the wire, behind a head that waited for it.
+    fn framed(&mut self, piece: Bytes, last: bool) -> io::Result<Bytes> {
+        let size = piece.len() as u64;
+        let rest = match self.framing {
+            Framing::Done if piece.is_empty() => Framing::Done,
+            Framing::Done => return Err(io::Error::other("no body can follow")),
+            Framing::Length(left) => match left.checked_sub(size) {
+                Some(0) => Framing::Done,
+                Some(rest) if !last => Framing::Length(rest),
+                _ => {
+                    self.broken = true;
+                    return Err(io::Error::other("the body is not as long as was announced"));
+                }
+            },
+            Framing::Chunked | Framing::Close if last => Framing::Done,
+            open => open,
+        };
+        self.sent += size;
+        let was = std::mem::replace(&mut self.framing, rest);
+        let piece = if was == Framing::Chunked { write::chunk(&piece, last).into() } else { piece };
+        if self.held.is_empty() {
+            return Ok(piece);
+        }
+        let mut joined = std::mem::take(&mut self.held);
+        joined.extend_from_slice(&piece);
+        Ok(joined.into())
+    }
+
     async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let written = write_all(&mut self.io, bytes, self.send_timeout).await;
+        let written = self.line.write(bytes, self.send_timeout).await;
         self.broken |= written.is_err();
         written
     }
@@ -272,7 +301,7 @@ impl Wire for H1 {
                 }
             }
             self.send_continue().await?;
-            match fill(&mut self.io, &mut self.ahead).await {
+            match fill(&mut self.line.io, &mut self.ahead).await {
                 Ok(n) if n > 0 => {}
                 _ => {
                     self.broken = true;
@@ -285,7 +314,7 @@ impl Wire for H1 {
     async fn gone(&mut self) {
         let mut thrown = 0;
         loop {
-            match fill(&mut self.io, &mut self.ahead).await {
+            match fill(&mut self.line.io, &mut self.ahead).await {
                 Ok(n) if n > 0 && self.keep && self.ahead.len() <= MAX_AHEAD => {}
                 // the rest of a body that nobody wants: only its end is of interest
                 Ok(n) if n > 0 && !self.keep && thrown <= MAX_THROWN => {
@@ -309,6 +338,10 @@ impl Wire for H1 {
         self.framing = write::head(&answer, &payload, self.http10, self.keep, &mut out);
         self.keep &= self.framing != Framing::Close;
         let Payload::Whole(body) = payload else {
+            if std::mem::take(&mut self.holds) {
+                self.held = out;
+                return Ok(());
+            }
             return self.write(&out).await;
         };
         self.framing = Framing::Done;
@@ -321,35 +354,20 @@ impl Wire for H1 {
         self.write(&body).await
     }
 
+    fn expect_piece(&mut self) {
+        self.holds = true;
+    }
+
     async fn data(&mut self, piece: Bytes, last: bool) -> io::Result<()> {
-        self.sent += piece.len() as u64;
-        match self.framing {
-            Framing::Done if piece.is_empty() => Ok(()),
-            Framing::Done => Err(io::Error::other("no body can follow")),
-            Framing::Close => {
-                self.write(&piece).await?;
-                self.framing = if last { Framing::Done } else { Framing::Close };
-                Ok(())
-            }
-            Framing::Chunked => {
-                let bytes = write::chunk(&piece, last);
-                self.framing = if last { Framing::Done } else { Framing::Chunked };
-                self.write(&bytes).await
-            }
-            Framing::Length(left) => match left.checked_sub(piece.len() as u64) {
-                Some(rest) if rest == 0 || !last => {
-                    self.framing = if rest == 0 { Framing::Done } else { Framing::Length(rest) };
-                    self.write(&piece).await
-                }
-                _ => {
-                    self.broken = true;
-                    Err(io::Error::other("the body is not as long as was announced"))
-                }
-            },
-        }
+        let piece = self.framed(piece, last)?;
+        self.write(&piece).await
     }
 
     async fn abort(&mut self) {
+        let held = std::mem::take(&mut self.held);
+        if !self.broken {
+            self.write(&held).await.unwrap_or_default();
+        }
         self.broken = true;
     }
 
@@ -362,7 +380,7 @@ impl Wire for H1 {
         let ahead = std::mem::take(&mut self.ahead);
         self.received = ahead.len() as u64;
         write_all(other, &ahead, self.send_timeout).await?;
-        let (ended, up, down) = tunnel::join(&mut self.io, other).await;
+        let (ended, up, down) = tunnel::join(&mut self.line.io, other).await;
         self.received += up;
         self.sent += down;
         ended

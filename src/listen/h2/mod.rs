@@ -3,8 +3,11 @@
 //! Frames, flow control and flood limits are the `h2` crate's; which connections may idle, and what
 //! counts as a request, is decided here.
 
+mod head;
+
 use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Poll, ready};
@@ -13,19 +16,20 @@ use std::time::Duration;
 use ::h2::server::{Builder, SendResponse};
 use ::h2::{Reason, RecvStream, SendStream};
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, COOKIE, HOST};
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
-use pingora::protocols::Stream;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::h1::authority::authority;
-use super::h1::head::{MAX_FIELDS, MAX_HEAD, MAX_LINE};
+use super::accept::Open;
+use super::h1::head::MAX_HEAD;
+use super::stream::ClientStream;
 use super::wire::{Answer, BodyError, BodySize, Payload, Wire};
 use super::{ConnCx, Serve};
-use crate::base::denial::{self, Denial};
-use crate::base::head::{Head, Version};
+use crate::base::denial::Denial;
+use crate::base::head::Head;
+use head::head;
 
 /// Streams open at once on a connection: above the 100 that clients assume at least.
 const MAX_STREAMS: u32 = 128;
@@ -39,7 +43,7 @@ const SEND_BUFFER: usize = 32 * 1024;
 const FLUSH_TIME: Duration = Duration::from_millis(500);
 
 /// Speaks HTTP/2 until the connection ends, stays idle, or we are to stop.
-pub async fn serve<S: Serve>(io: Stream, cx: ConnCx, handler: Arc<S>) {
+pub(super) async fn serve<S: Serve>(io: ClientStream, cx: ConnCx, open: Open<S>) {
     let mut builder = Builder::new();
     builder
         .max_concurrent_streams(MAX_STREAMS)
@@ -53,8 +57,10 @@ pub async fn serve<S: Serve>(io: Stream, cx: ConnCx, handler: Arc<S>) {
     else {
         return;
     };
-    let (active, mut stopping) = (Arc::new(Active::default()), false);
-    let mut draining = std::pin::pin!(cx.draining());
+    let mut stopping = false;
+    let shared = Arc::new(Shared { cx, open, active: Active::default() });
+    let active = &shared.active;
+    let mut draining = std::pin::pin!(shared.cx.draining());
     loop {
         tokio::select! {
             biased;
@@ -69,12 +75,11 @@ pub async fn serve<S: Serve>(io: Stream, cx: ConnCx, handler: Arc<S>) {
                     connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                 }
                 Some(Ok((request, respond))) => {
-                    let running = active.clone().start();
-                    tokio::spawn(stream(request, respond, cx.clone(), handler.clone(), running));
+                    tokio::spawn(stream(request, respond, Running::new(shared.clone())));
                 }
                 Some(Err(_)) | None => return,
             },
-            () = active.idle_for(cx.listener.idle_timeout) => {
+            () = active.idle_for(shared.cx.listener.idle_timeout) => {
                 // no GOAWAY exchange that a dead peer could hold up
                 connection.abrupt_shutdown(Reason::NO_ERROR);
                 stopping = true;
@@ -86,85 +91,49 @@ pub async fn serve<S: Serve>(io: Stream, cx: ConnCx, handler: Arc<S>) {
     }
 }
 
-async fn stream<S: Serve>(
+/// One request. Its beginning is boxed, so that a silent stream is a small task; no `async fn`,
+/// which would hold its arguments twice.
+fn stream<S: Serve>(
     request: http::Request<RecvStream>,
     respond: SendResponse<Bytes>,
-    cx: ConnCx,
-    handler: Arc<S>,
-    _running: Running,
-) {
+    running: Running<S>,
+) -> impl Future<Output = ()> + Send {
     let (parts, body) = request.into_parts();
-    let mut wire = H2::new(&parts.headers, body, respond, cx.listener.send_timeout);
-    match head(parts) {
-        Err(denial) => handler.refuse(&mut wire, denial, &cx).await,
-        Ok(head) => {
-            if let Some(tail) = Box::pin(handler.clone().handle(&mut wire, head, &cx)).await {
-                handler.tail(tail, &mut wire, &cx).await;
+    let stall = running.0.cx.listener.send_timeout;
+    let wire = H2::new(&parts.headers, body, respond, stall);
+    let begun = begin(wire, head(parts), running);
+    async move {
+        if let Some(mut long) = begun.await {
+            let Shared { cx, open, .. } = &*long.running.0;
+            let draining = std::pin::pin!(cx.draining());
+            open.handler.tail(&mut long.tail, &mut long.wire, draining).await;
+        }
+    }
+}
+
+/// A long answer that has begun.
+struct Long<S: Serve> {
+    tail: S::Tail,
+    wire: H2,
+    running: Running<S>,
+}
+
+fn begin<S: Serve>(
+    mut wire: H2,
+    head: Result<Head, Denial>,
+    running: Running<S>,
+) -> Pin<Box<impl Future<Output = Option<Long<S>>> + Send>> {
+    Box::pin(async move {
+        let Shared { cx, open, .. } = &*running.0;
+        let tail = match head {
+            Err(denial) => {
+                Box::pin(open.handler.refuse(&mut wire, denial, cx)).await;
+                return None;
             }
-        }
-    }
-}
-
-/// The same rules as for HTTP/1.1, as far as the frames' own do not cover them (RFC 9113 §8).
-fn head(parts: http::request::Parts) -> Result<Head, Denial> {
-    let malformed = |code, message| Denial::new(denial::Reason::Malformed, code, message);
-    let mut headers = parts.headers;
-    if headers.len() > MAX_FIELDS {
-        let many = "There are too many header fields";
-        return Err(Denial::new(denial::Reason::HeadTooLarge, "h2.fields", many));
-    }
-    let mut hosts = headers.get_all(HOST).iter();
-    let host = match (hosts.next(), hosts.next()) {
-        (_, Some(_)) => return Err(malformed("h2.hosts", "There is more than one Host")),
-        (Some(host), None) => {
-            Some(authority(host.to_str().map_err(|_| malformed("h2.host", "Host is malformed"))?)?)
-        }
-        (None, None) => None,
-    };
-    let named = parts.uri.authority().map(|a| authority(a.as_str())).transpose()?;
-    let authority = match (named, host) {
-        (Some(named), Some(host)) if named != host => {
-            return Err(malformed("h2.host_differs", "Host differs from :authority"));
-        }
-        (Some(one), _) | (None, Some(one)) => one,
-        (None, None) => return Err(malformed("h2.no_host", "Host is missing")),
-    };
-    headers.remove(HOST);
-    join_cookies(&mut headers);
-    let target = parts.uri.path_and_query().map_or("/", |p| p.as_str());
-    if target.len() > MAX_LINE {
-        let long = "The request target is too long";
-        return Err(Denial::new(denial::Reason::UriTooLong, "h2.target", long));
-    }
-    if !target.bytes().all(|b| b.is_ascii_graphic()) || target.contains('#') {
-        return Err(malformed("h2.target", "The request target has a forbidden character"));
-    }
-    if headers.get_all(CONTENT_LENGTH).iter().count() > 1 {
-        return Err(malformed("h2.lengths", "There is more than one Content-Length"));
-    }
-    let (path, query) = match target.split_once('?') {
-        Some((path, query)) => (path.to_owned(), Some(query.to_owned())),
-        None => (target.to_owned(), None),
-    };
-    Ok(Head {
-        method: parts.method,
-        path,
-        query,
-        authority,
-        headers,
-        version: Version::H2,
-        websocket: false,
+            Ok(head) => open.handler.handle(&mut wire, head, cx).await?,
+        };
+        Some(Long { tail, wire, running })
     })
-}
-
-/// HTTP/2 may split Cookie; HTTP/1.1 may not (RFC 9113 §8.2.3).
-fn join_cookies(headers: &mut HeaderMap) {
-    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    if crumbs.len() > 1
-        && let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))
-    {
-        headers.insert(COOKIE, joined);
-    }
 }
 
 /// One stream.
@@ -335,6 +304,13 @@ impl Wire for H2 {
     }
 }
 
+/// What the streams of a connection share.
+struct Shared<S: Serve> {
+    cx: ConnCx,
+    open: Open<S>,
+    active: Active,
+}
+
 /// Streams under way on a connection.
 #[derive(Default)]
 struct Active {
@@ -343,14 +319,16 @@ struct Active {
 }
 
 /// Counts a stream for as long as it lives.
-struct Running(Arc<Active>);
+struct Running<S: Serve>(Arc<Shared<S>>);
+
+impl<S: Serve> Running<S> {
+    fn new(shared: Arc<Shared<S>>) -> Self {
+        shared.active.count.fetch_add(1, Ordering::AcqRel);
+        Self(shared)
+    }
+}
 
 impl Active {
-    fn start(self: Arc<Self>) -> Running {
-        self.count.fetch_add(1, Ordering::AcqRel);
-        Running(self)
-    }
-
     fn count(&self) -> usize {
         self.count.load(Ordering::Acquire)
     }
@@ -363,10 +341,11 @@ impl Active {
     }
 }
 
-impl Drop for Running {
+impl<S: Serve> Drop for Running<S> {
     fn drop(&mut self) {
-        if self.0.count.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.0.changed.notify_one();
+        let active = &self.0.active;
+        if active.count.fetch_sub(1, Ordering::AcqRel) == 1 {
+            active.changed.notify_one();
         }
     }
 }

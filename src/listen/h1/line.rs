@@ -1,0 +1,110 @@
+//! A client's stream and the one timer for all that waits on it: in, bounds; out, bytes read or written in time.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::time::Instant;
+
+use crate::base::alarm::Alarm;
+use crate::base::io::{fill, poll_fill};
+use crate::listen::stream::ClientStream;
+
+/// A stream with a timer.
+pub(super) struct Line {
+    /// For what needs no bound here.
+    pub(super) io: ClientStream,
+    alarm: Alarm,
+}
+
+impl Line {
+    pub(super) fn new(io: ClientStream) -> Self {
+        Self { io, alarm: Alarm::new() }
+    }
+
+    /// Lets go of the timer: nothing will wait on it for long.
+    pub(super) fn rest(&mut self) {
+        self.alarm.rest();
+    }
+
+    /// Waits for the first bytes of a request, for `idle` or until `stop`; 0 when there will be none.
+    pub(super) async fn first(
+        &mut self,
+        into: &mut BytesMut,
+        idle: Duration,
+        mut stop: Pin<&mut impl Future<Output = ()>>,
+    ) -> usize {
+        let mut waiting = false;
+        let first = poll_fn(|cx| {
+            // a request that is here already is answered
+            if let Poll::Ready(read) = poll_fill(&mut self.io, into, cx) {
+                return Poll::Ready(read.unwrap_or(0));
+            }
+            if !std::mem::replace(&mut waiting, true) {
+                self.alarm.set(Instant::now() + idle);
+            }
+            let over = self.alarm.poll(cx).is_ready() || stop.as_mut().poll(cx).is_ready();
+            if over { Poll::Ready(0) } else { Poll::Pending }
+        });
+        first.await
+    }
+
+    /// Reads more until `deadline`: 0 at the end of the stream, `None` when it is too late.
+    pub(super) async fn more(&mut self, into: &mut BytesMut, deadline: Instant) -> Option<usize> {
+        self.alarm.set(deadline);
+        let more = poll_fn(|cx| match poll_fill(&mut self.io, into, cx) {
+            Poll::Ready(read) => Poll::Ready(Some(read.unwrap_or(0))),
+            Poll::Pending => self.alarm.poll(cx).map(|()| None),
+        });
+        more.await
+    }
+
+    /// Writes and flushes all of it.
+    ///
+    /// # Errors
+    /// Those of the stream; `TimedOut` when it took nothing for `stall`.
+    pub(super) async fn write(&mut self, mut bytes: &[u8], stall: Duration) -> io::Result<()> {
+        let mut waiting = false;
+        let written = poll_fn(|cx| {
+            loop {
+                let step = match bytes {
+                    [] => Pin::new(&mut self.io).poll_flush(cx).map_ok(|()| 0),
+                    _ => Pin::new(&mut self.io).poll_write(cx, bytes),
+                };
+                match step {
+                    Poll::Ready(Ok(_)) if bytes.is_empty() => return Poll::Ready(Ok(())),
+                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    Poll::Ready(Ok(n)) => bytes = bytes.get(n..).unwrap_or_default(),
+                    Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
+                    Poll::Pending => break,
+                }
+                waiting = false;
+            }
+            // the bound is on a client that takes nothing, however long all of it takes
+            if !std::mem::replace(&mut waiting, true) {
+                self.alarm.set(Instant::now() + stall);
+            }
+            self.alarm.poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+        });
+        written.await
+    }
+
+    /// Ends our side, and reads until the client has ended its own or too much came.
+    pub(super) async fn linger(&mut self, scratch: &mut BytesMut) {
+        if self.io.shutdown().await.is_err() {
+            return;
+        }
+        let mut total = 0;
+        while total < 1 << 20 {
+            scratch.clear();
+            match fill(&mut self.io, scratch).await {
+                Ok(n) if n > 0 => total += n,
+                _ => return,
+            }
+        }
+    }
+}
