@@ -212,13 +212,12 @@ fn replica() -> Replica {
 
 fn log_line() -> Piece {
     let now = Instant::now();
-    let text = |text: &str| Some(text.to_owned());
     let record = Record {
         route: Some(Arc::new(route("/aws-pricing".into()))),
         replica: Some(Arc::new(replica())),
         era: "legacy",
-        rpc_method: text("tools/call"),
-        tool: text("get_weather"),
+        rpc_method: Some("tools/call".into()),
+        tool: Some("get_weather".into()),
         status: 200,
         bytes_in: 139,
         bytes_out: 300,

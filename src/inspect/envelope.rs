@@ -5,10 +5,11 @@
 //! reported and escapes are undone here.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::sync::Arc;
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
+use serde_json::Value;
+
+use super::json::{Json, NotJson};
 
 /// Longest id that is echoed, in bytes of JSON text.
 const MAX_ID: usize = 256;
@@ -18,6 +19,36 @@ const MAX_WORD: usize = 256;
 const MAX_NAME: usize = 8192;
 /// Where requests of the 2026-07-28 era carry their version (MCP 2026-07-28, basic/index).
 const VERSION_KEY: &[u8] = b"io.modelcontextprotocol/protocolVersion";
+
+/// The methods of MCP: kept without a copy, and with a label of their own in metrics.
+const METHODS: &[&str] = &[
+    "initialize",
+    "ping",
+    "server/discover",
+    "tools/list",
+    "tools/call",
+    "prompts/list",
+    "prompts/get",
+    "resources/list",
+    "resources/read",
+    "resources/templates/list",
+    "resources/subscribe",
+    "resources/unsubscribe",
+    "completion/complete",
+    "logging/setLevel",
+    "subscriptions/listen",
+    "notifications/initialized",
+    "notifications/cancelled",
+    "notifications/progress",
+    "tasks/get",
+    "tasks/update",
+    "tasks/cancel",
+];
+
+/// A method of MCP by its name; `None` for all others.
+pub fn known_method(method: &str) -> Option<&'static str> {
+    METHODS.iter().find(|known| **known == method).copied()
+}
 
 /// What a body is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,11 +70,11 @@ pub struct Message {
     pub kind: Kind,
     /// The id as it stands in the body, valid JSON: a string, a number or `null`. `None` when
     /// absent, of another type or longer than 256 bytes.
-    pub id: Option<String>,
+    pub id: Option<Arc<str>>,
     /// The method, unescaped. `None` in responses, and when `unreadable`.
-    pub method: Option<String>,
+    pub method: Option<Cow<'static, str>>,
     /// The tool, prompt, resource URI or task id that the method is about, unescaped; at most 8 KiB.
-    pub name: Option<String>,
+    pub name: Option<Arc<str>>,
     /// The version in `params._meta`, unescaped.
     pub protocol_version: Option<String>,
     /// The version in `params._meta` is there, but is no text of at most 256 bytes.
@@ -83,9 +114,9 @@ pub fn scan(body: &[u8]) -> Scan {
     let Ok(text) = std::str::from_utf8(body) else {
         return Scan::BadJson;
     };
-    let mut json = serde_json::Deserializer::from_str(text);
+    let mut json = Json::new(text);
     let mut root = Root::default();
-    let read = Read(&mut root).deserialize(&mut json).and_then(|()| json.end());
+    let read = read(&mut root, &mut json).and_then(|()| json.end());
     match (read, root.batch) {
         (Err(_), _) => Scan::BadJson,
         (Ok(()), Some(batch)) => Scan::Batch(batch),
@@ -102,11 +133,36 @@ impl Scan {
 
 /// Something made from an object's fields; other shapes are skipped, arrays element by element.
 trait Fields<'de> {
-    fn field<A: MapAccess<'de>>(&mut self, key: &[u8], map: &mut A) -> Result<(), A::Error>;
+    fn field(&mut self, key: &[u8], json: &mut Json<'de>) -> Result<(), NotJson>;
 
-    fn elements<A: SeqAccess<'de>>(&mut self, seq: &mut A) -> Result<(), A::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
+    fn elements(&mut self, json: &mut Json<'de>) -> Result<(), NotJson> {
+        let mut first = true;
+        while json.next_element(first)? {
+            first = false;
+            json.skip()?;
+        }
         Ok(())
+    }
+}
+
+/// Reads any JSON value into `to`.
+fn read<'de, T: Fields<'de>>(to: &mut T, json: &mut Json<'de>) -> Result<(), NotJson> {
+    match json.peek() {
+        Some(b'{') => {
+            json.open();
+            let mut first = true;
+            while let Some(key) = json.next_key(first)? {
+                first = false;
+                to.field(&key, json)?;
+            }
+            Ok(())
+        }
+        Some(b'[') => {
+            json.open();
+            to.elements(json)
+        }
+        // numbers and strings must also have a value: servers read them here
+        _ => serde_json::from_str::<Value>(json.raw()?).map(drop).map_err(|_| NotJson),
     }
 }
 
@@ -146,14 +202,17 @@ struct Meta<'de> {
 }
 
 impl<'de> Fields<'de> for Root<'de> {
-    fn field<A: MapAccess<'de>>(&mut self, key: &[u8], map: &mut A) -> Result<(), A::Error> {
-        self.envelope.field(key, map)
+    fn field(&mut self, key: &[u8], json: &mut Json<'de>) -> Result<(), NotJson> {
+        self.envelope.field(key, json)
     }
 
-    fn elements<A: SeqAccess<'de>>(&mut self, seq: &mut A) -> Result<(), A::Error> {
+    fn elements(&mut self, json: &mut Json<'de>) -> Result<(), NotJson> {
         let batch = self.batch.insert(Batch::default());
         let mut envelope = Envelope::default();
-        while seq.next_element_seed(Read(&mut envelope))?.is_some() {
+        let mut first = true;
+        while json.next_element(first)? {
+            first = false;
+            read(&mut envelope, json)?;
             batch.add(std::mem::take(&mut envelope).finish());
         }
         Ok(())
@@ -172,21 +231,21 @@ impl Batch {
 }
 
 impl<'de> Fields<'de> for Envelope<'de> {
-    fn field<A: MapAccess<'de>>(&mut self, key: &[u8], map: &mut A) -> Result<(), A::Error> {
+    fn field(&mut self, key: &[u8], json: &mut Json<'de>) -> Result<(), NotJson> {
         match key {
             b"jsonrpc" => {
-                keep(&mut self.version, map, &mut self.duplicate)?;
+                keep(&mut self.version, json, &mut self.duplicate)?;
                 self.is_rpc |= text(self.version, 8) == Text::Is("2.0".into());
             }
-            b"id" => keep(&mut self.id, map, &mut self.duplicate)?,
-            b"method" => keep(&mut self.method, map, &mut self.duplicate)?,
+            b"id" => keep(&mut self.id, json, &mut self.duplicate)?,
+            b"method" => keep(&mut self.method, json, &mut self.duplicate)?,
             b"params" => {
                 self.duplicate |= std::mem::replace(&mut self.has_params, true);
-                map.next_value_seed(Read(&mut self.params))?;
+                read(&mut self.params, json)?;
             }
             _ => {
                 self.answers |= matches!(key, b"result" | b"error");
-                map.next_value::<IgnoredAny>()?;
+                json.skip()?;
             }
         }
         Ok(())
@@ -194,36 +253,35 @@ impl<'de> Fields<'de> for Envelope<'de> {
 }
 
 impl<'de> Fields<'de> for Params<'de> {
-    fn field<A: MapAccess<'de>>(&mut self, key: &[u8], map: &mut A) -> Result<(), A::Error> {
+    fn field(&mut self, key: &[u8], json: &mut Json<'de>) -> Result<(), NotJson> {
         match key {
-            b"name" => keep(&mut self.name, map, &mut self.duplicate),
-            b"uri" => keep(&mut self.uri, map, &mut self.duplicate),
-            b"taskId" => keep(&mut self.task_id, map, &mut self.duplicate),
+            b"name" => keep(&mut self.name, json, &mut self.duplicate),
+            b"uri" => keep(&mut self.uri, json, &mut self.duplicate),
+            b"taskId" => keep(&mut self.task_id, json, &mut self.duplicate),
             b"_meta" => {
                 self.duplicate |= std::mem::replace(&mut self.has_meta, true);
-                map.next_value_seed(Read(&mut self.meta))
+                read(&mut self.meta, json)
             }
-            _ => map.next_value::<IgnoredAny>().map(drop),
+            _ => json.skip(),
         }
     }
 }
 
 impl<'de> Fields<'de> for Meta<'de> {
-    fn field<A: MapAccess<'de>>(&mut self, key: &[u8], map: &mut A) -> Result<(), A::Error> {
+    fn field(&mut self, key: &[u8], json: &mut Json<'de>) -> Result<(), NotJson> {
         match key {
-            VERSION_KEY => keep(&mut self.version, map, &mut self.duplicate),
-            _ => map.next_value::<IgnoredAny>().map(drop),
+            VERSION_KEY => keep(&mut self.version, json, &mut self.duplicate),
+            _ => json.skip(),
         }
     }
 }
 
-fn keep<'de, A: MapAccess<'de>>(
+fn keep<'de>(
     slot: &mut Option<&'de str>,
-    map: &mut A,
+    json: &mut Json<'de>,
     duplicate: &mut bool,
-) -> Result<(), A::Error> {
-    let raw = map.next_value::<&'de RawValue>()?;
-    *duplicate |= slot.replace(raw.get()).is_some();
+) -> Result<(), NotJson> {
+    *duplicate |= slot.replace(json.raw()?).is_some();
     Ok(())
 }
 
@@ -248,12 +306,15 @@ impl Envelope<'_> {
         let version = text(self.params.meta.version, MAX_WORD);
         Some(Message {
             kind,
-            id: self.id.filter(|raw| is_id(raw)).map(str::to_owned),
+            id: self.id.filter(|raw| is_id(raw)).map(Arc::from),
             unreadable: method == Text::Unreadable || name == Text::Unreadable,
             bad_version: matches!(version, Text::Other | Text::Unreadable),
-            method: method.owned(),
-            name: name.owned(),
-            protocol_version: version.owned(),
+            method: method.into_text().map(|method| match known_method(&method) {
+                Some(known) => Cow::Borrowed(known),
+                None => Cow::Owned(method.into_owned()),
+            }),
+            name: name.into_text().map(Arc::from),
+            protocol_version: version.into_text().map(Cow::into_owned),
             duplicate,
         })
     }
@@ -294,7 +355,7 @@ fn text(raw: Option<&str>, longest: usize) -> Text<'_> {
     if inner.len() > longest.saturating_mul(6) {
         return Text::Unreadable;
     }
-    let unescaped = if inner.contains('\\') {
+    let unescaped = if memchr::memchr(b'\\', inner.as_bytes()).is_some() {
         serde_json::from_str(raw).ok().map(Cow::Owned)
     } else {
         Some(Cow::Borrowed(inner))
@@ -305,94 +366,12 @@ fn text(raw: Option<&str>, longest: usize) -> Text<'_> {
     }
 }
 
-impl Text<'_> {
-    fn owned(self) -> Option<String> {
+impl<'a> Text<'a> {
+    fn into_text(self) -> Option<Cow<'a, str>> {
         match self {
-            Self::Is(text) => Some(text.into_owned()),
+            Self::Is(text) => Some(text),
             _ => None,
         }
-    }
-}
-
-/// Reads any JSON value into `T`.
-struct Read<'a, T>(&'a mut T);
-
-impl<'de, T: Fields<'de>> DeserializeSeed<'de> for Read<'_, T> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
-        json.deserialize_any(self)
-    }
-}
-
-impl<'de, T: Fields<'de>> Visitor<'de> for Read<'_, T> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(key) = map.next_key_seed(Key)? {
-            self.0.field(&key, &mut map)?;
-        }
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        self.0.elements(&mut seq)
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-}
-
-/// Reads a key as bytes: as a `str`, one with a lone surrogate would end the reading of a body
-/// that backends read on.
-struct Key;
-
-impl<'de> DeserializeSeed<'de> for Key {
-    type Value = Cow<'de, [u8]>;
-
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
-        json.deserialize_bytes(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Key {
-    type Value = Cow<'de, [u8]>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
-    }
-
-    fn visit_borrowed_bytes<E>(self, key: &'de [u8]) -> Result<Self::Value, E> {
-        Ok(Cow::Borrowed(key))
-    }
-
-    fn visit_bytes<E>(self, key: &[u8]) -> Result<Self::Value, E> {
-        Ok(Cow::Owned(key.to_vec()))
     }
 }
 
@@ -400,7 +379,81 @@ impl<'de> Visitor<'de> for Key {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::oracle;
     use super::*;
+
+    fn as_serde_reads_it(body: &[u8]) {
+        let (ours, theirs) = (format!("{:?}", scan(body)), format!("{:?}", oracle::scan(body)));
+        assert_eq!(ours, theirs, "{}", String::from_utf8_lossy(body));
+    }
+
+    #[test]
+    fn scalars_have_values_where_servers_read_them() {
+        for value in ["1e999", r#""\ud800""#, "1e99", r#""\u0041""#, "true", "-0"] {
+            for body in [
+                value.to_owned(),
+                format!("[{value}]"),
+                format!(r#"{{"jsonrpc":"2.0","method":"a","params":{value}}}"#),
+                format!(r#"{{"jsonrpc":"2.0","method":"a","params":{{"_meta":{value}}}}}"#),
+                format!(r#"{{"jsonrpc":"2.0","method":"a","x":{value},"id":{value}}}"#),
+            ] {
+                as_serde_reads_it(body.as_bytes());
+            }
+        }
+        as_serde_reads_it(b"{\"jsonrpc\":\"2.0\",\"method\":\"a\",\"b\x01\":1}");
+        as_serde_reads_it(b"{\"jsonrpc\":\"2.0\",\"method\":\"a\",\"b\":{\"\x01\":1}}");
+        as_serde_reads_it(br#"{"jsonrpc":"2.0","method":"a","\ud800":1,"\u0069d":7}"#);
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_are_read_as_serde_reads_them(
+            pieces in proptest::collection::vec(
+                proptest::sample::select(vec![
+                    "{", "}", "[", "]", ",", ":", " ", "\"jsonrpc\":\"2.0\"", "\"id\":", "\"method\":",
+                    "\"params\":{", "\"_meta\":{", "\"name\":", "\"uri\":", "\"taskId\":",
+                    "\"io.modelcontextprotocol/protocolVersion\":", "\"result\":", "\"tools/call\"",
+                    "\"tasks/get\"", "\"initialize\"", "\"m\\u0065thod\":", "\"\\ud800\"", "1", "-0.1e9",
+                    "1e999", "null", "tru", "\"", "\\", "\u{1}", "ü",
+                ]),
+                0..14,
+            )
+        ) {
+            as_serde_reads_it(pieces.concat().as_bytes());
+        }
+
+        #[test]
+        fn messages_are_read_as_serde_reads_them(
+            members in proptest::collection::vec(
+                proptest::sample::select(vec![
+                    r#""jsonrpc":"2.0""#, r#""jsonrpc":"1.0""#, r#""id":7"#, r#""id": "a\"b" "#, r#""id":{}"#,
+                    r#""method":"tools/call""#, r#""method":"resources/read""#, r#""method":"tasks/get""#,
+                    r#""method":"\ud800""#, r#""result":[1,{"id":2}]"#, r#""params":[1,[2],{"name":3}]"#,
+                    r#""params":{"name":"a","arguments":{"name":"b","x":[true,false,null]}}"#,
+                    r#""params":{"uri":"u","_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}"#,
+                    r#""params":{"taskId":"t","name":"n\u00fc","_meta":3,"name":"c"}"#, r#""params":"text""#,
+                    r#""\u006aet":1"#,
+                ]),
+                0..7,
+            ),
+            batch in any::<bool>(),
+            cut in any::<proptest::sample::Index>(),
+            shorten in any::<bool>(),
+        ) {
+            let object = format!("{{{}}}", members.join(" , "));
+            let mut body = if batch { format!("[{object},{object}]") } else { object };
+            if shorten {
+                let at = cut.index(body.len() + 1);
+                body.truncate(body.floor_char_boundary(at));
+            }
+            as_serde_reads_it(body.as_bytes());
+        }
+
+        #[test]
+        fn bytes_are_read_as_serde_reads_them(body in proptest::collection::vec(any::<u8>(), 0..30)) {
+            as_serde_reads_it(&body);
+        }
+    }
 
     fn one(body: &str) -> Message {
         match scan(body.as_bytes()) {
@@ -409,7 +462,7 @@ mod tests {
         }
     }
 
-    fn named(method: &str, params: &str) -> Option<String> {
+    fn named(method: &str, params: &str) -> Option<Arc<str>> {
         one(&format!(r#"{{"jsonrpc":"2.0","id":1,"params":{params},"method":"{method}"}}"#)).name
     }
 
@@ -610,10 +663,10 @@ mod tests {
             let method = format!("{method}x");
             let body = serde_json::json!({"jsonrpc": "2.0", "id": id, "method": method, "params": {"name": name}});
             let message = one(&body.to_string());
-            prop_assert_eq!(message.id, Some(id.to_string()));
-            prop_assert_eq!(message.method, Some(method));
+            prop_assert_eq!(message.id, Some(id.to_string().into()));
+            prop_assert_eq!(message.method, Some(method.into()));
             let body = serde_json::json!({"jsonrpc": "2.0", "method": "tools/call", "params": {"name": name}});
-            prop_assert_eq!(one(&body.to_string()).name, Some(name));
+            prop_assert_eq!(one(&body.to_string()).name, Some(name.into()));
         }
     }
 }

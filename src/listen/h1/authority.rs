@@ -41,10 +41,23 @@ pub fn authority(text: &str) -> Result<String, Denial> {
     }
 }
 
-/// A lower-case name without a port: most hosts, told in one pass.
+/// A lower-case name, with a port or without: most hosts, told in one pass.
 fn is_plain(text: &str) -> bool {
+    let (host, port) = match text.bytes().position(|b| b == b':') {
+        None => (text, None),
+        Some(at) => (text.get(..at).unwrap_or_default(), text.get(at + 1..)),
+    };
     let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.');
-    !text.is_empty() && text.len() <= 255 && !text.ends_with('.') && text.bytes().all(fits)
+    !host.is_empty()
+        && host.len() <= 255
+        && !host.ends_with('.')
+        && host.bytes().fold(true, |all, b| all & fits(b))
+        && port.is_none_or(is_plain_port)
+}
+
+fn is_plain_port(port: &str) -> bool {
+    let digits = port.bytes().all(|b| b.is_ascii_digit());
+    digits && matches!(port.len(), 1..=5) && port.parse::<u16>().is_ok()
 }
 
 /// The refusal of anything else.
