@@ -140,10 +140,12 @@ fn http1<S: Serve>(io: ClientStream, cx: ConnCx, open: Open<S>) -> impl Future<O
                 }
                 Next::Request(request) => request,
             };
-            if let Some(mut tail) = begin(&*open.handler, &mut conn, request, &cx).await {
+            let mut tail = begin(&*open.handler, &mut conn, request, &cx).await;
+            if let Some(tail) = &mut tail {
                 conn.settle();
-                open.handler.tail(&mut tail, &mut conn, draining.as_mut()).await;
+                open.handler.tail(tail, &mut conn, draining.as_mut()).await;
             }
+            drop(tail);
             if cx.is_draining() || !conn.may_go_on() && !Box::pin(conn.drained()).await {
                 return Box::pin(conn.close()).await;
             }

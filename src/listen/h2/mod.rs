@@ -103,11 +103,10 @@ fn stream<S: Serve>(
     let wire = H2::new(&parts.headers, body, respond, stall);
     let begun = begin(wire, head(parts), running);
     async move {
-        if let Some(mut long) = begun.await {
-            let Shared { cx, open, .. } = &*long.running.0;
-            let draining = std::pin::pin!(cx.draining());
-            open.handler.tail(&mut long.tail, &mut long.wire, draining).await;
-        }
+        let Some(mut long) = begun.await else { return };
+        let Shared { cx, open, .. } = &*long.running.0;
+        let draining = std::pin::pin!(cx.draining());
+        open.handler.tail(&mut long.tail, &mut long.wire, draining).await;
     }
 }
 
