@@ -16,7 +16,7 @@ count() { # piece, times
 }
 
 mapfile -t names < <("$program" list)
-printf '%-28s %12s\n' piece instructions
+printf '%-32s %12s\n' piece instructions
 for i in "${!names[@]}"; do
-    printf '%-28s %12d\n' "${names[$i]}" $((($(count "$i" $many) - $(count "$i" $few)) / (many - few)))
+    printf '%-32s %12d\n' "${names[$i]}" $((($(count "$i" $many) - $(count "$i" $few)) / (many - few)))
 done

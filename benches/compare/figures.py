@@ -1,6 +1,7 @@
 """What the figures are called, and what is made of them. In: cells, `{title: {peer: {figure: [a value per
 round]}}}`; out: medians, spreads and ratios to bare nginx, and the rows that the chart and the README show."""
 
+import re
 from statistics import median
 
 BASE = "nginx bare"
@@ -86,15 +87,17 @@ def typical_spread(cells):
     return median(spreads) if spreads else None
 
 
-def short(version):
-    """`nginx version: nginx/1.22.1` and its like without the repetition and the URL."""
-    return version.split("version:")[-1].split(" - ")[0].strip()
+def short(name, version):
+    """`nginx 1.22.1` of `nginx version: nginx/1.22.1` and its like."""
+    found = re.search(r"\d+\.\d[\w.+-]*", version)
+    return f"{name} {found[0]}" if found else version
 
 
 def machine_line(result):
     """One line: what was measured on what, and how much the rounds differ."""
     about, apart = result["about"], typical_spread(result["cells"])
-    versions = ", ".join(short(version) for name, version in about["versions"].items() if " " not in name)
+    known = {name: version for name, version in about["versions"].items() if " " not in name}
+    versions = ", ".join(short(name, version) for name, version in known.items())
     words = (
         f"{about['date'][:10]}: {versions} ({about['versions'].get('mcp-edge commit', '?')}); {about['cpu']}, "
         f"{about['cores']} cores, Linux {about['kernel'].split('-')[0]}"
