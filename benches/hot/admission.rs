@@ -11,7 +11,7 @@ use std::path::Path;
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use http::header::HeaderValue;
@@ -172,6 +172,7 @@ fn head(session: &str) -> Head {
 pub(crate) fn record() -> Record {
     Record {
         started: Instant::now(),
+        at: SystemTime::now(),
         request_id: "0123456789abcdef0123456789abcdef".into(),
         client: IpAddr::V4(Ipv4Addr::LOCALHOST),
         http: "1.1",

@@ -77,9 +77,9 @@ impl Carrier {
             let held = replica.begin();
             let pooled = if fresh { None } else { lane.pool.take(now) };
             let conn = match pooled {
-                Some(stream) => BackendConn::new(stream, true),
+                Some(unused) => BackendConn::new(unused, true),
                 None => match Box::pin(lane.target.connect()).await {
-                    Ok(stream) => BackendConn::new(stream, false),
+                    Ok(stream) => BackendConn::new(stream.into(), false),
                     Err(e) => {
                         failures.push_str(&format!("{}: {e}; ", replica.server.authority));
                         tried.push(index);
@@ -96,8 +96,8 @@ impl Carrier {
 
     /// Keeps a connection, unused since `now`, for the next request, if it can carry one.
     pub fn give_back(&self, conn: BackendConn, replica: &Replica, now: Instant) {
-        if let (Some(stream), Some(lane)) = (conn.into_reusable(), self.lanes.get(replica.index)) {
-            lane.pool.give(stream, now);
+        if let (Some(unused), Some(lane)) = (conn.into_reusable(), self.lanes.get(replica.index)) {
+            lane.pool.give(unused, now);
         }
     }
 

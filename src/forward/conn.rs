@@ -1,13 +1,19 @@
 //! One exchange with a backend: in, a request's bytes; out, the answer's head and pieces of its body.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::Method;
+use tokio::time::Instant;
 
 use super::connect::BackendStream;
 use super::head::{self, MAX_HEAD, ResponseHead, Rubbish};
+use super::pool::Unused;
+use crate::base::alarm::Alarm;
 use crate::base::body::{BodyReader, Buffered};
 use crate::base::io::{fill, write_all};
 
@@ -20,6 +26,7 @@ const SEND_STALL: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct BackendConn {
     stream: BackendStream,
+    alarm: Alarm,
     ahead: BytesMut,
     body: BodyReader,
     keep_alive: bool,
@@ -37,13 +44,49 @@ pub enum NoAnswer {
     Broken(io::Error),
     /// The bytes are not an answer.
     Rubbish(&'static str),
+    /// There was none in time.
+    Late,
 }
 
 impl BackendConn {
     /// A connection that is ready for a request.
-    pub fn new(stream: BackendStream, reused: bool) -> Self {
+    pub fn new(unused: Unused, reused: bool) -> Self {
+        let Unused { stream, alarm } = unused;
         let (ahead, body) = (BytesMut::new(), BodyReader::Done);
-        Self { stream, ahead, body, keep_alive: false, spoilt: false, reused }
+        Self { stream, alarm, ahead, body, keep_alive: false, spoilt: false, reused }
+    }
+
+    /// [`BackendConn::head`], for `limit` at most. Cancel safe.
+    ///
+    /// # Errors
+    /// [`NoAnswer`].
+    pub async fn head_within(
+        &mut self,
+        method: &Method,
+        limit: Duration,
+    ) -> Result<ResponseHead, NoAnswer> {
+        let mut alarm = std::mem::take(&mut self.alarm);
+        let mut waiting = false;
+        let answer = {
+            let mut head = pin!(self.head(method));
+            let answer = poll_fn(|cx| {
+                if let Poll::Ready(answer) = head.as_mut().poll(cx) {
+                    return Poll::Ready(answer);
+                }
+                if !std::mem::replace(&mut waiting, true) {
+                    alarm.set(Instant::now() + limit);
+                }
+                alarm.poll(cx).map(|()| Err(NoAnswer::Late))
+            });
+            answer.await
+        };
+        self.alarm = alarm;
+        answer
+    }
+
+    /// A long answer has begun: the timer goes.
+    pub fn rest(&mut self) {
+        self.alarm.rest();
     }
 
     /// Writes bytes of the request.
@@ -136,9 +179,9 @@ impl BackendConn {
         (self.stream, self.ahead)
     }
 
-    /// The stream, if it can carry another request.
-    pub fn into_reusable(self) -> Option<BackendStream> {
+    /// The connection without its exchange, if it can carry another.
+    pub fn into_reusable(self) -> Option<Unused> {
         (self.keep_alive && !self.spoilt && self.body.is_done() && self.ahead.is_empty())
-            .then_some(self.stream)
+            .then_some(Unused { stream: self.stream, alarm: self.alarm })
     }
 }

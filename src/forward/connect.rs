@@ -66,12 +66,11 @@ impl BackendStream {
     /// Whether an unused connection is still good: nothing to read and not closed.
     pub fn is_quiet(&mut self) -> bool {
         match self {
-            // A system call, because what the poller has not reported yet would be read as the next
-            // answer: bytes that a faulty backend sent behind the last one.
+            // No system call unless the poller has reported something: the end, or bytes that a faulty
+            // backend sent behind its last answer. A look at the socket would be a moment fresher, and
+            // just as blind to what comes while the next answer is waited for.
             Self::Tcp(tcp) => {
-                let mut byte = [std::mem::MaybeUninit::uninit()];
-                let seen = SockRef::from(&*tcp).peek(&mut byte);
-                matches!(seen, Err(e) if e.kind() == io::ErrorKind::WouldBlock)
+                matches!(tcp.try_read(&mut [0]), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
             }
             Self::Tls(tls) => {
                 let mut cx = Context::from_waker(std::task::Waker::noop());

@@ -6,14 +6,30 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::connect::BackendStream;
+use crate::base::alarm::Alarm;
 
 /// Most unused connections kept per replica.
 const MAX_IDLE: usize = 256;
 
+/// A connection between two exchanges, and the timer of the last: the next one is glad of it.
+#[derive(Debug)]
+pub struct Unused {
+    /// The connection.
+    pub stream: BackendStream,
+    /// Its timer.
+    pub alarm: Alarm,
+}
+
+impl From<BackendStream> for Unused {
+    fn from(stream: BackendStream) -> Self {
+        Self { stream, alarm: Alarm::new() }
+    }
+}
+
 /// A replica's unused connections, the freshest last.
 #[derive(Debug)]
 pub struct Pool {
-    idle: Mutex<VecDeque<(BackendStream, Instant)>>,
+    idle: Mutex<VecDeque<(Unused, Instant)>>,
     keep: Duration,
 }
 
@@ -25,23 +41,23 @@ impl Pool {
     }
 
     /// The freshest connection that is still good at `now`.
-    pub fn take(&self, now: Instant) -> Option<BackendStream> {
+    pub fn take(&self, now: Instant) -> Option<Unused> {
         loop {
             // the lock is not held while a connection is looked at
-            let (mut stream, since) = self.lock().pop_back()?;
-            if now.saturating_duration_since(since) < self.keep && stream.is_quiet() {
-                return Some(stream);
+            let (mut unused, since) = self.lock().pop_back()?;
+            if now.saturating_duration_since(since) < self.keep && unused.stream.is_quiet() {
+                return Some(unused);
             }
         }
     }
 
     /// Keeps a connection, unused since `now`, for the next request.
-    pub fn give(&self, stream: BackendStream, now: Instant) {
+    pub fn give(&self, unused: Unused, now: Instant) {
         let mut idle = self.lock();
         if idle.len() >= MAX_IDLE {
             idle.pop_front();
         }
-        idle.push_back((stream, now));
+        idle.push_back((unused, now));
     }
 
     /// Closes what has been unused for too long.
@@ -56,7 +72,7 @@ impl Pool {
         drop(old);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<(BackendStream, Instant)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<(Unused, Instant)>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use http::Method;
 
@@ -21,6 +21,8 @@ const MAX_TEXT: usize = 256;
 pub struct Record {
     /// When its head was complete.
     pub started: Instant,
+    /// The same by the calendar.
+    pub at: SystemTime,
     /// Unique, also sent to the client and the backend.
     pub request_id: String,
     /// The client's address.
@@ -69,7 +71,8 @@ impl Record {
     pub fn line(&self, event: &'static str, out: &mut Vec<u8>) {
         out.reserve(640);
         out.extend_from_slice(b"{\"time\":\"");
-        push_time(SystemTime::now(), out);
+        let elapsed = self.started.elapsed();
+        push_time(self.at + elapsed, out);
         word(out, b"\",\"event\":\"", event);
         word(out, b"\",\"request_id\":\"", &self.request_id);
         out.extend_from_slice(b"\",\"client\":\"");
@@ -103,15 +106,15 @@ impl Record {
         if !self.detail.is_empty() {
             text(out, b",\"detail\":", bounded(&self.detail));
         }
-        self.sums(event, out);
+        self.sums(event, elapsed, out);
         out.extend_from_slice(b"}\n");
     }
 
-    fn sums(&self, event: &'static str, out: &mut Vec<u8>) {
+    fn sums(&self, event: &'static str, elapsed: Duration, out: &mut Vec<u8>) {
         number(out, b",\"bytes_in\":", self.bytes_in);
         number(out, b",\"bytes_out\":", self.bytes_out);
         out.extend_from_slice(b",\"duration_ms\":");
-        push_millis(self.started.elapsed(), out);
+        push_millis(elapsed, out);
         if let Some(at) = self.first_byte {
             out.extend_from_slice(b",\"first_byte_ms\":");
             push_millis(at - self.started, out);

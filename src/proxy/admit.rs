@@ -4,11 +4,11 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::Method;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderValue, Method};
 
 use super::exchange::Failure;
-use super::runtime::{Runtime, unix_now};
+use super::runtime::{Runtime, unix};
 use crate::auth;
 use crate::authz::{self, Granted};
 use crate::balance::session::Owner;
@@ -42,10 +42,17 @@ pub struct Admitted {
     pub plan: Plan,
     /// What brings it there.
     pub carrier: Arc<Carrier>,
-    /// Path and query for the backend.
-    pub target: String,
+    /// Path and query for the backend, where they are not the route's path alone.
+    target: Option<String>,
     /// The body, where it was read whole; gone once it has been sent.
     pub body: Option<Body>,
+}
+
+impl Admitted {
+    /// Path and query for the backend.
+    pub fn target(&self) -> &str {
+        self.target.as_deref().unwrap_or(&self.routed.backend_path)
+    }
 }
 
 /// A body that is held, and its share of the buffer budget.
@@ -79,7 +86,7 @@ pub async fn admit<W: Wire>(
     let call = inspect::classify(head, scan.as_ref())?;
     note_call(record, &call);
     let granted = authz::authorize(principal, call)?;
-    Ok(place(rt, head, routed, client, granted, body)?)
+    Ok(place(rt, head, routed, client, granted, body, unix(record.at))?)
 }
 
 /// balance: the replica, and what its backend will see as path and query.
@@ -90,6 +97,7 @@ fn place(
     client: Client,
     granted: Granted,
     body: Option<Body>,
+    now: u64,
 ) -> Result<Admitted, Denial> {
     let unknown = || Denial::new(Reason::Internal, "route.upstream", "Internal error");
     let carrier = rt.carriers.get(&routed.route.upstream).cloned().ok_or_else(unknown)?;
@@ -100,14 +108,14 @@ fn place(
                 let doubled = "The routing token must stand once";
                 return Err(Denial::new(Reason::Malformed, "session.doubled", doubled));
             }
-            Some((token, rest)) => (Some(token), rest.map(Cow::into_owned)),
-            None => (None, Some(query.clone())),
+            Some((token, rest)) => (Some(token), rest),
+            None => (None, Some(Cow::Borrowed(query.as_str()))),
         },
     };
     let claim = claim(head, &granted.call, token)?;
     let owner = Owner { principal: &granted.principal, route: &routed.route.label };
-    let plan = carrier.upstream.plan(claim, &rt.keys, owner, &client, unix_now())?;
-    let target = target(&routed, &plan, query);
+    let plan = carrier.upstream.plan(claim, &rt.keys, owner, &client, now)?;
+    let target = target(&routed, &plan, query.as_deref());
     Ok(Admitted { routed, client, granted, plan, carrier, target, body })
 }
 
@@ -119,24 +127,24 @@ fn claim<'a>(head: &'a Head, call: &Call, token: Option<&'a str>) -> Result<Clai
     if call.era == Era::Modern {
         return Ok(Claim::Caller);
     }
-    if !head.headers.contains_key(SESSION) {
-        return Ok(Claim::None);
+    let mut values = head.headers.get_all(SESSION).iter();
+    match (values.next().map(HeaderValue::to_str), values.next()) {
+        (None, _) => Ok(Claim::None),
+        (Some(Ok(id)), None) => Ok(Claim::Session(id)),
+        _ => {
+            let doubled = "Mcp-Session-Id must stand once";
+            Err(Denial::new(Reason::Malformed, "session.doubled", doubled))
+        }
     }
-    let doubled =
-        || Denial::new(Reason::Malformed, "session.doubled", "Mcp-Session-Id must stand once");
-    head.single(SESSION).map(Claim::Session).ok_or_else(doubled)
 }
 
 /// The path that was matched, or the one that the backend itself announced and we sealed.
-fn target(routed: &Routed, plan: &Plan, query: Option<String>) -> String {
+fn target(routed: &Routed, plan: &Plan, query: Option<&str>) -> Option<String> {
     let sealed = plan.ticket.as_ref().filter(|t| t.kind == crate::balance::session::Kind::Endpoint);
     if let Some(ticket) = sealed.filter(|t| t.inner.starts_with('/')) {
-        return ticket.inner.clone();
+        return Some(ticket.inner.clone());
     }
-    match query {
-        Some(query) => format!("{}?{query}", routed.backend_path),
-        None => routed.backend_path.clone(),
-    }
+    query.map(|query| format!("{}?{query}", routed.backend_path))
 }
 
 /// Reads a JSON body whole, so that a truncated one has no effect; leaves all others on the wire.

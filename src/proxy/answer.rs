@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, LOCATION, UPGRADE};
@@ -13,7 +13,7 @@ use super::admit::Admitted;
 use super::endpoint;
 use super::exchange::{Exchanged, Failure};
 use super::respond::request_id_field;
-use super::runtime::{Runtime, unix_now};
+use super::runtime::{Runtime, unix};
 use crate::balance::session::{Kind as TicketKind, Owner, Ticket};
 use crate::balance::{InFlight, Replica};
 use crate::base::body::Pieces;
@@ -77,6 +77,7 @@ pub async fn answer<W: Wire>(
         conn.spoil();
     }
     if response.status == 101 {
+        conn.rest();
         let tunnel = Rest { body: Body::Tunnel(Box::new(conn)), carrier, replica, _held: held };
         let fields = fields(rt, admitted, &mut response, &tunnel.replica, head, record, observer);
         return Box::pin(switch(tunnel, fields, wire, record)).await;
@@ -96,6 +97,7 @@ pub async fn answer<W: Wire>(
             if !pending.is_empty() {
                 wire.expect_piece();
             }
+            conn.rest();
             let body = Body::Flow(Flow { conn, kind, pending, patience });
             Some(Rest { body, carrier, replica, _held: held })
         }
@@ -276,7 +278,7 @@ fn session(
         upstream: admitted.carrier.upstream.settings.name.clone(),
         authority: replica.server.authority.clone(),
         inner: inner.to_owned(),
-        issued: unix_now(),
+        issued: unix(SystemTime::now()),
     };
     let route = admitted.routed.route.label.as_str();
     let owner = Owner { principal: &admitted.granted.principal, route };

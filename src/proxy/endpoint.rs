@@ -2,6 +2,7 @@
 //! that turns the announced address into a public one with a routing token.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use crate::balance::Replica;
 use crate::balance::session::{Kind, Owner, Ticket};
@@ -10,7 +11,7 @@ use crate::route::table::backend_path;
 use crate::stream::endpoint_url::{Mapped, Site, map_endpoint, map_location, with_token};
 
 use super::admit::Admitted;
-use super::runtime::{Runtime, unix_now};
+use super::runtime::{Runtime, unix};
 
 /// Maps the data of an `endpoint` event; `None` refuses the stream.
 pub(super) type Map = Box<dyn FnMut(&str) -> Option<String> + Send + Sync>;
@@ -29,7 +30,7 @@ pub(super) fn map(rt: &Arc<Runtime>, admitted: &Admitted, replica: &Replica, hea
         upstream: admitted.carrier.upstream.settings.name.clone(),
         authority: replica.server.authority.clone(),
         inner: String::new(),
-        issued: unix_now(),
+        issued: unix(SystemTime::now()),
     };
     Box::new(move |text| {
         let names: Vec<&str> = hosts.iter().map(String::as_str).collect();

@@ -16,7 +16,7 @@ use crate::balance::session::Kind;
 use crate::balance::{InFlight, Replica};
 use crate::base::denial::{Denial, Reason};
 use crate::base::head::Head;
-use crate::base::io::{Late, give_out, take_out, within};
+use crate::base::io::{give_out, take_out};
 use crate::forward::carrier::{Carrier, Opened};
 use crate::forward::conn::{BackendConn, NoAnswer};
 use crate::forward::head::ResponseHead;
@@ -179,6 +179,7 @@ impl From<NoAnswer> for Broken {
             NoAnswer::Closed => Self::Closed,
             NoAnswer::Broken(e) => Self::Failed(e.to_string()),
             NoAnswer::Rubbish(why) => Self::Rubbish(why),
+            NoAnswer::Late => Self::Late,
         }
     }
 }
@@ -197,7 +198,7 @@ fn request_bytes(
     let session = session.filter(|t| t.kind == Kind::Session);
     let outgoing = Outgoing {
         head,
-        target: &admitted.target,
+        target: admitted.target(),
         host,
         session: session.map(|t| t.inner.as_str()),
         client: admitted.client.address,
@@ -244,10 +245,7 @@ async fn send<W: Wire>(
     let limit = admitted.carrier.upstream.settings.first_byte_timeout;
     tokio::select! {
         biased;
-        answer = within(limit, conn.head(method)) => match answer {
-            Ok(answer) => Ok((answer?, true)),
-            Err(Late) => Err(Broken::Late),
-        },
+        answer = conn.head_within(method, limit) => Ok((answer?, true)),
         () = wire.gone() => Err(Broken::ClientGone),
     }
 }

@@ -13,7 +13,7 @@ pub mod runtime;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, LazyLock, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use tokio::io::AsyncReadExt;
@@ -249,6 +249,7 @@ fn end_code(end: End) -> Option<&'static str> {
 pub(crate) fn begin(head: &Head, cx: &ConnCx) -> Record {
     Record {
         started: Instant::now(),
+        at: SystemTime::now(),
         request_id: request_id(),
         client: client::identify(cx).address,
         http: match head.version {
