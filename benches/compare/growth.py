@@ -81,6 +81,6 @@ def markdown(growth):
         if row:
             cells = [f"{row[size]:,.0f}" if size in row else "" for size in sizes]
             yield f"| {kind} | " + " | ".join(cells) + f" | {row[max(row)] / row[min(row)]:.2f} |"
-    kept = growth["kept"]
+    sessions, kib = growth["kept"]["sessions"], max(0, growth["kept"]["kib"])
     yield ""
-    yield f"{kept['sessions']:,} sessions, each opened and used once, leave {kept['kib']} KiB behind."
+    yield f"{sessions:,} sessions, each opened and used once, leave {kib} KiB behind."

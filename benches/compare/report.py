@@ -1,4 +1,5 @@
-"""What is written. In: all figures of a run; out: latest.json (raw), latest.md (tables), latest.svg (bars)."""
+"""What is written. In: all figures of a run; out: latest.json (raw), latest.md (tables), latest.svg (bars);
+long.json and long.md of a long run."""
 
 import json
 from statistics import median
@@ -20,6 +21,17 @@ def write(result, folder):
     print(f"written: {folder}/latest.md, .json, .svg")
 
 
+def write_long(about, lengthy, folder):
+    """The long run's own files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    result = {"about": about, "cells": {}, "long": lengthy}
+    lines = ["# The last long run", "", figures.machine_line(result), ""]
+    lines += [f"FAILED: {problem}\n" for problem in about["problems"]] + [*long.markdown(lengthy)]
+    (folder / "long.json").write_text(json.dumps(result, indent=1) + "\n")
+    (folder / "long.md").write_text("\n".join(lines) + "\n")
+    print(f"written: {folder}/long.md, .json")
+
+
 def markdown(result):
     """One table per work; each figure is the median, with least and most, and ×: the ratio to bare nginx."""
     about, cells = result["about"], result["cells"]
@@ -37,8 +49,6 @@ def markdown(result):
         lines += ["", f"## {title}", "", *table(cells, title)]
     if result.get("growth"):
         lines += ["", "## Growth: instructions per admission", "", *growth.markdown(result["growth"])]
-    if result.get("long"):
-        lines += ["", "## Long run", "", *long.markdown(result["long"])]
     return "\n".join(lines) + "\n"
 
 

@@ -87,14 +87,16 @@ def main():
         print(f"not here: {line}")
     bench = Bench(options, tool, folder)
     result = {"about": about(bench, found), "cells": {}}
-    if wanted(options, "long"):
-        result["long"] = long_run(bench, found[-1], options.minutes)
+    lengthy = long_run(bench, found[-1], options.minutes) if wanted(options, "long") else None
     if any(wanted(options, letter) for letter in LETTERS):
         result["cells"] = measure(bench, found, options)
     if wanted(options, "g"):
         result["growth"] = growth.measure(pieces, options.quick, bench.problem)
     result["about"] |= {"load_after": os.getloadavg()[0], "problems": bench.problems}
-    report.write(result, Path(options.out))
+    if lengthy:
+        report.write_long(result["about"], lengthy, Path(options.out or HERE / "results"))
+    if set(options.only or LETTERS) != {"long"}:
+        report.write(result, Path(options.out or (folder if options.only else HERE) / "results"))
     if options.readme:
         readme.put(result, ROOT / "README.md")
     return 1 if bench.problems else 0
@@ -196,7 +198,7 @@ def keep(cells, title, one, figures):
 def arguments():
     """What the command line says."""
     parse = argparse.ArgumentParser(description="mcp-edge beside other proxies on this machine")
-    parse.add_argument("--quick", action="store_true", help="three minutes, one round, fewer works")
+    parse.add_argument("--quick", action="store_true", help="six minutes: one round, fewer works")
     parse.add_argument("--only", type=lambda t: t.split(","), help="letters of works, such as a,c; `long` for the long run")
     parse.add_argument("--peers", type=lambda t: t.split(","), help="names, such as nginx,haproxy")
     parse.add_argument("--rounds", type=int, help="default 5 (memory: a third)")
@@ -208,7 +210,7 @@ def arguments():
     parse.add_argument("--tool", help="a built `compare`; default: builds one")
     parse.add_argument("--pieces", help="a built `pieces`; default: builds one")
     parse.add_argument("--work", help="folder for configs and logs; default target/bench")
-    parse.add_argument("--out", default=HERE / "results", help="folder of the results")
+    parse.add_argument("--out", help="folder of the results; default `results` here, with --only in --work")
     options = parse.parse_args()
     if not 100 <= options.streams <= 9000 or options.streams % 100:
         parse.error("--streams: a multiple of 100 up to 9000")

@@ -111,27 +111,6 @@ impl Bed {
         self.repeat(head, MODERN, 1)
     }
 
-    /// Calls in a thousand sessions in turn, after so many other sessions were opened and used once.
-    pub(crate) fn after_sessions(self, before: usize) -> Once {
-        let (body, mut record) = (Bytes::from_static(CALL), record());
-        self.use_sessions(before);
-        let heads: Vec<Head> = (0..1000).map(|n| head(&self.id(before + n))).collect();
-        let mut turn = 0;
-        Box::new(move || {
-            turn = (turn + 1) % heads.len();
-            self.admit(&heads[turn], &body, &mut record, 0);
-        })
-    }
-
-    /// Opens that many sessions and sends one call in each.
-    pub(crate) fn use_sessions(&self, count: usize) {
-        let (body, mut record, mut head) = (Bytes::from_static(CALL), record(), head("-"));
-        for n in 0..count {
-            head.headers.insert("mcp-session-id", self.id(n).parse().unwrap());
-            self.admit(&head, &body, &mut record, 0);
-        }
-    }
-
     fn repeat(self, head: Head, body: &'static [u8], choices: usize) -> Once {
         let (body, mut record) = (Bytes::from_static(body), record());
         Box::new(move || self.admit(black_box(&head), &body, &mut record, choices))
@@ -164,7 +143,8 @@ fn config(routes: usize, replicas: usize, policy: &str) -> String {
     text
 }
 
-fn head(session: &str) -> Head {
+/// The head of a call in a session.
+pub(crate) fn head(session: &str) -> Head {
     request::parse(&head_bytes(session)).unwrap().head
 }
 

@@ -126,7 +126,7 @@ impl<S: Serve> ServerApp for Front<S> {
 
 /// One request after another. No `async fn`, which would hold its arguments twice.
 fn http1<S: Serve>(io: ClientStream, cx: ConnCx, open: Open<S>) -> impl Future<Output = ()> + Send {
-    let mut conn = H1::new(io, &cx.listener);
+    let mut conn = H1::new(io, cx.listener.send_timeout);
     async move {
         // registered once, not anew for every request
         let mut draining = std::pin::pin!(cx.draining());

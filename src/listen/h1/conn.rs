@@ -69,7 +69,7 @@ pub enum Next {
 
 impl H1 {
     /// Takes over a stream at the start of a request.
-    pub fn new(io: ClientStream, settings: &ListenerSettings) -> Self {
+    pub fn new(io: ClientStream, send_timeout: Duration) -> Self {
         Self {
             line: Line::new(io),
             ahead: BytesMut::new(),
@@ -83,7 +83,7 @@ impl H1 {
             continue_left: b"",
             broken: false,
             answered: false,
-            send_timeout: settings.send_timeout,
+            send_timeout,
             limit: u64::MAX,
             received: 0,
             sent: 0,
@@ -392,5 +392,47 @@ impl Wire for H1 {
 
     fn counts(&self) -> (u64, u64) {
         (self.received, self.sent)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    async fn connection() -> (H1, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        let io = ClientStream::Tcp(Box::new(server.into()));
+        (H1::new(io, Duration::from_secs(5)), client)
+    }
+
+    /// The head is written with an expected piece, or when there will be none.
+    async fn head_waits(ends: bool) -> String {
+        let (mut wire, mut client) = connection().await;
+        wire.expect_piece();
+        let answer = Answer { status: 200, fields: Vec::new() };
+        wire.answer(answer, Payload::Stream).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(client.try_read(&mut [0]).is_err());
+        if ends {
+            wire.abort().await;
+        } else {
+            wire.data(Bytes::from_static(b"first"), false).await.unwrap();
+        }
+        let mut bytes = [0; 512];
+        let n = client.read(&mut bytes).await.unwrap();
+        String::from_utf8(bytes[..n].to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_head_leaves_with_the_piece_that_is_here() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let text = runtime.block_on(head_waits(false));
+        assert!(text.starts_with("HTTP/1.1 200 OK\r\n"));
+        assert!(text.ends_with("\r\n\r\n5\r\nfirst\r\n"));
+        assert!(runtime.block_on(head_waits(true)).ends_with("chunked\r\n\r\n"));
     }
 }
