@@ -197,7 +197,6 @@ fn replica() -> Replica {
 
 fn log_line() -> Piece {
     let now = Instant::now();
-    let text = |text: &str| Some(text.to_owned());
     let record = Record {
         started: now,
         request_id: "0123456789abcdef0123456789abcdef".into(),
@@ -208,8 +207,8 @@ fn log_line() -> Piece {
         route: Some(Arc::new(route("/aws-pricing".into()))),
         replica: Some(Arc::new(replica())),
         era: "legacy",
-        rpc_method: text("tools/call"),
-        tool: text("get_weather"),
+        rpc_method: Some("tools/call".into()),
+        tool: Some("get_weather".into()),
         status: 200,
         code: None,
         end: None,

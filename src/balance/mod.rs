@@ -9,6 +9,7 @@ pub mod compile;
 pub mod policy;
 pub mod session;
 pub mod settings;
+mod siv;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -11,12 +11,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aes_siv::KeyInit;
-use aes_siv::siv::Aes256Siv;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256, Sha512};
 
+use super::siv::{Bound, Siv, TAG};
 use crate::base::principal::Principal;
 
 /// What every text of this version starts with.
@@ -37,8 +36,17 @@ const MAX_KEYS: usize = 16;
 pub struct SessionKeys(Arc<[Key]>);
 
 struct Key {
-    secret: [u8; 64],
+    siv: Siv,
+    session: Begun,
+    endpoint: Begun,
     fingerprint: [u8; 4],
+}
+
+/// What a kind of text has bound before anything of the request: the kind, and where nobody is known
+/// the principal as well.
+struct Begun {
+    kind: Bound,
+    anonymous: Bound,
 }
 
 /// What a sealed text says.
@@ -115,7 +123,8 @@ impl SessionKeys {
     /// Seals with the first key. The same ticket gives the same text. `None` when a field is too long.
     pub fn seal(&self, ticket: &Ticket, owner: Owner<'_>) -> Option<String> {
         let payload = encode(ticket)?;
-        let sealed = self.0.first()?.encrypt(ticket.kind, owner, &payload)?;
+        let key = self.0.first()?;
+        let sealed = key.siv.seal(key.bound(ticket.kind, owner), &payload);
         let mut text = String::with_capacity(PREFIX.len() + sealed.len().div_ceil(3) * 4);
         text.push_str(PREFIX);
         URL_SAFE_NO_PAD.encode_string(sealed, &mut text);
@@ -140,11 +149,12 @@ impl SessionKeys {
         }
         let encoded = text.strip_prefix(PREFIX).ok_or(OpenError::Forged)?;
         // This engine refuses padding and stray bits at the end: one text per sealed value.
-        let sealed = URL_SAFE_NO_PAD.decode(encoded).map_err(|_| OpenError::Forged)?;
-        let principal = owner.principal.to_bytes();
-        let bound = [kind.domain(), &principal, owner.route.as_bytes()];
-        let payload = self.0.iter().find_map(|key| key.decrypt(bound, &sealed));
-        let ticket = payload.and_then(|p| decode(kind, &p)).ok_or(OpenError::Forged)?;
+        let mut sealed = URL_SAFE_NO_PAD.decode(encoded).map_err(|_| OpenError::Forged)?;
+        // a key that does not fit leaves the bytes as they were
+        let fits = |key: &&Key| key.siv.open(key.bound(kind, owner), &mut sealed).is_some();
+        self.0.iter().find(fits).ok_or(OpenError::Forged)?;
+        let payload = sealed.get(TAG..).unwrap_or_default();
+        let ticket = decode(kind, payload).ok_or(OpenError::Forged)?;
         check_age(ticket.issued, now, max_age)?;
         Ok(ticket)
     }
@@ -161,26 +171,30 @@ impl Key {
         let secret = Sha512::new().chain_update("mcp-edge session key 1\0").chain_update(text);
         let print = Sha256::new().chain_update("mcp-edge key fingerprint 1\0").chain_update(text);
         let [a, b, c, d, ..]: [u8; 32] = print.finalize().into();
-        Self { secret: secret.finalize().into(), fingerprint: [a, b, c, d] }
+        let siv = Siv::new(&secret.finalize().into());
+        let begun = |kind: Kind| {
+            let kind = siv.bind(siv.begin(), kind.domain());
+            let anonymous = siv.bind(kind, &Principal::anonymous().to_bytes());
+            Begun { kind, anonymous }
+        };
+        let (session, endpoint) = (begun(Kind::Session), begun(Kind::Endpoint));
+        Self { siv, session, endpoint, fingerprint: [a, b, c, d] }
     }
 
     fn fingerprint(&self) -> String {
         format!("{:08x}", u32::from_be_bytes(self.fingerprint))
     }
 
-    fn encrypt(&self, kind: Kind, owner: Owner<'_>, payload: &[u8]) -> Option<Vec<u8>> {
-        let principal = owner.principal.to_bytes();
-        let bound = [kind.domain(), &principal, owner.route.as_bytes()];
-        self.cipher().encrypt(bound, payload).ok()
-    }
-
-    fn decrypt(&self, bound: [&[u8]; 3], sealed: &[u8]) -> Option<Vec<u8>> {
-        self.cipher().decrypt(bound, sealed).ok()
-    }
-
-    /// The crate's cipher keeps its running state in itself, so that each use needs its own.
-    fn cipher(&self) -> Aes256Siv {
-        Aes256Siv::new(&self.secret.into())
+    /// The associated data: kind, principal, route.
+    fn bound(&self, kind: Kind, owner: Owner<'_>) -> Bound {
+        let begun = match kind {
+            Kind::Session => &self.session,
+            Kind::Endpoint => &self.endpoint,
+        };
+        let who = owner.principal;
+        let nobody = who.is_anonymous() && who.issuer.is_empty() && who.subject.is_empty();
+        let who = if nobody { begun.anonymous } else { self.siv.bind(begun.kind, &who.to_bytes()) };
+        self.siv.bind(who, owner.route.as_bytes())
     }
 }
 

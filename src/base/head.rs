@@ -1,5 +1,6 @@
 //! A request's head as every stage sees it, whatever wire it came in on.
 
+use http::header::AsHeaderName;
 use http::{HeaderMap, Method};
 
 /// Which HTTP the client speaks.
@@ -34,7 +35,7 @@ pub struct Head {
 
 impl Head {
     /// The value of a header that may stand only once; `None` when absent, doubled or not ASCII.
-    pub fn single(&self, name: &str) -> Option<&str> {
+    pub fn single(&self, name: impl AsHeaderName) -> Option<&str> {
         let mut values = self.headers.get_all(name).iter();
         let first = values.next()?;
         if values.next().is_some() {

@@ -6,6 +6,7 @@ pub mod chunked;
 pub mod denial;
 pub mod head;
 pub mod io;
+pub mod names;
 pub mod principal;
 pub mod compile;
 pub mod fields;

@@ -1,11 +1,14 @@
 //! An answer's head: in, a backend's bytes; out, status, fields and framing, or why it is rubbish.
 
+use std::mem::MaybeUninit;
+
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use http::{HeaderName, HeaderValue, Method};
 
 use crate::base::body::BodyReader;
 use crate::base::chunked::ChunkDecoder;
+use crate::base::names::{ascii, header_name, is_type, list};
 
 /// Longest answer head, in bytes.
 pub const MAX_HEAD: usize = 64 * 1024;
@@ -57,9 +60,11 @@ pub fn find_end(buf: &[u8], seen: &mut usize) -> Result<Option<usize>, Rubbish> 
 /// # Errors
 /// What is wrong with it.
 pub fn parse(raw: &Bytes, method: &Method) -> Result<ResponseHead, Rubbish> {
-    let mut storage = [httparse::EMPTY_HEADER; MAX_FIELDS];
-    let mut response = httparse::Response::new(&mut storage);
-    match response.parse(raw) {
+    // not filled beforehand: that takes longer than the reading
+    let mut storage = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut response = httparse::Response::new(&mut []);
+    let parser = httparse::ParserConfig::default();
+    match parser.parse_response_with_uninit_headers(&mut response, raw, &mut storage) {
         // all of it: two readings of where a head ends would be two answers
         Ok(httparse::Status::Complete(n)) if n == raw.len() => {}
         _ => return Err(Rubbish("the answer head is malformed")),
@@ -67,34 +72,63 @@ pub fn parse(raw: &Bytes, method: &Method) -> Result<ResponseHead, Rubbish> {
     let status = response.code.filter(|code| (100..600).contains(code));
     let status = status.ok_or(Rubbish("the status is out of range"))?;
     let mut fields = Vec::with_capacity(response.headers.len() + 4);
+    let mut noted = Noted::default();
     for header in response.headers.iter() {
-        let name = HeaderName::from_bytes(header.name.as_bytes());
-        let name = name.map_err(|_| Rubbish("a field name is malformed"))?;
+        let name = header_name(header.name.as_bytes());
+        let name = name.ok_or(Rubbish("a field name is malformed"))?;
         let value = HeaderValue::from_maybe_shared(raw.slice_ref(header.value));
-        fields.push((name, value.map_err(|_| Rubbish("a field value is malformed"))?));
+        let value = value.map_err(|_| Rubbish("a field value is malformed"))?;
+        noted.note(&name, header);
+        fields.push((name, value));
     }
-    let (body, length) = framing(&fields, status, method)?;
-    let close = option(&fields, "close") || response.version != Some(1);
+    let (body, length) = framing(&noted, status, method)?;
+    let close = noted.close || response.version != Some(1);
     let keep_alive = !close && !matches!(body, BodyReader::UntilClose);
     Ok(ResponseHead { status, fields, body, length, keep_alive })
 }
 
+/// What is noted of fields as they go by: how often, and the value that stood first.
+#[derive(Default)]
+struct Noted<'a> {
+    lengths: (usize, &'a [u8]),
+    codings: (usize, &'a [u8]),
+    close: bool,
+}
+
+impl<'a> Noted<'a> {
+    /// The length of the name first: it settles most names.
+    fn note(&mut self, name: &HeaderName, header: &httparse::Header<'a>) {
+        let value = header.value;
+        let add = |seen: &mut (usize, &'a [u8])| match seen.0 {
+            0 => *seen = (1, value),
+            _ => seen.0 += 1,
+        };
+        match header.name.len() {
+            10 if *name == CONNECTION => {
+                self.close |=
+                    value.is_ascii() && list(value).any(|o| o.eq_ignore_ascii_case(b"close"));
+            }
+            14 if *name == CONTENT_LENGTH => add(&mut self.lengths),
+            17 if *name == TRANSFER_ENCODING => add(&mut self.codings),
+            _ => {}
+        }
+    }
+}
+
 /// RFC 9112 §6.3, with every ambiguity an error.
 fn framing(
-    fields: &[(HeaderName, HeaderValue)],
+    noted: &Noted<'_>,
     status: u16,
     method: &Method,
 ) -> Result<(BodyReader, Option<u64>), Rubbish> {
-    let mut lengths = values(fields, &CONTENT_LENGTH);
-    let mut codings = values(fields, &TRANSFER_ENCODING);
-    let length = match (lengths.next(), lengths.next()) {
-        (None, _) => None,
-        (Some(one), None) => Some(number(one).ok_or(Rubbish("Content-Length is not one number"))?),
+    let length = match noted.lengths {
+        (0, _) => None,
+        (1, one) => Some(number(one).ok_or(Rubbish("Content-Length is not one number"))?),
         _ => return Err(Rubbish("there is more than one Content-Length")),
     };
-    let coding = match (codings.next(), codings.next()) {
-        (None, _) => None,
-        (Some(one), None) => Some(one),
+    let coding = match noted.codings {
+        (0, _) => None,
+        (1, one) => Some(one),
         _ => return Err(Rubbish("there is more than one Transfer-Encoding")),
     };
     if *method == Method::HEAD || status == 204 || status == 304 || status < 200 {
@@ -103,7 +137,7 @@ fn framing(
     match (length, coding) {
         (None, None) => Ok((BodyReader::UntilClose, None)),
         (Some(n), None) => Ok((BodyReader::length(n), Some(n))),
-        (None, Some(c)) if c.as_bytes().eq_ignore_ascii_case(b"chunked") => {
+        (None, Some(c)) if c.eq_ignore_ascii_case(b"chunked") => {
             Ok((BodyReader::Chunked(ChunkDecoder::default()), None))
         }
         (Some(_), Some(_)) => {
@@ -113,43 +147,34 @@ fn framing(
     }
 }
 
-fn number(value: &HeaderValue) -> Option<u64> {
-    let text = value.to_str().ok()?;
-    (!text.is_empty() && text.len() <= 18 && text.bytes().all(|b| b.is_ascii_digit()))
-        .then(|| text.parse().ok())?
-}
-
-fn values<'a>(
-    fields: &'a [(HeaderName, HeaderValue)],
-    name: &'a HeaderName,
-) -> impl Iterator<Item = &'a HeaderValue> {
-    fields.iter().filter(move |(n, _)| n == name).map(|(_, value)| value)
-}
-
-fn option(fields: &[(HeaderName, HeaderValue)], option: &str) -> bool {
-    values(fields, &CONNECTION)
-        .filter_map(|v| v.to_str().ok())
-        .flat_map(|v| v.split(','))
-        .any(|o| o.trim().eq_ignore_ascii_case(option))
+fn number(text: &[u8]) -> Option<u64> {
+    if text.is_empty() || text.len() > 18 || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    Some(text.iter().fold(0, |n, digit| n * 10 + u64::from(digit - b'0')))
 }
 
 impl ResponseHead {
     /// The first value of a field, where it is visible ASCII.
     pub fn get(&self, name: &HeaderName) -> Option<&str> {
-        let (_, value) = self.fields.iter().find(|(n, _)| n == name)?;
-        value.to_str().ok()
+        self.first(name)?.to_str().ok()
+    }
+
+    fn first(&self, name: &HeaderName) -> Option<&HeaderValue> {
+        self.fields.iter().find(|(n, _)| n == name).map(|(_, value)| value)
     }
 
     /// Whether the body is an event stream (`text/event-stream`, parameters ignored).
     pub fn is_event_stream(&self) -> bool {
-        let kind = self.get(&http::header::CONTENT_TYPE).unwrap_or_default();
-        kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("text/event-stream")
+        self.first(&CONTENT_TYPE).and_then(ascii).is_some_and(|v| is_type(v, b"text/event-stream"))
     }
 
     /// Whether the body is coded (gzip and the like), so that nothing can be read or put into it.
     pub fn is_coded(&self) -> bool {
-        values(&self.fields, &http::header::CONTENT_ENCODING)
-            .any(|v| !v.as_bytes().is_empty() && !v.as_bytes().eq_ignore_ascii_case(b"identity"))
+        let mut codings = self.fields.iter().filter(|(name, _)| *name == CONTENT_ENCODING);
+        codings.any(|(_, v)| {
+            !v.as_bytes().is_empty() && !v.as_bytes().eq_ignore_ascii_case(b"identity")
+        })
     }
 }
 

@@ -6,13 +6,14 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Method};
 
 use crate::base::head::Head;
+use crate::base::names::{MCP_SESSION_ID, X_REQUEST_ID, ascii, header_name, is_type, list};
 use crate::base::text::{push_ip, push_number};
 use crate::listen::wire::BodySize;
 
 /// The session header of the legacy era.
-pub const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
+pub const SESSION: HeaderName = MCP_SESSION_ID;
 /// Set on requests to backends and on every answer.
-pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub const REQUEST_ID: HeaderName = X_REQUEST_ID;
 
 /// All that a request to a backend says beyond the client's own fields.
 #[derive(Debug)]
@@ -35,40 +36,39 @@ pub struct Outgoing<'a> {
     pub body: BodySize,
 }
 
-/// Gives every field of the request to a backend to `emit`, Host first.
+/// Writes every field of the request to a backend, Host first.
 ///
 /// Hop-by-hop fields (RFC 9110 §7.6.1), framing, and what a client says about who it is
 /// (`Forwarded`, `X-Forwarded-*`) stay behind. What `Connection` nominates is gone since the head
 /// was read.
-pub fn request(out: &Outgoing<'_>, emit: &mut dyn FnMut(&str, &[u8])) {
-    emit("host", out.host.as_bytes());
+fn request(out: &Outgoing<'_>, bytes: &mut Vec<u8>) {
+    line(bytes, b"host: ", out.host.as_bytes());
     let headers = &out.head.headers;
-    let events = accepts_events(headers);
     for (name, value) in headers {
-        let coding = events && name == header::ACCEPT_ENCODING;
+        let coding = *name == header::ACCEPT_ENCODING && accepts_events(headers);
         if !coding && !is_own(name) {
-            emit(name.as_str(), value.as_bytes());
+            bytes.extend_from_slice(name.as_str().as_bytes());
+            line(bytes, b": ", value.as_bytes());
         }
     }
     if let Some(session) = out.session {
-        emit(SESSION.as_str(), session.as_bytes());
+        line(bytes, b"mcp-session-id: ", session.as_bytes());
     }
-    forwarded(out, emit);
-    emit(REQUEST_ID.as_str(), out.request_id.as_bytes());
+    forwarded(out, bytes);
+    line(bytes, b"x-request-id: ", out.request_id.as_bytes());
     if out.head.websocket {
-        emit("connection", b"Upgrade");
-        emit("upgrade", b"websocket");
+        bytes.extend_from_slice(b"connection: Upgrade\r\nupgrade: websocket\r\n");
     }
     match out.body {
         BodySize::Known(n) => {
-            let mut digits = Vec::with_capacity(20);
-            push_number(n, &mut digits);
-            emit("content-length", &digits);
+            bytes.extend_from_slice(b"content-length: ");
+            push_number(n, bytes);
+            bytes.extend_from_slice(b"\r\n");
         }
-        BodySize::Unknown => emit("transfer-encoding", b"chunked"),
+        BodySize::Unknown => bytes.extend_from_slice(b"transfer-encoding: chunked\r\n"),
         // RFC 9110 §8.6: methods that expect content announce that there is none
         BodySize::None if matches!(out.head.method, Method::POST | Method::PUT | Method::PATCH) => {
-            emit("content-length", b"0");
+            bytes.extend_from_slice(b"content-length: 0\r\n");
         }
         BodySize::None => {}
     }
@@ -80,34 +80,42 @@ pub fn write_request(out: &Outgoing<'_>, bytes: &mut Vec<u8>) {
     bytes.push(b' ');
     bytes.extend_from_slice(out.target.as_bytes());
     bytes.extend_from_slice(b" HTTP/1.1\r\n");
-    request(out, &mut |name, value| {
-        bytes.extend_from_slice(name.as_bytes());
-        bytes.extend_from_slice(b": ");
-        bytes.extend_from_slice(value);
-        bytes.extend_from_slice(b"\r\n");
-    });
+    request(out, bytes);
     bytes.extend_from_slice(b"\r\n");
 }
 
-fn forwarded(out: &Outgoing<'_>, emit: &mut dyn FnMut(&str, &[u8])) {
+/// The end of a field: what stands before its value, the value, and CRLF.
+fn line(bytes: &mut Vec<u8>, before: &[u8], value: &[u8]) {
+    bytes.extend_from_slice(before);
+    bytes.extend_from_slice(value);
+    bytes.extend_from_slice(b"\r\n");
+}
+
+fn forwarded(out: &Outgoing<'_>, bytes: &mut Vec<u8>) {
     let proto: &[u8] = if out.tls { b"https" } else { b"http" };
     let host = out.head.authority.as_bytes();
-    let mut client = Vec::with_capacity(48);
-    push_ip(out.client, &mut client);
-    emit("x-forwarded-for", &client);
-    emit("x-forwarded-proto", proto);
-    emit("x-forwarded-host", host);
+    bytes.extend_from_slice(b"x-forwarded-for: ");
+    let from = bytes.len();
+    push_ip(out.client, bytes);
+    let client = from..bytes.len();
+    line(bytes, b"\r\nx-forwarded-proto: ", proto);
+    line(bytes, b"x-forwarded-host: ", host);
     // RFC 7239 §4, §6: IPv6 in brackets and quotes, and a host with a port in quotes
     let (open, close): (&[u8], &[u8]) =
         if out.client.is_ipv6() { (b"\"[", b"]\"") } else { (b"", b"") };
-    let parts = [b"for=", open, &client, close, b";host=\"", host, b"\";proto=", proto];
-    emit("forwarded", &parts.concat());
+    bytes.extend_from_slice(b"forwarded: for=");
+    bytes.extend_from_slice(open);
+    bytes.extend_from_within(client);
+    bytes.extend_from_slice(close);
+    bytes.extend_from_slice(b";host=\"");
+    bytes.extend_from_slice(host);
+    line(bytes, b"\";proto=", proto);
 }
 
 /// Fields that never go from a client to a backend as they are.
 fn is_own(name: &HeaderName) -> bool {
     // CGI-like servers (RFC 3875 §4.1.18) read `X_Forwarded_For` as `X-Forwarded-For`
-    if name.as_str().contains('_') {
+    if name.as_str().as_bytes().contains(&b'_') {
         return is_own_name(&name.as_str().replace('_', "-"));
     }
     is_own_name(name.as_str())
@@ -155,27 +163,26 @@ fn is_hop_by_hop(name: &str) -> bool {
 
 /// Whether the client takes an event stream: then a coded answer would only be in the way.
 pub fn accepts_events(headers: &HeaderMap) -> bool {
-    let values = headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok());
-    values.flat_map(|v| v.split(',')).any(|kind| {
-        kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("text/event-stream")
-    })
+    let values = headers.get_all(header::ACCEPT).iter().filter_map(ascii);
+    values.flat_map(list).any(|kind| is_type(kind, b"text/event-stream"))
 }
 
 /// Drops what a client must not get from a backend's answer: hop-by-hop and nominated fields,
 /// framing (the wire writes its own), and ids that are replaced.
 pub fn response(fields: &mut Vec<(HeaderName, HeaderValue)>) {
-    let nominated: Vec<String> = fields
+    let nominates = |(name, _): &(HeaderName, HeaderValue)| *name == header::CONNECTION;
+    let nominated: Vec<HeaderName> = fields
         .iter()
-        .filter(|(name, _)| name == header::CONNECTION)
-        .filter_map(|(_, value)| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(|option| option.trim().to_ascii_lowercase())
+        .filter(|field| nominates(field))
+        .filter_map(|(_, value)| ascii(value))
+        .flat_map(list)
+        .filter_map(header_name)
         .collect();
     fields.retain(|(name, _)| {
         !is_hop_by_hop(name.as_str())
             && *name != header::CONTENT_LENGTH
             && *name != REQUEST_ID
-            && !nominated.iter().any(|n| n == name.as_str())
+            && !nominated.contains(name)
     });
 }
 
@@ -208,9 +215,11 @@ mod tests {
             request_id: "id",
             body,
         };
-        let mut got = Vec::new();
-        request(&out, &mut |n, v| got.push((n.to_owned(), String::from_utf8(v.to_vec()).unwrap())));
-        got
+        let mut bytes = Vec::new();
+        request(&out, &mut bytes);
+        let lines = std::str::from_utf8(&bytes).unwrap().strip_suffix("\r\n").unwrap();
+        let fields = lines.split("\r\n").map(|line| line.split_once(": ").unwrap());
+        fields.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
     }
 
     #[test]

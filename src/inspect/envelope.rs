@@ -6,9 +6,12 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
+
+use super::methods::kept;
 
 /// Longest id that is echoed, in bytes of JSON text.
 const MAX_ID: usize = 256;
@@ -39,11 +42,11 @@ pub struct Message {
     pub kind: Kind,
     /// The id as it stands in the body, valid JSON: a string, a number or `null`. `None` when
     /// absent, of another type or longer than 256 bytes.
-    pub id: Option<String>,
+    pub id: Option<Arc<str>>,
     /// The method, unescaped. `None` in responses, and when `unreadable`.
-    pub method: Option<String>,
+    pub method: Option<Cow<'static, str>>,
     /// The tool, prompt, resource URI or task id that the method is about, unescaped; at most 8 KiB.
-    pub name: Option<String>,
+    pub name: Option<Arc<str>>,
     /// The version in `params._meta`, unescaped.
     pub protocol_version: Option<String>,
     /// The version in `params._meta` is there, but is no text of at most 256 bytes.
@@ -248,12 +251,12 @@ impl Envelope<'_> {
         let version = text(self.params.meta.version, MAX_WORD);
         Some(Message {
             kind,
-            id: self.id.filter(|raw| is_id(raw)).map(str::to_owned),
+            id: self.id.filter(|raw| is_id(raw)).map(Arc::from),
             unreadable: method == Text::Unreadable || name == Text::Unreadable,
             bad_version: matches!(version, Text::Other | Text::Unreadable),
-            method: method.owned(),
-            name: name.owned(),
-            protocol_version: version.owned(),
+            method: method.into_text().map(kept),
+            name: name.into_text().map(Arc::from),
+            protocol_version: version.into_text().map(Cow::into_owned),
             duplicate,
         })
     }
@@ -294,7 +297,7 @@ fn text(raw: Option<&str>, longest: usize) -> Text<'_> {
     if inner.len() > longest.saturating_mul(6) {
         return Text::Unreadable;
     }
-    let unescaped = if inner.contains('\\') {
+    let unescaped = if memchr::memchr(b'\\', inner.as_bytes()).is_some() {
         serde_json::from_str(raw).ok().map(Cow::Owned)
     } else {
         Some(Cow::Borrowed(inner))
@@ -305,12 +308,9 @@ fn text(raw: Option<&str>, longest: usize) -> Text<'_> {
     }
 }
 
-impl Text<'_> {
-    fn owned(self) -> Option<String> {
-        match self {
-            Self::Is(text) => Some(text.into_owned()),
-            _ => None,
-        }
+impl<'a> Text<'a> {
+    fn into_text(self) -> Option<Cow<'a, str>> {
+        if let Self::Is(text) = self { Some(text) } else { None }
     }
 }
 
@@ -409,7 +409,7 @@ mod tests {
         }
     }
 
-    fn named(method: &str, params: &str) -> Option<String> {
+    fn named(method: &str, params: &str) -> Option<Arc<str>> {
         one(&format!(r#"{{"jsonrpc":"2.0","id":1,"params":{params},"method":"{method}"}}"#)).name
     }
 
@@ -610,10 +610,10 @@ mod tests {
             let method = format!("{method}x");
             let body = serde_json::json!({"jsonrpc": "2.0", "id": id, "method": method, "params": {"name": name}});
             let message = one(&body.to_string());
-            prop_assert_eq!(message.id, Some(id.to_string()));
-            prop_assert_eq!(message.method, Some(method));
+            prop_assert_eq!(message.id, Some(id.to_string().into()));
+            prop_assert_eq!(message.method, Some(method.into()));
             let body = serde_json::json!({"jsonrpc": "2.0", "method": "tools/call", "params": {"name": name}});
-            prop_assert_eq!(one(&body.to_string()).name, Some(name));
+            prop_assert_eq!(one(&body.to_string()).name, Some(name.into()));
         }
     }
 }

@@ -5,13 +5,19 @@
 //! disagreement is refused here as both would (MCP 2026-07-28, basic/transports/streamable-http).
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use http::HeaderName;
 
 use super::envelope::{Batch, Kind, Message, Scan};
 use crate::base::denial::{Denial, RPC_HEADER_MISMATCH, RPC_INVALID_REQUEST, Reason};
 use crate::base::head::Head;
+use crate::base::names::{
+    MCP_METHOD as METHOD, MCP_NAME as NAME, MCP_PROTOCOL_VERSION as VERSION,
+    MCP_SESSION_ID as SESSION,
+};
 
 /// The revisions with an `initialize` handshake. Every other version is of the era after them.
 const LEGACY_VERSIONS: [&str; 5] =
@@ -19,22 +25,17 @@ const LEGACY_VERSIONS: [&str; 5] =
 /// JSON-RPC "invalid params".
 const RPC_INVALID_PARAMS: i64 = -32602;
 
-const VERSION: &str = "mcp-protocol-version";
-const METHOD: &str = "mcp-method";
-const NAME: &str = "mcp-name";
-const SESSION: &str = "mcp-session-id";
-
 /// What a request asks for, as far as the edge acts upon it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
     /// Decides what binds the request to a replica.
     pub era: Era,
     /// The JSON-RPC id as JSON text, for refusals.
-    pub rpc_id: Option<String>,
+    pub rpc_id: Option<Arc<str>>,
     /// The JSON-RPC method of a single message.
-    pub rpc_method: Option<String>,
+    pub rpc_method: Option<Cow<'static, str>>,
     /// The tool, prompt, resource URI or task id.
-    pub name: Option<String>,
+    pub name: Option<Arc<str>>,
     /// A session may begin with the answer: an `initialize` request, alone or in a batch.
     pub initialize: bool,
 }
@@ -207,7 +208,7 @@ fn takes_events(head: &Head) -> bool {
 }
 
 /// A header that may stand only once: readers of the first and of the last one would disagree.
-fn once<'a>(head: &'a Head, name: &str) -> Result<Option<&'a [u8]>, Denial> {
+fn once(head: &Head, name: HeaderName) -> Result<Option<&[u8]>, Denial> {
     let mut values = head.headers.get_all(name).iter();
     let first = values.next().map(|value| trim(value.as_bytes()));
     if values.next().is_some() {
@@ -260,6 +261,10 @@ mod tests {
     use crate::base::head::Version;
 
     const V: &str = "2026-07-28";
+    const VERSION: &str = "mcp-protocol-version";
+    const METHOD: &str = "mcp-method";
+    const NAME: &str = "mcp-name";
+    const SESSION: &str = "mcp-session-id";
 
     fn head(method: Method, headers: &[(&str, &str)]) -> Head {
         let mut map = HeaderMap::new();

@@ -7,6 +7,7 @@
 
 pub mod envelope;
 pub mod mcp;
+pub mod methods;
 
 pub use envelope::{Batch, Kind, Message, Scan, scan};
 pub use mcp::{Call, Era, classify, is_json};

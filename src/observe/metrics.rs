@@ -7,31 +7,7 @@ use prometheus::{
 };
 
 use super::record::Record;
-
-/// JSON-RPC methods that get a label of their own; all others are `other`.
-const METHODS: &[&str] = &[
-    "initialize",
-    "ping",
-    "server/discover",
-    "tools/list",
-    "tools/call",
-    "prompts/list",
-    "prompts/get",
-    "resources/list",
-    "resources/read",
-    "resources/templates/list",
-    "resources/subscribe",
-    "resources/unsubscribe",
-    "completion/complete",
-    "logging/setLevel",
-    "subscriptions/listen",
-    "notifications/initialized",
-    "notifications/cancelled",
-    "notifications/progress",
-    "tasks/get",
-    "tasks/update",
-    "tasks/cancel",
-];
+use crate::inspect::methods::known_method;
 
 /// Every metric of the edge.
 pub struct Metrics {
@@ -111,7 +87,8 @@ impl Metrics {
         };
         let (route, upstream) =
             record.route.as_deref().map_or(("", ""), |r| (r.label.as_str(), r.upstream.as_str()));
-        let method = record.rpc_method.as_deref().map_or("", known);
+        let method =
+            record.rpc_method.as_deref().map_or("", |m| known_method(m).unwrap_or("other"));
         self.requests.with_label_values(&[route, upstream, class, record.era, method]).inc();
         if let Some(code) = record.code {
             self.refusals.with_label_values(&[code]).inc();
@@ -143,10 +120,6 @@ impl Metrics {
     }
 }
 
-fn known(method: &str) -> &'static str {
-    METHODS.iter().find(|m| **m == method).copied().unwrap_or("other")
-}
-
 fn register<C: Collector + Clone + 'static>(
     registry: &Registry,
     metric: C,
@@ -164,7 +137,5 @@ mod tests {
         let metrics = Metrics::new().unwrap();
         metrics.connections.inc();
         assert!(metrics.text().contains("mcp_edge_connections 1"));
-        assert_eq!(known("tools/call"), "tools/call");
-        assert_eq!(known("x\"y"), "other");
     }
 }

@@ -123,7 +123,7 @@ fn claim<'a>(head: &'a Head, call: &Call, token: Option<&'a str>) -> Result<Clai
     }
     let doubled =
         || Denial::new(Reason::Malformed, "session.doubled", "Mcp-Session-Id must stand once");
-    head.single(SESSION.as_str()).map(Claim::Session).ok_or_else(doubled)
+    head.single(SESSION).map(Claim::Session).ok_or_else(doubled)
 }
 
 /// The path that was matched, or the one that the backend itself announced and we sealed.

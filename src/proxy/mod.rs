@@ -20,6 +20,7 @@ use tokio::io::AsyncReadExt;
 
 use crate::base::denial::Denial;
 use crate::base::head::{Head, Version};
+use crate::base::text::push_hex;
 use crate::client;
 use crate::forward::connect::BackendStream;
 use crate::listen::wire::{Payload, Wire};
@@ -262,13 +263,10 @@ fn request_id() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     // an odd factor: every counter gives another number
     let n = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let mut id = String::with_capacity(32);
-    for (value, shift) in [*PROCESS, n].iter().flat_map(|v| (0..16).rev().map(move |s| (v, s * 4)))
-    {
-        let digit = u32::try_from(value >> shift & 15).unwrap_or(0);
-        id.push(char::from_digit(digit, 16).unwrap_or('0'));
-    }
-    id
+    let mut id = Vec::with_capacity(32);
+    push_hex(*PROCESS, &mut id);
+    push_hex(n, &mut id);
+    String::from_utf8(id).unwrap_or_default()
 }
 
 /// A payload that HEAD may have: the length of a body that is not sent.

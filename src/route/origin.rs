@@ -51,6 +51,7 @@ fn origin_host(origin: &str) -> Option<String> {
 /// Names of this machine itself; none of them can be pointed at it by a foreign name server.
 pub fn is_local(host: &str) -> bool {
     host == "localhost"
+        || host == "127.0.0.1"
         || host == "[::1]"
         || host.parse().is_ok_and(|ip: std::net::Ipv4Addr| ip.is_loopback())
 }

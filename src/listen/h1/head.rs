@@ -4,13 +4,15 @@
 //! refused, with an answer that says what is wrong.
 
 use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use memchr::{memchr, memrchr};
+use memchr::memchr;
 
 use super::authority::{authority, bad_host};
-use crate::base::chunked::is_token;
+use super::line::request_line;
 use crate::base::denial::{Denial, Reason};
 use crate::base::head::{Head, Version};
+use crate::base::names::{ascii, header_name, list};
 use crate::listen::wire::BodySize;
 
 /// Longest request line, in bytes.
@@ -95,12 +97,16 @@ fn parse_open(bytes: &Bytes) -> Result<Request, Denial> {
         ));
     }
     let (method, target, version) = request_line(line)?;
-    let (mut fields, hosts) = fields(bytes, &mut lines)?;
-    let (path, query, authority) = resolve(target, hosts, version)?;
-    let (size, keep_alive) = framing(&fields, version)?;
-    let expects_continue = expectation(&fields, version)?;
-    drop_nominated(&mut fields);
-    let websocket = size == BodySize::None && is_websocket(&method, &fields, version);
+    let (mut fields, noted) = fields(bytes, &mut lines)?;
+    let (path, query, authority) = resolve(target, &noted, version)?;
+    let size = framing(&noted, version)?;
+    let expects_continue = expectation(&noted, version)?;
+    let (mut keep_alive, mut websocket) = (version == Version::H11, false);
+    if noted.connection {
+        keep_alive &= !has_option(&fields, "close");
+        drop_nominated(&mut fields);
+        websocket = size == BodySize::None && is_websocket(&method, &fields, version);
+    }
     let head = Head { method, path, query, authority, headers: fields, version, websocket };
     Ok(Request { head, size, keep_alive, expects_continue })
 }
@@ -120,50 +126,49 @@ impl<'a> Iterator for Lines<'a> {
     }
 }
 
-/// `method SP target SP HTTP-version` (RFC 9112 §3), single spaces only.
-fn request_line(line: &[u8]) -> Result<(Method, &str, Version), Denial> {
-    let line = std::str::from_utf8(line).map_err(|_| bad_line())?;
-    let spaces = (memchr(b' ', line.as_bytes()), memrchr(b' ', line.as_bytes()));
-    let (Some(first), Some(last)) = spaces else { return Err(bad_line()) };
-    let method = line.get(..first).unwrap_or_default();
-    let target = line.get(first + 1..last).unwrap_or_default();
-    let version = line.get(last + 1..).unwrap_or_default();
-    if target.is_empty() || target.contains(' ') {
-        return Err(bad_line());
-    }
-    let version = match version {
-        "HTTP/1.1" => Version::H11,
-        "HTTP/1.0" => Version::H10,
-        other => return Err(bad_version(other)),
-    };
-    if method.is_empty() || !method.bytes().all(is_token) || method.len() > 32 {
-        return Err(malformed("h1.method", "The method is not a token"));
-    }
-    let method = Method::from_bytes(method.as_bytes()).map_err(|_| bad_line())?;
-    if !target.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
-        return Err(malformed("h1.target", "The request target has a forbidden character"));
-    }
-    Ok((method, target, version))
+/// What is noted of fields as they go by, so that nobody has to look for them again.
+#[derive(Default)]
+struct Noted<'a> {
+    hosts: Values<'a>,
+    lengths: Values<'a>,
+    codings: Values<'a>,
+    expects: Values<'a>,
+    connection: bool,
 }
 
-fn bad_version(text: &str) -> Denial {
-    let digits = text.strip_prefix("HTTP/").map(str::as_bytes);
-    match digits {
-        Some([major, b'.', minor]) if major.is_ascii_digit() && minor.is_ascii_digit() => {
-            Denial::new(
-                Reason::VersionNotSupported,
-                "h1.version",
-                "Only HTTP/1.0, 1.1 and 2 are spoken",
-            )
+/// How often a field stands, and the value that it has the first time.
+#[derive(Default)]
+struct Values<'a>(Option<&'a [u8]>, usize);
+
+impl<'a> Values<'a> {
+    fn note(&mut self, value: &'a [u8]) {
+        self.0.get_or_insert(value);
+        self.1 += 1;
+    }
+}
+
+impl<'a> Noted<'a> {
+    /// Returns whether it was a Host. The length first: it settles most names.
+    fn note(&mut self, name: &HeaderName, len: usize, value: &'a [u8]) -> bool {
+        match len {
+            4 if *name == HOST => {
+                self.hosts.note(value);
+                return true;
+            }
+            6 if *name == EXPECT => self.expects.note(value),
+            10 if *name == CONNECTION => self.connection = true,
+            14 if *name == CONTENT_LENGTH => self.lengths.note(value),
+            17 if *name == TRANSFER_ENCODING => self.codings.note(value),
+            _ => {}
         }
-        _ => bad_line(),
+        false
     }
 }
 
-/// All fields but Host, and all values of Host.
-fn fields<'a>(raw: &Bytes, lines: &mut Lines<'a>) -> Result<(HeaderMap, Vec<&'a str>), Denial> {
+/// All fields but Host, and what is noted of them.
+fn fields<'a>(raw: &Bytes, lines: &mut Lines<'a>) -> Result<(HeaderMap, Noted<'a>), Denial> {
     let mut map = HeaderMap::with_capacity(12);
-    let mut hosts = Vec::with_capacity(1);
+    let mut noted = Noted::default();
     let mut count = 0;
     for line in lines {
         count += 1;
@@ -181,9 +186,11 @@ fn fields<'a>(raw: &Bytes, lines: &mut Lines<'a>) -> Result<(HeaderMap, Vec<&'a 
                 "There are too many header fields",
             ));
         }
-        let (name, value) = field(line)?;
-        if name == http::header::HOST {
-            hosts.push(std::str::from_utf8(value).map_err(|_| bad_host())?);
+        let (len, name, value) = field(line)?;
+        if noted.note(&name, len, value) {
+            if !value.is_ascii() && std::str::from_utf8(value).is_err() {
+                return Err(bad_host());
+            }
             continue;
         }
         // a part of the head's bytes, not a copy; refuses control characters
@@ -191,16 +198,17 @@ fn fields<'a>(raw: &Bytes, lines: &mut Lines<'a>) -> Result<(HeaderMap, Vec<&'a 
             .map_err(|_| malformed("h1.value", "A header value has a forbidden character"))?;
         map.append(name, value);
     }
-    Ok((map, hosts))
+    Ok((map, noted))
 }
 
 /// `name ":" OWS value OWS` (RFC 9112 §5): no space before the colon, no folding.
-fn field(line: &[u8]) -> Result<(HeaderName, &[u8]), Denial> {
+fn field(line: &[u8]) -> Result<(usize, HeaderName, &[u8]), Denial> {
     let bad = || malformed("h1.field", "A header line is malformed");
-    let colon = memchr(b':', line).ok_or_else(bad)?;
+    // names are short: a loop is over before a search has begun
+    let colon = line.iter().position(|b| *b == b':').ok_or_else(bad)?;
     let (name, rest) = line.split_at_checked(colon).ok_or_else(bad)?;
     // takes tokens only, and makes them lower case
-    let name = HeaderName::from_bytes(name).map_err(|_| bad())?;
+    let name = header_name(name).ok_or_else(bad)?;
     let mut value = rest.get(1..).unwrap_or_default();
     while let [b' ' | b'\t', after @ ..] = value {
         value = after;
@@ -208,19 +216,19 @@ fn field(line: &[u8]) -> Result<(HeaderName, &[u8]), Denial> {
     while let [before @ .., b' ' | b'\t'] = value {
         value = before;
     }
-    Ok((name, value))
+    Ok((colon, name, value))
 }
 
 /// Path, query and authority from the target's form and Host (RFC 9112 §3.2).
 fn resolve(
     target: &str,
-    hosts: Vec<&str>,
+    noted: &Noted<'_>,
     version: Version,
 ) -> Result<(String, Option<String>, String), Denial> {
-    let host = match hosts.as_slice() {
-        [one] => authority(one)?,
-        [] if version == Version::H10 => String::new(),
-        [] => return Err(malformed("h1.no_host", "Host is missing")),
+    let host = match noted.hosts {
+        Values(Some(one), 1) => authority(std::str::from_utf8(one).map_err(|_| bad_host())?)?,
+        Values(None, _) if version == Version::H10 => String::new(),
+        Values(None, _) => return Err(malformed("h1.no_host", "Host is missing")),
         _ => return Err(malformed("h1.hosts", "There is more than one Host")),
     };
     let (rest, host) = match split_absolute(target) {
@@ -233,8 +241,8 @@ fn resolve(
         }
         None => (target, host),
     };
-    let (path, query) = match rest.split_once('?') {
-        Some((path, query)) => (path, Some(query.to_owned())),
+    let (path, query) = match memchr(b'?', rest.as_bytes()) {
+        Some(at) => (rest.get(..at).unwrap_or_default(), rest.get(at + 1..).map(str::to_owned)),
         None => (rest, None),
     };
     let path = if path.is_empty() && rest.len() != target.len() { "/" } else { path };
@@ -242,6 +250,9 @@ fn resolve(
 }
 
 fn split_absolute(target: &str) -> Option<(&str, &str)> {
+    if target.starts_with('/') {
+        return None;
+    }
     let (scheme, rest) = target.split_once("://")?;
     if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
         return None;
@@ -251,45 +262,38 @@ fn split_absolute(target: &str) -> Option<(&str, &str)> {
 }
 
 /// One framing, or none at all (RFC 9112 §6): any doubt is refused.
-fn framing(fields: &HeaderMap, version: Version) -> Result<(BodySize, bool), Denial> {
-    let mut lengths = fields.get_all(http::header::CONTENT_LENGTH).iter();
-    let mut codings = fields.get_all(http::header::TRANSFER_ENCODING).iter();
-    let size = match (lengths.next(), codings.next()) {
-        (None, None) => BodySize::None,
-        (Some(length), None) if lengths.next().is_none() => match content_length(length.as_bytes())
-        {
-            Some(0) => BodySize::None,
-            Some(n) => BodySize::Known(n),
-            None => return Err(malformed("h1.length", "Content-Length is not one number")),
+fn framing(noted: &Noted<'_>, version: Version) -> Result<BodySize, Denial> {
+    match (&noted.lengths, &noted.codings) {
+        (Values(None, _), Values(None, _)) => Ok(BodySize::None),
+        (Values(Some(length), 1), Values(None, _)) => match content_length(length) {
+            Some(0) => Ok(BodySize::None),
+            Some(n) => Ok(BodySize::Known(n)),
+            None => Err(malformed("h1.length", "Content-Length is not one number")),
         },
-        (Some(_), None) => {
-            return Err(malformed("h1.lengths", "There is more than one Content-Length"));
+        (Values(Some(_), _), Values(None, _)) => {
+            Err(malformed("h1.lengths", "There is more than one Content-Length"))
         }
-        (Some(_), Some(_)) => {
-            return Err(malformed(
-                "h1.length_and_coding",
-                "Content-Length and Transfer-Encoding exclude each other",
-            ));
-        }
-        (None, Some(coding)) => {
-            if codings.next().is_some() || version == Version::H10 {
+        (Values(Some(_), _), Values(Some(_), _)) => Err(malformed(
+            "h1.length_and_coding",
+            "Content-Length and Transfer-Encoding exclude each other",
+        )),
+        (Values(None, _), Values(Some(coding), count)) => {
+            if *count > 1 || version == Version::H10 {
                 return Err(malformed("h1.codings", "Transfer-Encoding is ambiguous"));
             }
-            transfer_coding(coding)?
+            transfer_coding(coding)
         }
-    };
-    Ok((size, version == Version::H11 && !has_option(fields, "close")))
+    }
 }
 
 fn content_length(text: &[u8]) -> Option<u64> {
     if text.is_empty() || text.len() > 18 || !text.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    std::str::from_utf8(text).ok()?.parse().ok()
+    Some(text.iter().fold(0, |n, digit| n * 10 + u64::from(digit - b'0')))
 }
 
-fn transfer_coding(value: &HeaderValue) -> Result<BodySize, Denial> {
-    let text = value.as_bytes();
+fn transfer_coding(text: &[u8]) -> Result<BodySize, Denial> {
     if text.eq_ignore_ascii_case(b"chunked") {
         return Ok(BodySize::Unknown);
     }
@@ -304,11 +308,10 @@ fn transfer_coding(value: &HeaderValue) -> Result<BodySize, Denial> {
     ))
 }
 
-fn expectation(fields: &HeaderMap, version: Version) -> Result<bool, Denial> {
-    let mut values = fields.get_all(http::header::EXPECT).iter();
-    match (values.next(), values.next()) {
-        (None, _) => Ok(false),
-        (Some(value), None) if value.as_bytes().eq_ignore_ascii_case(b"100-continue") => {
+fn expectation(noted: &Noted<'_>, version: Version) -> Result<bool, Denial> {
+    match &noted.expects {
+        Values(None, _) => Ok(false),
+        Values(Some(value), 1) if value.eq_ignore_ascii_case(b"100-continue") => {
             Ok(version == Version::H11)
         }
         _ => Err(Denial::new(
@@ -322,11 +325,10 @@ fn expectation(fields: &HeaderMap, version: Version) -> Result<bool, Denial> {
 /// What `Connection` nominates is for us alone (RFC 9110 §7.6.1), and gone before any stage looks: what
 /// one stage read and the backend did not get would be two requests.
 fn drop_nominated(fields: &mut HeaderMap) {
-    let values = fields.get_all(http::header::CONNECTION).iter().filter_map(|v| v.to_str().ok());
-    let options =
-        values.flat_map(|v| v.split(',')).filter_map(|o| HeaderName::try_from(o.trim()).ok());
-    for name in options.collect::<Vec<_>>() {
-        if name != http::header::CONNECTION && name != http::header::UPGRADE {
+    let values = fields.get_all(CONNECTION).iter().filter_map(ascii);
+    let options: Vec<_> = values.flat_map(list).filter_map(header_name).collect();
+    for name in options {
+        if name != CONNECTION && name != UPGRADE {
             fields.remove(name);
         }
     }
@@ -334,7 +336,7 @@ fn drop_nominated(fields: &mut HeaderMap) {
 
 /// RFC 6455 §4.1. Any other upgrade is declined by not taking it up (RFC 9110 §7.8).
 fn is_websocket(method: &Method, fields: &HeaderMap, version: Version) -> bool {
-    let mut protocols = fields.get_all(http::header::UPGRADE).iter();
+    let mut protocols = fields.get_all(UPGRADE).iter();
     version == Version::H11
         && *method == Method::GET
         && has_option(fields, "upgrade")
@@ -343,19 +345,16 @@ fn is_websocket(method: &Method, fields: &HeaderMap, version: Version) -> bool {
 }
 
 /// Whether `Connection` names this option (RFC 9110 §7.6.1).
-pub fn has_option(fields: &HeaderMap, option: &str) -> bool {
-    let values = fields.get_all(http::header::CONNECTION).iter();
-    values
-        .filter_map(|v| v.to_str().ok())
-        .flat_map(|v| v.split(','))
-        .any(|o| o.trim().eq_ignore_ascii_case(option))
+fn has_option(fields: &HeaderMap, option: &str) -> bool {
+    let values = fields.get_all(CONNECTION).iter().filter_map(ascii);
+    values.flat_map(list).any(|o| o.eq_ignore_ascii_case(option.as_bytes()))
 }
 
-fn bad_line() -> Denial {
+pub(super) fn bad_line() -> Denial {
     malformed("h1.request_line", "The request line is malformed")
 }
 
-fn malformed(code: &'static str, message: &'static str) -> Denial {
+pub(super) fn malformed(code: &'static str, message: &'static str) -> Denial {
     Denial::new(Reason::Malformed, code, message).closing()
 }
 

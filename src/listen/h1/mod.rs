@@ -3,5 +3,6 @@
 pub mod authority;
 pub mod conn;
 pub mod head;
+mod line;
 mod tunnel;
 mod write;

@@ -42,6 +42,9 @@ pub(super) fn head(
 }
 
 fn status_line(status: u16, out: &mut Vec<u8>) {
+    if status == 200 {
+        return out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+    }
     let reason = StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason());
     out.extend_from_slice(b"HTTP/1.1 ");
     push_number(u64::from(status), out);
