@@ -24,6 +24,7 @@ pub fn push_number(mut n: u64, out: &mut Vec<u8>) {
 }
 
 /// Up to three digits: most numbers that are written.
+#[inline]
 fn push_small(n: u64, out: &mut Vec<u8>) {
     let (hundreds, tens, ones) = (ascii_digit(n / 100), ascii_digit(n / 10), ascii_digit(n));
     if n >= 100 {
@@ -43,9 +44,11 @@ fn ascii_digit(n: u64) -> u8 {
 /// A number as 16 hex digits.
 pub fn push_hex(n: u64, out: &mut Vec<u8>) {
     let digit = |n: u8| if n < 10 { b'0' + n } else { b'a' - 10 + n };
-    for byte in n.to_be_bytes() {
-        out.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+    let mut text = [0; 16];
+    for (pair, byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(n.to_be_bytes()) {
+        *pair = [digit(byte >> 4), digit(byte & 15)];
     }
+    out.extend_from_slice(&text);
 }
 
 /// An address as RFC 791 and RFC 5952 write it.
@@ -56,7 +59,7 @@ pub fn push_ip(ip: IpAddr, out: &mut Vec<u8>) {
                 if n > 0 {
                     out.push(b'.');
                 }
-                push_number(u64::from(octet), out);
+                push_small(u64::from(octet), out);
             }
         }
         IpAddr::V6(v6) => out.extend_from_slice(v6.to_string().as_bytes()),
@@ -113,9 +116,7 @@ fn second_text(since_1970: u64) -> [u8; 20] {
 
 /// A JSON string (RFC 8259 §7).
 pub fn push_json(text: &str, out: &mut Vec<u8>) {
-    // no early end: so it is done for many bytes at once
-    let special = |b: u8| (b < b' ') | (b == b'"') | (b == b'\\');
-    if !text.bytes().fold(false, |any, b| any | special(b)) {
+    if plain_prefix(text.as_bytes()) == text.len() {
         out.push(b'"');
         out.extend_from_slice(text.as_bytes());
         out.push(b'"');
@@ -123,6 +124,30 @@ pub fn push_json(text: &str, out: &mut Vec<u8>) {
         // writing into memory does not fail
         out.extend_from_slice(b"\"\"");
     }
+}
+
+/// How many bytes stand before the first quote, backslash or control character: what a JSON string
+/// (RFC 8259 §7) can have as it is. Eight bytes at a time.
+pub fn plain_prefix(text: &[u8]) -> usize {
+    let mut rest = text;
+    while let Some((block, after)) = rest.split_first_chunk::<8>() {
+        let found = specials(u64::from_le_bytes(*block));
+        if found != 0 {
+            return text.len() - rest.len() + found.trailing_zeros() as usize / 8;
+        }
+        rest = after;
+    }
+    let special = |b: &u8| matches!(b, 0..b' ' | b'"' | b'\\');
+    text.len() - rest.len() + rest.iter().position(special).unwrap_or(rest.len())
+}
+
+/// The top bit of each byte that is a quote, a backslash or a control character. A subtraction may borrow
+/// from the byte above, so that only the lowest bit that is set is certain.
+fn specials(block: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let below = |n: u64, bytes: u64| bytes.wrapping_sub(ONES * n) & !bytes;
+    let is = |byte: u8| below(1, block ^ (ONES * u64::from(byte)));
+    (below(0x20, block) | is(b'"') | is(b'\\')) & (ONES << 7)
 }
 
 /// A number with leading zeros.
@@ -174,6 +199,17 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_plain_prefix_is_found(text in proptest::collection::vec(prop_oneof![
+            any::<u8>(), Just(b'"'), Just(b'\\'), 30u8..36, Just(b'a'), Just(0xa2), Just(0x80),
+        ], 0..40)) {
+            let special = |b: &u8| *b < b' ' || *b == b'"' || *b == b'\\';
+            let expected = text.iter().position(special).unwrap_or(text.len());
+            prop_assert_eq!(plain_prefix(&text), expected);
+            let plain: Vec<u8> = text.into_iter().filter(|b| !special(b)).collect();
+            prop_assert_eq!(plain_prefix(&plain), plain.len());
+        }
+
         #[test]
         fn as_the_standard_library_writes_them(n: u64, four: [u8; 4], six: [u8; 16], s: String) {
             prop_assert_eq!(text(|out| push_number(n, out)), n.to_string());

@@ -95,7 +95,9 @@ fn forwarded(out: &Outgoing<'_>, bytes: &mut Vec<u8>) {
     let proto: &[u8] = if out.tls { b"https" } else { b"http" };
     let host = out.head.authority.as_bytes();
     bytes.extend_from_slice(b"x-forwarded-for: ");
+    let from = bytes.len();
     push_ip(out.client, bytes);
+    let client = from..bytes.len();
     line(bytes, b"\r\nx-forwarded-proto: ", proto);
     line(bytes, b"x-forwarded-host: ", host);
     // RFC 7239 §4, §6: IPv6 in brackets and quotes, and a host with a port in quotes
@@ -103,7 +105,7 @@ fn forwarded(out: &Outgoing<'_>, bytes: &mut Vec<u8>) {
         if out.client.is_ipv6() { (b"\"[", b"]\"") } else { (b"", b"") };
     bytes.extend_from_slice(b"forwarded: for=");
     bytes.extend_from_slice(open);
-    push_ip(out.client, bytes);
+    bytes.extend_from_within(client);
     bytes.extend_from_slice(close);
     bytes.extend_from_slice(b";host=\"");
     bytes.extend_from_slice(host);

@@ -5,12 +5,9 @@
 //! not JSON-RPC pass: a later stage that enforces something per tool must itself refuse what it
 //! cannot read.
 
-mod json;
 pub mod envelope;
-#[cfg(test)]
-#[path = "../../tests/fuzz/oracle/envelope.rs"]
-mod oracle;
 pub mod mcp;
+pub mod methods;
 
 pub use envelope::{Batch, Kind, Message, Scan, scan};
 pub use mcp::{Call, Era, classify, is_json};

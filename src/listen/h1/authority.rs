@@ -7,9 +7,10 @@ use crate::base::denial::{Denial, Reason};
 /// # Errors
 /// 400 when it is anything else.
 pub fn authority(text: &str) -> Result<String, Denial> {
-    if is_plain(text) {
-        return Ok(text.to_owned());
-    }
+    if is_plain(text) { Ok(text.to_owned()) } else { any_authority(text) }
+}
+
+fn any_authority(text: &str) -> Result<String, Denial> {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let (inner, tail) = rest.split_once(']').ok_or_else(bad_host)?;
@@ -63,4 +64,19 @@ fn is_plain_port(port: &str) -> bool {
 /// The refusal of anything else.
 pub(super) fn bad_host() -> Denial {
     Denial::new(Reason::Malformed, "h1.host", "Host is malformed").closing()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn plain_ones_are_read_as_all_are(text in "([a-c0.-]{0,4}|[A_@\\[\\]:ü]{0,2}|\\[::1\\])(:?[0-9]{0,6}|:[0-9+ ]{0,2})") {
+            let any = any_authority(&text).map_err(|d| d.code);
+            prop_assert_eq!(authority(&text).map_err(|d| d.code), any, "{}", text);
+        }
+    }
 }

@@ -6,10 +6,10 @@
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use memchr::{memchr, memrchr};
+use memchr::memchr;
 
 use super::authority::{authority, bad_host};
-use crate::base::chunked::is_token;
+use super::request_line::request_line;
 use crate::base::denial::{Denial, Reason};
 use crate::base::head::{Head, Version};
 use crate::base::names::{ascii, header_name, list};
@@ -96,10 +96,7 @@ fn parse_open(bytes: &Bytes) -> Result<Request, Denial> {
             "The header section is too large",
         ));
     }
-    let (method, target, version) = match plain_line(line) {
-        Some(plain) => plain,
-        None => request_line(line)?,
-    };
+    let (method, target, version) = request_line(line)?;
     let (mut fields, noted) = fields(bytes, &mut lines)?;
     let (path, query, authority) = resolve(target, &noted, version)?;
     let size = framing(&noted, version)?;
@@ -126,66 +123,6 @@ impl<'a> Iterator for Lines<'a> {
         self.0 = rest;
         let line = line.strip_suffix(b"\r\n")?;
         (!line.is_empty()).then_some(line)
-    }
-}
-
-/// The request line of nearly every request; all others, and what is wrong, go the long way.
-fn plain_line(line: &[u8]) -> Option<(Method, &str, Version)> {
-    let line = line.strip_suffix(b" HTTP/1.1")?;
-    let (method, target) = if let Some(target) = line.strip_prefix(b"POST ") {
-        (Method::POST, target)
-    } else if let Some(target) = line.strip_prefix(b"GET ") {
-        (Method::GET, target)
-    } else {
-        (Method::DELETE, line.strip_prefix(b"DELETE ")?)
-    };
-    // no early end: so it is done for many bytes at once
-    let fits = target.iter().fold(true, |fits, b| fits & is_target(*b));
-    let target = std::str::from_utf8(target).ok()?;
-    (fits && !target.is_empty()).then_some((method, target, Version::H11))
-}
-
-fn is_target(b: u8) -> bool {
-    b.is_ascii_graphic() && b != b'#'
-}
-
-/// `method SP target SP HTTP-version` (RFC 9112 §3), single spaces only.
-fn request_line(line: &[u8]) -> Result<(Method, &str, Version), Denial> {
-    let line = std::str::from_utf8(line).map_err(|_| bad_line())?;
-    let spaces = (memchr(b' ', line.as_bytes()), memrchr(b' ', line.as_bytes()));
-    let (Some(first), Some(last)) = spaces else { return Err(bad_line()) };
-    let method = line.get(..first).unwrap_or_default();
-    let target = line.get(first + 1..last).unwrap_or_default();
-    let version = line.get(last + 1..).unwrap_or_default();
-    if target.is_empty() || target.contains(' ') {
-        return Err(bad_line());
-    }
-    let version = match version {
-        "HTTP/1.1" => Version::H11,
-        "HTTP/1.0" => Version::H10,
-        other => return Err(bad_version(other)),
-    };
-    if method.is_empty() || !method.bytes().all(is_token) || method.len() > 32 {
-        return Err(malformed("h1.method", "The method is not a token"));
-    }
-    let method = Method::from_bytes(method.as_bytes()).map_err(|_| bad_line())?;
-    if !target.bytes().all(is_target) {
-        return Err(malformed("h1.target", "The request target has a forbidden character"));
-    }
-    Ok((method, target, version))
-}
-
-fn bad_version(text: &str) -> Denial {
-    let digits = text.strip_prefix("HTTP/").map(str::as_bytes);
-    match digits {
-        Some([major, b'.', minor]) if major.is_ascii_digit() && minor.is_ascii_digit() => {
-            Denial::new(
-                Reason::VersionNotSupported,
-                "h1.version",
-                "Only HTTP/1.0, 1.1 and 2 are spoken",
-            )
-        }
-        _ => bad_line(),
     }
 }
 
@@ -251,7 +188,9 @@ fn fields<'a>(raw: &Bytes, lines: &mut Lines<'a>) -> Result<(HeaderMap, Noted<'a
         }
         let (len, name, value) = field(line)?;
         if noted.note(&name, len, value) {
-            std::str::from_utf8(value).map_err(|_| bad_host())?;
+            if !value.is_ascii() && std::str::from_utf8(value).is_err() {
+                return Err(bad_host());
+            }
             continue;
         }
         // a part of the head's bytes, not a copy; refuses control characters
@@ -351,7 +290,7 @@ fn content_length(text: &[u8]) -> Option<u64> {
     if text.is_empty() || text.len() > 18 || !text.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    std::str::from_utf8(text).ok()?.parse().ok()
+    Some(text.iter().fold(0, |n, digit| n * 10 + u64::from(digit - b'0')))
 }
 
 fn transfer_coding(text: &[u8]) -> Result<BodySize, Denial> {
@@ -411,11 +350,11 @@ fn has_option(fields: &HeaderMap, option: &str) -> bool {
     values.flat_map(list).any(|o| o.eq_ignore_ascii_case(option.as_bytes()))
 }
 
-fn bad_line() -> Denial {
+pub(super) fn bad_line() -> Denial {
     malformed("h1.request_line", "The request line is malformed")
 }
 
-fn malformed(code: &'static str, message: &'static str) -> Denial {
+pub(super) fn malformed(code: &'static str, message: &'static str) -> Denial {
     Denial::new(Reason::Malformed, code, message).closing()
 }
 

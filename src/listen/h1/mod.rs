@@ -4,5 +4,6 @@ pub mod authority;
 pub mod conn;
 pub mod head;
 mod line;
+mod request_line;
 mod tunnel;
 mod write;
