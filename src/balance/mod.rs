@@ -11,13 +11,13 @@ pub mod session;
 pub mod settings;
 mod siv;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::base::caller::Client;
 use crate::base::denial::{Denial, Reason};
 use crate::base::head::Head;
+use crate::base::table::Table;
 use affinity::Ring;
 use policy::Policy;
 use session::{Kind, OpenError, Owner, SessionKeys, Ticket};
@@ -42,7 +42,7 @@ pub struct Upstream {
     pub settings: UpstreamSettings,
     /// In the order of the config; never empty.
     pub replicas: Vec<Arc<Replica>>,
-    by_authority: HashMap<String, usize>,
+    by_authority: Table<usize>,
     policy: Arc<dyn Policy>,
     ring: Ring,
 }

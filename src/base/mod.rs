@@ -13,6 +13,7 @@ pub mod compile;
 pub mod fields;
 pub mod defaults;
 pub mod files;
+pub mod table;
 pub mod text;
 pub mod url;
 pub mod value;

@@ -201,13 +201,22 @@ enum Unread {
 
 /// Whether the body is JSON that we can read; JSON that we cannot is refused, because a backend may.
 fn is_readable(head: &Head) -> Result<bool, Denial> {
-    let json = |v: &http::HeaderValue| v.to_str().is_ok_and(inspect::is_json);
+    let json = |v: &HeaderValue| v.to_str().is_ok_and(inspect::is_json);
     let types = head.headers.get_all(CONTENT_TYPE);
+    // nearly every call, told in a few steps
+    let mut plain = types.iter();
+    if head.method == Method::POST
+        && plain.next().is_some_and(|kind| kind == "application/json")
+        && plain.next().is_none()
+        && !head.headers.contains_key(CONTENT_ENCODING)
+    {
+        return Ok(true);
+    }
     if head.method == Method::GET || !types.iter().any(json) {
         return Ok(false);
     }
     let unsupported = |code, message| Denial::new(Reason::Unsupported, code, message).closing();
-    let coded = |v: &http::HeaderValue| !v.as_bytes().eq_ignore_ascii_case(b"identity");
+    let coded = |v: &HeaderValue| !v.as_bytes().eq_ignore_ascii_case(b"identity");
     if head.headers.get_all(CONTENT_ENCODING).iter().any(coded) {
         return Err(unsupported("inspect.coded", "A JSON body must not be coded"));
     }

@@ -1,11 +1,11 @@
 //! One generation of the config, at work: in, `Settings`; out, routes, upstreams and keys.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::balance::session::SessionKeys;
 use crate::balance::{Keys, Upstream};
+use crate::base::table::Table;
 use crate::config::Settings;
 use crate::forward::carrier::Carrier;
 use crate::limit::buffer::Budget;
@@ -17,7 +17,7 @@ pub struct Runtime {
     /// The routing table.
     pub routes: Routes,
     /// Upstreams by name.
-    pub carriers: HashMap<String, Arc<Carrier>>,
+    pub carriers: Table<Arc<Carrier>>,
     /// What seals and opens session ids.
     pub keys: Keys,
     /// Request bodies held at once.
@@ -30,7 +30,7 @@ impl Runtime {
     /// # Errors
     /// Every upstream that cannot be put to work, each in a sentence.
     pub fn new(settings: &Settings) -> Result<Self, Vec<String>> {
-        let mut carriers = HashMap::new();
+        let mut carriers = Table::default();
         let mut problems = Vec::new();
         for upstream in &settings.upstreams {
             let name = upstream.name.clone();

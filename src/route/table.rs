@@ -1,7 +1,5 @@
 //! The routing table: in, host and path; out, the route whose path is the longest match.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use http::Method;
@@ -11,6 +9,7 @@ use super::settings::{PathMatch, RouteSettings};
 use super::{origin, path};
 use crate::base::denial::{Denial, Reason};
 use crate::base::head::Head;
+use crate::base::table::Table;
 
 /// All routes, looked up in time that does not grow with their number.
 #[derive(Debug, Default)]
@@ -23,32 +22,6 @@ pub struct Routes {
 struct Paths {
     exact: Table<Arc<RouteSettings>>,
     prefix: Table<Arc<RouteSettings>>,
-}
-
-/// A table of which only the config decides what is in it: a request can choose what is looked for, but
-/// not how much has to be looked at, so that a hash without a secret does.
-type Table<V> = HashMap<String, V, BuildHasherDefault<Fnv>>;
-
-/// FNV-1a.
-#[derive(Debug)]
-struct Fnv(u64);
-
-impl Default for Fnv {
-    fn default() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-impl Hasher for Fnv {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
 }
 
 /// A request that belongs to a route. Only [`Routes::find`] makes one.
