@@ -67,6 +67,43 @@ pub fn give_out(mut buffer: Vec<u8>) {
     }
 }
 
+/// Lets all that is ready on this thread go first. Whoever is about to send calls it: what several
+/// connections have to say then leaves in a row, and who reads it is woken once and not for each.
+pub async fn step_aside() {
+    let mut stepped = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut stepped, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// [`step_aside`] at each awakening of something that sends what others left with it.
+#[derive(Debug, Default)]
+pub struct Aside {
+    stepped: bool,
+}
+
+impl Aside {
+    /// Polls `inner`, at each awakening once all that is ready has had its turn.
+    pub fn poll<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        inner: impl FnOnce(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        if !std::mem::replace(&mut self.stepped, true) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let polled = inner(cx);
+        self.stepped = polled.is_ready();
+        polled
+    }
+}
+
 /// Nobody was ready in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Late;
@@ -148,6 +185,40 @@ mod tests {
         let _far = slow.await.unwrap();
         let stalled = write_all(&mut near, b"0123456789", stall).await.unwrap_err();
         assert_eq!(stalled.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn who_steps_aside_goes_last() {
+        let order = std::rc::Rc::new(RefCell::new(Vec::new()));
+        let task = |name: &'static str, polite: bool| {
+            let order = order.clone();
+            async move {
+                if polite {
+                    step_aside().await;
+                }
+                order.borrow_mut().push(name);
+            }
+        };
+        tokio::join!(task("a", true), task("b", false), task("c", false));
+        assert_eq!(*order.borrow(), ["b", "c", "a"]);
+    }
+
+    #[tokio::test]
+    async fn a_sender_is_polled_at_the_second_turn_of_each_awakening() {
+        let (mut aside, mut turns, mut polled) = (Aside::default(), 0, 0);
+        poll_fn(|cx| {
+            turns += 1;
+            let step = aside.poll(cx, |cx| {
+                polled += 1;
+                cx.waker().wake_by_ref();
+                if polled < 3 { Poll::Pending } else { Poll::Ready(()) }
+            });
+            step
+        })
+        .await;
+        assert_eq!((turns, polled), (6, 3));
+        // ready again at once: more may be waiting
+        assert_eq!(poll_fn(|cx| aside.poll(cx, |_| Poll::Ready(7))).await, 7);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::balance::session::Kind;
 use crate::balance::{InFlight, Replica};
 use crate::base::denial::{Denial, Reason};
 use crate::base::head::Head;
-use crate::base::io::{give_out, take_out};
+use crate::base::io::{give_out, step_aside, take_out};
 use crate::forward::carrier::{Carrier, Opened};
 use crate::forward::conn::{BackendConn, NoAnswer};
 use crate::forward::head::ResponseHead;
@@ -106,6 +106,7 @@ pub async fn exchange<W: Wire>(
         };
         record.replica = Some(opened.replica.clone());
         let bytes = request_bytes(admitted, head, size, &opened.replica, record);
+        step_aside().await;
         let answer =
             send(&mut opened.conn, bytes, admitted, wire, &head.method, cx.listener.body_timeout)
                 .await;

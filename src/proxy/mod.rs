@@ -156,6 +156,9 @@ impl Serve for Edge {
             let tally = flow.run(wire, draining.as_mut()).await;
             (record.events, record.comments) = (tally.events, tally.comments);
             record.end = end_code(tally.end);
+            if let End::BackendBroke(kind) = tally.end {
+                record.detail = kind.to_string();
+            }
         }
         match std::mem::replace(&mut rest.body, Body::Over) {
             Body::Flow(flow) if record.end.is_none() => {
@@ -238,7 +241,7 @@ fn end_code(end: End) -> Option<&'static str> {
         End::Complete => None,
         End::ClientGone => Some("client.gone"),
         End::ClientStalled => Some("client.stalled"),
-        End::BackendBroke => Some("forward.broke_off"),
+        End::BackendBroke(_) => Some("forward.broke_off"),
         End::BackendSilent => Some("forward.silent"),
         End::BadEndpoint => Some("stream.bad_endpoint"),
         End::Drained => Some("edge.stopping"),

@@ -71,8 +71,8 @@ pub enum End {
     ClientGone,
     /// The client took nothing for too long.
     ClientStalled,
-    /// The backend broke off.
-    BackendBroke,
+    /// The backend broke off: the connection failed, ended early, or its framing is broken.
+    BackendBroke(io::ErrorKind),
     /// The backend said nothing for too long.
     BackendSilent,
     /// The backend announced an endpoint that is not its own.
@@ -139,7 +139,7 @@ impl Flow {
             };
             match happened {
                 Happened::Gone => end = Some(End::ClientGone),
-                Happened::Piece(Err(_)) => end = Some(End::BackendBroke),
+                Happened::Piece(Err(e)) => end = Some(End::BackendBroke(e.kind())),
                 Happened::Piece(Ok(piece)) => {
                     end = Box::pin(self.pass(wire, piece)).await;
                     last = Instant::now();
@@ -200,7 +200,10 @@ impl Flow {
     /// Passes a piece on, and what is here already behind it; `Some` at the end.
     async fn pass<W: Wire>(&mut self, wire: &mut W, first: Option<Bytes>) -> Option<End> {
         let Some(first) = first else { return Some(self.complete(wire, Bytes::new()).await) };
-        let Ok((joined, last)) = self.join(first) else { return Some(End::BackendBroke) };
+        let (joined, last) = match self.join(first) {
+            Ok(joined) => joined,
+            Err(e) => return Some(End::BackendBroke(e.kind())),
+        };
         let out = match &mut self.kind {
             Kind::Opaque => joined,
             Kind::Events(events) => match events.pass(joined) {

@@ -19,7 +19,7 @@ use crate::base::body::{BodyReader, Buffered};
 use crate::base::chunked::ChunkDecoder;
 use crate::base::denial::{Denial, Reason};
 use crate::base::head::Version;
-use crate::base::io::{fill, write_all};
+use crate::base::io::{fill, give_out, step_aside, take_out, write_all};
 use crate::listen::settings::ListenerSettings;
 use crate::listen::stream::ClientStream;
 use crate::listen::wire::{Answer, BodyError, BodySize, Payload, Wire};
@@ -331,7 +331,7 @@ impl Wire for H1 {
     }
 
     async fn answer(&mut self, answer: Answer, payload: Payload) -> io::Result<()> {
-        let mut out = Vec::with_capacity(1024);
+        let mut out = take_out();
         // a body that was never asked for will not come (RFC 9110 §10.1.1)
         self.keep &= !self.expects_continue;
         self.answered = true;
@@ -348,7 +348,10 @@ impl Wire for H1 {
         self.sent = body.len() as u64;
         if body.len() <= MAX_AHEAD {
             out.extend_from_slice(&body);
-            return self.write(&out).await;
+            step_aside().await;
+            let written = self.write(&out).await;
+            give_out(out);
+            return written;
         }
         self.write(&out).await?;
         self.write(&body).await

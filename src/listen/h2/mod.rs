@@ -29,6 +29,7 @@ use super::wire::{Answer, BodyError, BodySize, Payload, Wire};
 use super::{ConnCx, Serve};
 use crate::base::denial::Denial;
 use crate::base::head::Head;
+use crate::base::io::Aside;
 use head::head;
 
 /// Streams open at once on a connection: above the 100 that clients assume at least.
@@ -39,6 +40,9 @@ const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 256 * 1024;
 /// Answer bytes of one stream that wait in the connection.
 const SEND_BUFFER: usize = 32 * 1024;
+/// Largest whole answer that is handed to the connection before the client has room for it: times the
+/// streams, what a client that takes nothing makes a connection hold.
+const MAX_LEFT: usize = 4 * 1024;
 /// How long what was sent before a broken answer ends may take to leave.
 const FLUSH_TIME: Duration = Duration::from_millis(500);
 
@@ -57,28 +61,33 @@ pub(super) async fn serve<S: Serve>(io: ClientStream, cx: ConnCx, open: Open<S>)
     else {
         return;
     };
-    let mut stopping = false;
+    let (mut stopping, mut aside) = (false, Aside::default());
     let shared = Arc::new(Shared { cx, open, active: Active::default() });
     let active = &shared.active;
     let mut draining = std::pin::pin!(shared.cx.draining());
     loop {
         tokio::select! {
+            // requests first: nearly every turn ends here
             biased;
-            () = &mut draining, if !stopping => {
-                stopping = true;
-                connection.graceful_shutdown();
-            }
-            next = connection.accept() => match next {
+            next = poll_fn(|cx| aside.poll(cx, |cx| connection.poll_accept(cx))) => match next {
                 // A reset frees a stream's slot at once, but not what we have begun for it
                 // (CVE-2023-44487): who resets faster than we can stop is let go.
                 Some(Ok(_)) if active.count() >= 2 * MAX_STREAMS as usize => {
                     connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                 }
                 Some(Ok((request, respond))) => {
+                    if !stopping && shared.cx.is_draining() {
+                        stopping = true;
+                        connection.graceful_shutdown();
+                    }
                     tokio::spawn(stream(request, respond, Running::new(shared.clone())));
                 }
                 Some(Err(_)) | None => return,
             },
+            () = &mut draining, if !stopping => {
+                stopping = true;
+                connection.graceful_shutdown();
+            }
             () = active.idle_for(shared.cx.listener.idle_timeout) => {
                 // no GOAWAY exchange that a dead peer could hold up
                 connection.abrupt_shutdown(Reason::NO_ERROR);
@@ -251,9 +260,16 @@ impl Wire for H2 {
             Payload::Length(n) => self.begin(answer, Some(n), false),
             Payload::Stream => self.begin(answer, None, false),
             Payload::Whole(body) => {
-                let empty = body.is_empty();
-                self.begin(answer, Some(body.len() as u64), empty)?;
-                self.push(body, true).await
+                let size = body.len();
+                self.begin(answer, Some(size as u64), size == 0)?;
+                match &mut self.send {
+                    // left to the connection, which sends it as soon as the client takes it
+                    Some(send) if (1..=MAX_LEFT).contains(&size) => {
+                        self.sent += size as u64;
+                        send.send_data(body, true).map_err(io::Error::other)
+                    }
+                    _ => self.push(body, true).await,
+                }
             }
         }
     }
