@@ -115,8 +115,9 @@ fn serve(mut settings: Settings) -> Result<(), String> {
 fn conf(settings: &Settings) -> ServerConf {
     ServerConf {
         threads: settings.threads,
-        // one runtime for all threads: pooled backend connections are polled where they are used
-        work_stealing: true,
+        // one runtime for all threads: pooled backend connections are polled where they are used. A
+        // single thread has nothing to steal from, and the simpler runtime wakes more cheaply.
+        work_stealing: settings.threads > 1,
         grace_period_seconds: Some(GRACE.as_secs()),
         graceful_shutdown_timeout_seconds: Some(1),
         ..ServerConf::default()
