@@ -208,12 +208,11 @@ mod tests {
         let (mut aside, mut turns, mut polled) = (Aside::default(), 0, 0);
         poll_fn(|cx| {
             turns += 1;
-            let step = aside.poll(cx, |cx| {
+            aside.poll(cx, |cx| {
                 polled += 1;
                 cx.waker().wake_by_ref();
                 if polled < 3 { Poll::Pending } else { Poll::Ready(()) }
-            });
-            step
+            })
         })
         .await;
         assert_eq!((turns, polled), (6, 3));
