@@ -5,29 +5,24 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::Context;
 use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
 
 /// Unanswered probes after which a connection is given up: between 150 s and 5 min in all.
 const PROBES: u32 = 6;
 
-/// A stream to a backend.
-#[derive(Debug)]
-pub enum BackendStream {
-    /// Plain TCP.
-    Tcp(TcpStream),
-    /// TLS; boxed, because its state is a kilobyte.
-    Tls(Box<TlsStream<TcpStream>>),
-}
+/// A stream to a backend, plain or TLS; the latter boxed, because its state is a kilobyte.
+pub type BackendStream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
 /// Where a replica is and how it is spoken to.
 #[derive(Debug, Clone)]
@@ -52,11 +47,11 @@ impl Target {
             .map_err(late)??;
         tcp.set_nodelay(true)?;
         SockRef::from(&tcp).set_tcp_keepalive(&probes())?;
-        let Some((config, name)) = &self.tls else { return Ok(BackendStream::Tcp(tcp)) };
+        let Some((config, name)) = &self.tls else { return Ok(Either::Left(tcp)) };
         let connector = TlsConnector::from(config.clone());
         let handshake = connector.connect(name.clone(), tcp);
         let stream = timeout(self.timeout, handshake).await.map_err(late)??;
-        Ok(BackendStream::Tls(Box::new(stream)))
+        Ok(Either::Right(Box::new(stream)))
     }
 }
 
@@ -74,62 +69,20 @@ fn probes() -> TcpKeepalive {
         .with_retries(PROBES)
 }
 
-impl BackendStream {
-    /// Whether an unused connection is still good: nothing to read and not closed.
-    pub fn is_quiet(&mut self) -> bool {
-        match self {
-            // No system call unless the poller has reported something: the end, or bytes that a faulty
-            // backend sent behind its last answer. A look at the socket would be a moment fresher, and
-            // just as blind to what comes while the next answer is waited for.
-            Self::Tcp(tcp) => {
-                matches!(tcp.try_read(&mut [0]), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
-            }
-            Self::Tls(tls) => {
-                let mut cx = Context::from_waker(std::task::Waker::noop());
-                let mut byte = [0u8; 1];
-                let mut buf = ReadBuf::new(&mut byte);
-                Pin::new(tls).poll_read(&mut cx, &mut buf).is_pending()
-            }
+/// Whether an unused connection is still good: nothing to read and not closed.
+pub fn is_quiet(stream: &mut BackendStream) -> bool {
+    match stream {
+        // No system call unless the poller has reported something: the end, or bytes that a faulty
+        // backend sent behind its last answer. A look at the socket would be a moment fresher, and
+        // just as blind to what comes while the next answer is waited for.
+        Either::Left(tcp) => {
+            matches!(tcp.try_read(&mut [0]), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
         }
-    }
-}
-
-impl AsyncRead for BackendStream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
-            Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for BackendStream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
-            Self::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
-            Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
-            Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+        Either::Right(tls) => {
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            let mut byte = [0u8; 1];
+            let mut buf = ReadBuf::new(&mut byte);
+            Pin::new(tls).poll_read(&mut cx, &mut buf).is_pending()
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::connect::BackendStream;
+use super::connect::{BackendStream, is_quiet};
 use crate::base::alarm::Alarm;
 
 /// Most unused connections kept per replica.
@@ -45,7 +45,7 @@ impl Pool {
         loop {
             // the lock is not held while a connection is looked at
             let (mut unused, since) = self.lock().pop_back()?;
-            if now.saturating_duration_since(since) < self.keep && unused.stream.is_quiet() {
+            if now.saturating_duration_since(since) < self.keep && is_quiet(&mut unused.stream) {
                 return Some(unused);
             }
         }

@@ -78,12 +78,12 @@ impl<S: Serve> Front<S> {
         open.handler.connection(true);
         let tcp = stream.into_any().downcast::<TcpStream>().ok()?;
         let Some(acceptor) = &listener.tls else {
-            return Some(Connection { io: ClientStream::Tcp(tcp), h2: false, cx, open });
+            return Some(Connection { io: ClientStream::Left(tcp), h2: false, cx, open });
         };
         match timeout(cx.listener.header_timeout, acceptor.accept(tcp)).await {
             Ok(Ok(tls)) => {
                 let h2 = tls.get_ref().1.alpn_protocol() == Some(tls::H2);
-                Some(Connection { io: ClientStream::Tls(Box::new(tls)), h2, cx, open })
+                Some(Connection { io: ClientStream::Right(Box::new(tls)), h2, cx, open })
             }
             Ok(Err(e)) => {
                 log::debug!("TLS handshake with {peer} failed: {e}");
