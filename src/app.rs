@@ -10,8 +10,10 @@ use async_trait::async_trait;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
 
 use crate::admin;
+use crate::base::watch::Refresh;
 use crate::config::{AccessLog as LogTo, Settings};
 use crate::listen::accept::Front;
 use crate::listen::service::{Bound, bind};
@@ -102,12 +104,13 @@ fn serve(mut settings: Settings) -> Result<(), String> {
     if let Some(socket) = admin {
         server.add_service(Bound::new(
             "admin",
-            admin::app(metrics, in_flight(runtime.clone())),
+            admin::app(metrics.clone(), in_flight(runtime.clone())),
             vec![socket],
             1,
         ));
     }
-    let watch = Watch { edge, observer, runtime };
+    let files = Files { watched: settings.watched.clone(), metrics };
+    let watch = Watch { edge, observer, runtime, files };
     server.run(RunArgs { shutdown_signal: Box::new(watch) });
     Ok(())
 }
@@ -191,25 +194,59 @@ struct Watch {
     edge: Arc<Edge>,
     observer: Observer,
     runtime: Arc<Runtime>,
+    files: Files,
+}
+
+/// The files that are read again when they change.
+#[derive(Clone)]
+struct Files {
+    watched: Vec<Arc<dyn Refresh>>,
+    metrics: Arc<Metrics>,
+}
+
+impl Files {
+    /// Looks at all of them. Blocks its thread.
+    fn refresh(&self) {
+        for file in &self.watched {
+            file.refresh();
+            self.metrics.set_reload_failed(&file.name(), file.problem().is_some());
+        }
+    }
+
+    /// The same beside what the caller has to do: a file system that hangs must not hold up a stop.
+    /// `last` is the look before, which may still be under way.
+    fn refresh_aside(&self, last: &mut Option<JoinHandle<()>>) {
+        if last.as_ref().is_none_or(JoinHandle::is_finished) {
+            let files = self.clone();
+            *last = Some(tokio::task::spawn_blocking(move || files.refresh()));
+        }
+    }
 }
 
 #[async_trait]
 impl ShutdownSignalWatch for Watch {
     async fn recv(&self) -> ShutdownSignal {
-        let (Ok(mut terminate), Ok(mut interrupt)) =
-            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-        else {
+        let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = (
+            signal(SignalKind::terminate()),
+            signal(SignalKind::interrupt()),
+            signal(SignalKind::hangup()),
+        ) else {
             log::error!("cannot wait for signals");
             return ShutdownSignal::FastShutdown;
         };
         // only now: a stop signal before this would have killed the process
         eprintln!("mcp-edge: ready");
+        let mut looking = None;
         let mut sweep = tokio::time::interval(SWEEP);
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = sweep.tick() => self.runtime.sweep(),
+                _ = sweep.tick() => {
+                    self.runtime.sweep();
+                    self.files.refresh_aside(&mut looking);
+                }
+                _ = hangup.recv() => self.files.refresh_aside(&mut looking),
             }
         }
         eprintln!("mcp-edge: stopping; a second signal stops at once");

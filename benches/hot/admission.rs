@@ -51,7 +51,7 @@ impl Bed {
         let peer = "127.0.0.1:50000".parse().unwrap();
         // nobody will stop it: the sender may go
         let (_, shutdown) = tokio::sync::watch::channel(false);
-        let cx = ConnCx { peer, listener, shutdown };
+        let cx = ConnCx { peer, certificate: None, listener, shutdown };
         Self { runtime: Runtime::new(&settings).unwrap(), cx, route }
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
@@ -16,6 +17,29 @@ pub struct Client {
     pub address: IpAddr,
     /// Whether it speaks TLS to us.
     pub tls: bool,
+    /// The certificate that it has shown, checked against the listener's CAs.
+    pub certificate: Option<Arc<ClientCertificate>>,
+}
+
+/// What a client's certificate says of it (RFC 5280 §4.1.2, §4.2.1.6).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// The subject's distinguished name, as RFC 4514 writes it; may be empty.
+    pub subject: String,
+    /// The subject's (last) common name.
+    pub common_name: Option<String>,
+    /// Alternative names: DNS names.
+    pub dns: Vec<String>,
+    /// Alternative names: URIs, such as SPIFFE ids.
+    pub uris: Vec<String>,
+    /// Alternative names: mail addresses.
+    pub emails: Vec<String>,
+    /// The issuer's distinguished name.
+    pub issuer: String,
+    /// The serial number in hex.
+    pub serial: String,
+    /// SHA-256 of the whole certificate in hex.
+    pub sha256: String,
 }
 
 /// One way to say who a caller is. The methods are in `auth`.

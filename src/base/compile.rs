@@ -9,10 +9,12 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::fields::Fields;
 use super::value;
+use super::watch::{Refresh, Watched};
 
 /// A value of the config with the place it stands at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,13 +78,15 @@ pub struct Cx {
     pub errors: Vec<ConfigError>,
     /// The folder that relative paths are relative to: the config file's.
     pub base_dir: PathBuf,
+    /// Files that the values so far came from, and are to be read again when they change.
+    pub watched: Vec<Arc<dyn Refresh>>,
     path: Vec<String>,
 }
 
 impl Cx {
     /// A context without errors for a file in `base_dir`.
     pub fn new(base_dir: impl Into<PathBuf>) -> Self {
-        Self { errors: Vec::new(), base_dir: base_dir.into(), path: Vec::new() }
+        Self { base_dir: base_dir.into(), ..Self::default() }
     }
 
     /// Notes a mistake at `node`, unless one is noted already.
@@ -158,6 +162,25 @@ impl Cx {
             return None;
         }
         self.list(node, item)
+    }
+
+    /// Reads files, now and whenever they change; what is wrong with them is noted at `node`.
+    pub fn watch<T: Send + Sync + 'static>(
+        &mut self,
+        node: &Node,
+        paths: Vec<PathBuf>,
+        read: impl Fn(&[PathBuf]) -> Result<T, String> + Send + Sync + 'static,
+    ) -> Option<Arc<Watched<T>>> {
+        match Watched::load(paths, read) {
+            Ok(watched) => {
+                self.watched.push(watched.clone());
+                Some(watched)
+            }
+            Err(problem) => {
+                self.error(node, problem);
+                None
+            }
+        }
     }
 
     /// A text that is not empty.

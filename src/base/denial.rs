@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use http::{HeaderName, HeaderValue};
+
 /// A refusal. `detail` goes to the log and never to the client.
 #[derive(Debug, Clone)]
 pub struct Denial {
@@ -17,6 +19,8 @@ pub struct Denial {
     pub retry_after: Option<u32>,
     /// Allowed methods, sent as `Allow` with a 405.
     pub allow: Option<&'static str>,
+    /// Further header fields, such as challenges.
+    pub fields: Vec<(HeaderName, HeaderValue)>,
     /// For the log only.
     pub detail: Cow<'static, str>,
     /// Whether the connection cannot carry another request (framing is lost).
@@ -98,6 +102,7 @@ impl Denial {
             rpc_code,
             retry_after: None,
             allow: None,
+            fields: Vec::new(),
             detail,
             close: false,
         }
@@ -121,6 +126,13 @@ impl Denial {
     #[must_use]
     pub fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after = Some(seconds);
+        self
+    }
+
+    /// Adds a header field.
+    #[must_use]
+    pub fn field(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.fields.push((name, value));
         self
     }
 

@@ -17,3 +17,4 @@ pub mod table;
 pub mod text;
 pub mod url;
 pub mod value;
+pub mod watch;

@@ -7,5 +7,9 @@ use crate::listen::ConnCx;
 
 /// The client of a connection.
 pub fn identify(cx: &ConnCx) -> Client {
-    Client { address: cx.peer.ip(), tls: cx.listener.tls.is_some() }
+    Client {
+        address: cx.peer.ip(),
+        tls: cx.listener.tls.is_some(),
+        certificate: cx.certificate.clone(),
+    }
 }

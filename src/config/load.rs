@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::session_keys;
@@ -13,6 +14,7 @@ use crate::balance::compile as balance;
 use crate::balance::settings::UpstreamSettings;
 use crate::base::compile::{ConfigError, Cx, Node, NodeKind};
 use crate::base::fields::Fields;
+use crate::base::watch::Refresh;
 use crate::base::{defaults, files, url};
 use crate::listen::compile as listen;
 use crate::listen::settings::ListenerSettings;
@@ -67,6 +69,7 @@ struct Parts {
     listeners: Vec<ListenerSettings>,
     upstreams: Vec<UpstreamSettings>,
     routes: Vec<RouteSettings>,
+    watched: Vec<Arc<dyn Refresh>>,
     sessions: Sessions,
 }
 
@@ -109,6 +112,7 @@ fn compile(root: &Node, env: Env<'_>, cx: &mut Cx) -> Option<Parts> {
         listeners,
         upstreams,
         routes,
+        watched: std::mem::take(&mut cx.watched),
         sessions,
     })
 }
@@ -222,6 +226,7 @@ fn finish(parts: Parts, mode: Mode) -> Result<Settings, ConfigError> {
         session_keys,
         session_keys_from,
         session_max_age: parts.sessions.max_age,
+        watched: parts.watched,
     })
 }
 

@@ -14,10 +14,12 @@ mod substitute;
 mod yaml;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::balance::session::SessionKeys;
 use crate::balance::settings::UpstreamSettings;
+use crate::base::watch::Refresh;
 use crate::listen::settings::ListenerSettings;
 use crate::route::settings::RouteSettings;
 
@@ -47,6 +49,8 @@ pub struct Settings {
     pub session_keys: SessionKeys,
     /// Where the keys come from.
     pub session_keys_from: KeysFrom,
+    /// Files that are read again when they change.
+    pub watched: Vec<Arc<dyn Refresh>>,
     /// How long a session id is good for after it was issued; no limit where absent.
     pub session_max_age: Option<Duration>,
 }

@@ -73,7 +73,8 @@ impl<S: Serve> Front<S> {
             return None;
         };
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        let cx = ConnCx { peer, listener: listener.settings.clone(), shutdown: shutdown.clone() };
+        let settings = listener.settings.clone();
+        let cx = ConnCx { peer, certificate: None, listener: settings, shutdown: shutdown.clone() };
         let open = Open { handler: self.handler.clone(), _slot: slot };
         open.handler.connection(true);
         let tcp = stream.into_any().downcast::<TcpStream>().ok()?;

@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use pingora::server::ShutdownWatch;
 
+use crate::base::caller::ClientCertificate;
 use crate::base::denial::Denial;
 use crate::base::head::Head;
 use settings::ListenerSettings;
@@ -33,6 +34,8 @@ use wire::Wire;
 pub struct ConnCx {
     /// The TCP peer, IPv4-mapped IPv6 addresses turned into IPv4.
     pub peer: SocketAddr,
+    /// The certificate that the client has shown, checked.
+    pub certificate: Option<Arc<ClientCertificate>>,
     /// The listener that it came in on.
     pub listener: Arc<ListenerSettings>,
     /// Turns true when we are to stop.

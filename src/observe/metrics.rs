@@ -20,6 +20,7 @@ pub struct Metrics {
     /// Event streams open now.
     pub streams: IntGauge,
     in_flight: IntGaugeVec,
+    reload_failed: IntGaugeVec,
     /// Session ids sealed.
     pub sealed: IntCounter,
     events: IntCounter,
@@ -49,6 +50,13 @@ impl Metrics {
             Opts::new("mcp_edge_in_flight", "Requests and streams under way at a replica."),
             &["upstream", "replica"],
         )?;
+        let reload_failed = IntGaugeVec::new(
+            Opts::new(
+                "mcp_edge_file_reload_failed",
+                "1 while a file has changed to something bad and an older content is in force.",
+            ),
+            &["file"],
+        )?;
         let first_byte = Histogram::with_opts(
             HistogramOpts::new(
                 "mcp_edge_first_byte_seconds",
@@ -62,6 +70,7 @@ impl Metrics {
             requests: register(&registry, requests)?,
             refusals: register(&registry, refusals)?,
             in_flight: register(&registry, in_flight)?,
+            reload_failed: register(&registry, reload_failed)?,
             first_byte: register(&registry, first_byte)?,
             connections: gauge("mcp_edge_connections", "Client connections open.")?,
             streams: gauge("mcp_edge_streams", "Event streams open.")?,
@@ -108,6 +117,11 @@ impl Metrics {
     pub fn set_in_flight(&self, upstream: &str, replica: &str, load: usize) {
         let load = i64::try_from(load).unwrap_or(i64::MAX);
         self.in_flight.with_label_values(&[upstream, replica]).set(load);
+    }
+
+    /// Notes whether the last change of a file was bad.
+    pub fn set_reload_failed(&self, file: &str, failed: bool) {
+        self.reload_failed.with_label_values(&[file]).set(failed.into());
     }
 
     /// The text that Prometheus reads.

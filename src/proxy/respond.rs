@@ -43,6 +43,7 @@ pub fn refusal(denial: &Denial, rpc_id: Option<&str>, request_id: &str) -> (Answ
     if let Some(methods) = denial.allow {
         fields.push((ALLOW, HeaderValue::from_static(methods)));
     }
+    fields.extend(denial.fields.iter().cloned());
     fields.extend(request_id_field(request_id));
     let message = serde_json::Value::from(denial.message);
     let id = rpc_id.unwrap_or("null");

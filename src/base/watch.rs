@@ -1,0 +1,208 @@
+//! Files that are read again when they change: in, paths and a reader; out, the value of the last
+//! content that was good.
+//!
+//! A content that is bad changes nothing: the value before it stays, and the problem is told once in
+//! the log and for as long as it lasts by [`Refresh::problem`]. Nothing is watched by the kernel: a
+//! stat finds what was renamed over, linked anew (certbot) or mounted anew (Kubernetes) just the same.
+
+use std::fmt;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+/// The value of some files, as of their last good content.
+pub struct Watched<T> {
+    paths: Vec<PathBuf>,
+    read: Box<Read<T>>,
+    value: RwLock<Arc<T>>,
+    seen: Mutex<Seen>,
+    generation: AtomicU64,
+}
+
+type Read<T> = dyn Fn(&[PathBuf]) -> Result<T, String> + Send + Sync;
+
+struct Seen {
+    stamps: Stamps,
+    problem: Option<String>,
+}
+
+/// What a stat tells of each file; `None` where there is none. The status time also moves when a
+/// file is put back with its old time, as `cp -p` and `rsync` do.
+type Stamps = Vec<Option<[i128; 5]>>;
+
+/// Something that is read again when it changes. All of them are asked once a second and on SIGHUP.
+pub trait Refresh: Send + Sync + fmt::Debug {
+    /// Looks, and reads again what has changed.
+    fn refresh(&self);
+    /// What is wrong with the files as they are now, where the value is an older one.
+    fn problem(&self) -> Option<String>;
+    /// The files' names.
+    fn name(&self) -> String;
+}
+
+impl<T> Watched<T> {
+    /// Reads the files now, and again by the same closure whenever one of them has changed.
+    ///
+    /// # Errors
+    /// The reader's.
+    pub fn load(
+        paths: Vec<PathBuf>,
+        read: impl Fn(&[PathBuf]) -> Result<T, String> + Send + Sync + 'static,
+    ) -> Result<Arc<Self>, String> {
+        // first the stamps: what changes while it is read is read again
+        let stamps = stamps(&paths);
+        let value = RwLock::new(Arc::new(read(&paths)?));
+        let seen = Mutex::new(Seen { stamps, problem: None });
+        Ok(Arc::new(Self { paths, read: Box::new(read), value, seen, generation: 0.into() }))
+    }
+
+    /// The value, without a look at the files.
+    pub fn current(&self) -> Arc<T> {
+        self.value.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The value of the files as they are at this moment, by one stat for each: for what must hold
+    /// from the very next request on.
+    pub fn fresh(&self) -> Arc<T> {
+        self.look();
+        self.current()
+    }
+
+    /// Grows with every content that was taken.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    fn look(&self) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = stamps(&self.paths);
+        if now == seen.stamps {
+            return;
+        }
+        seen.stamps = now;
+        match (self.read)(&self.paths) {
+            Ok(value) => {
+                *self.value.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(value);
+                self.generation.fetch_add(1, Ordering::Release);
+                seen.problem = None;
+                log::info!("{} read again", named(&self.paths));
+            }
+            Err(problem) => {
+                if seen.problem.as_ref() != Some(&problem) {
+                    log::warn!("{problem}; what was read before stays in force");
+                }
+                seen.problem = Some(problem);
+            }
+        }
+    }
+}
+
+impl<T: Send + Sync> Refresh for Watched<T> {
+    fn refresh(&self) {
+        self.look();
+    }
+
+    fn problem(&self) -> Option<String> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).problem.clone()
+    }
+
+    fn name(&self) -> String {
+        named(&self.paths)
+    }
+}
+
+impl<T> fmt::Debug for Watched<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watched").field("paths", &self.paths).finish_non_exhaustive()
+    }
+}
+
+fn named(paths: &[PathBuf]) -> String {
+    let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+    names.join(", ")
+}
+
+fn stamps(paths: &[PathBuf]) -> Stamps {
+    let stamp = |path: &PathBuf| {
+        let meta = fs::metadata(path).ok()?;
+        let modified = i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec());
+        let changed = i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec());
+        Some([meta.dev().into(), meta.ino().into(), meta.size().into(), modified, changed])
+    };
+    paths.iter().map(stamp).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::base::files;
+
+    fn number(path: &Path) -> Arc<Watched<u32>> {
+        let read = |paths: &[PathBuf]| {
+            let text = files::read_text(&paths[0])?;
+            text.trim().parse().map_err(|e| format!("`{}`: {e}", paths[0].display()))
+        };
+        Watched::load(vec![path.to_owned()], read).unwrap()
+    }
+
+    #[test]
+    fn changes_are_taken_and_bad_ones_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("n");
+        fs::write(&path, "1").unwrap();
+        let watched = number(&path);
+        assert_eq!((*watched.current(), watched.generation()), (1, 0));
+
+        fs::write(&path, "2").unwrap();
+        assert_eq!(*watched.current(), 1, "nobody has looked");
+        assert_eq!((*watched.fresh(), watched.generation()), (2, 1));
+
+        fs::write(&path, "x").unwrap();
+        watched.refresh();
+        assert_eq!(*watched.current(), 2);
+        assert!(watched.problem().unwrap().contains("invalid digit"));
+
+        fs::remove_file(&path).unwrap();
+        assert_eq!(*watched.fresh(), 2);
+        assert!(watched.problem().unwrap().contains("cannot read"));
+
+        fs::write(&path, "3").unwrap();
+        assert_eq!((*watched.fresh(), watched.problem()), (3, None));
+        assert_eq!(watched.generation(), 2);
+    }
+
+    #[test]
+    fn a_link_that_is_swapped_is_a_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |n: &str| folder.path().join(n);
+        fs::write(file("one"), "1").unwrap();
+        fs::write(file("two"), "2").unwrap();
+        std::os::unix::fs::symlink("one", file("live")).unwrap();
+        let watched = number(&file("live"));
+        std::os::unix::fs::symlink("two", file("next")).unwrap();
+        fs::rename(file("next"), file("live")).unwrap();
+        assert_eq!(*watched.fresh(), 2);
+    }
+
+    #[test]
+    fn a_value_is_read_once_for_all_who_ask() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("n");
+        fs::write(&path, "1").unwrap();
+        let reads = Arc::new(AtomicU64::new(0));
+        let count = reads.clone();
+        let read = move |_: &[PathBuf]| Ok(count.fetch_add(1, Ordering::SeqCst));
+        let watched = Watched::load(vec![path.clone()], read).unwrap();
+        fs::write(&path, "22").unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| assert_eq!(*watched.fresh(), 1));
+            }
+        });
+        assert_eq!(reads.load(Ordering::SeqCst), 2);
+    }
+}
