@@ -10,6 +10,7 @@ pub mod io;
 pub mod names;
 pub mod principal;
 pub mod compile;
+pub mod edits;
 pub mod fields;
 pub mod defaults;
 pub mod files;
