@@ -14,12 +14,15 @@ use http::Method;
 use mcp_edge::balance::Replica;
 use mcp_edge::balance::session::{Kind, Owner, SessionKeys, Ticket};
 use mcp_edge::balance::settings::ServerSettings;
+use mcp_edge::base::edits::Edits;
 use mcp_edge::base::principal::Principal;
 use mcp_edge::forward::head as answer;
 use mcp_edge::inspect::{envelope, mcp};
 use mcp_edge::listen::h1::head as request;
 use mcp_edge::observe::record::Record;
-use mcp_edge::route::settings::{PathMatch, PublicUrl, RouteSettings};
+use mcp_edge::route::cors::Cors;
+use mcp_edge::route::methods::Methods;
+use mcp_edge::route::settings::{Origins, PathMatch, PublicUrl, RouteSettings};
 use mcp_edge::route::table::Routes;
 use mcp_edge::stream::sse::Scanner;
 
@@ -111,7 +114,10 @@ fn route(path: String) -> RouteSettings {
         upstream: "mcp".into(),
         rewrite: Some("/".into()),
         auth: Vec::new(),
-        origins: Vec::new(),
+        methods: Methods::default(),
+        origins: Origins::Listed(Vec::new()),
+        cors: Some(Cors::default()),
+        answer_edits: Edits::default(),
         body_limit: 4 << 20,
         keepalive: None,
     }

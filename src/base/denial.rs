@@ -17,8 +17,6 @@ pub struct Denial {
     pub rpc_code: i64,
     /// Seconds after which a retry makes sense, sent as `Retry-After`.
     pub retry_after: Option<u32>,
-    /// Allowed methods, sent as `Allow` with a 405.
-    pub allow: Option<&'static str>,
     /// Further header fields, such as challenges.
     pub fields: Vec<(HeaderName, HeaderValue)>,
     /// For the log only.
@@ -101,7 +99,6 @@ impl Denial {
             message,
             rpc_code,
             retry_after: None,
-            allow: None,
             fields: Vec::new(),
             detail,
             close: false,

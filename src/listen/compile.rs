@@ -2,10 +2,13 @@
 
 use std::net::SocketAddr;
 
+use http::header::{HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY};
+
 use super::certificate;
 use super::settings::{Certificate, ListenerSettings, TlsSettings};
 use crate::base::compile::{Cx, Node};
-use crate::base::{defaults, url};
+use crate::base::fields::Fields;
+use crate::base::{defaults, edits, url};
 
 /// More connections than this need more file descriptors than systems give.
 const MOST_CONNECTIONS: u64 = 1_000_000;
@@ -46,6 +49,7 @@ fn listener(node: &Node, cx: &mut Cx) -> Option<ListenerSettings> {
     let max_connections = fields.optional(cx, "max_connections", |n, cx| {
         cx.integer(n, 1..=MOST_CONNECTIONS).and_then(|n| usize::try_from(n).ok())
     });
+    let headers = headers(&mut fields, tls_node.is_some(), cx);
     fields.finish(cx);
     let address = address?;
     if tls_node.is_some() && plaintext {
@@ -67,6 +71,48 @@ fn listener(node: &Node, cx: &mut Cx) -> Option<ListenerSettings> {
         idle_timeout,
         send_timeout,
         max_connections: max_connections.unwrap_or(defaults::MAX_CONNECTIONS),
+        headers,
+    })
+}
+
+/// One year (RFC 6797 §6.1.1).
+const HSTS: &str = "max-age=31536000";
+/// Answers are what they say they are, are framed by no other site, and tell no other site's server
+/// where they were asked for.
+const SECURITY: [(&str, &str); 3] = [
+    ("x-content-type-options", "nosniff"),
+    ("x-frame-options", "SAMEORIGIN"),
+    ("referrer-policy", "no-referrer"),
+];
+
+/// `hsts` and `security_headers`: on by default with TLS.
+fn headers(fields: &mut Fields<'_>, tls: bool, cx: &mut Cx) -> Vec<(HeaderName, HeaderValue)> {
+    let value = HeaderValue::from_static;
+    let usual = SECURITY.map(|(name, text)| (HeaderName::from_static(name), value(text)));
+    let usual = if tls { usual.to_vec() } else { Vec::new() };
+    let hsts = fields.or(cx, "hsts", tls.then_some(value(HSTS)), |n, cx| {
+        if n.text() == Some("off") { Some(None) } else { hsts(n, cx).map(Some) }
+    });
+    let mut headers = fields.or(cx, "security_headers", usual, |n, cx| {
+        if n.text() == Some("off") { Some(Vec::new()) } else { edits::values(n, cx) }
+    });
+    headers.extend(hsts.map(|value| (STRICT_TRANSPORT_SECURITY, value)));
+    headers
+}
+
+/// `max-age=SECONDS` and what may follow it.
+fn hsts(node: &Node, cx: &mut Cx) -> Option<HeaderValue> {
+    let what = "`off` or a value such as `max-age=31536000; includeSubDomains`";
+    cx.parse(node, what, |text| {
+        let wrong = || format!("expected {what}, found `{text}`");
+        let mut parts = text.split(';').map(str::trim);
+        let age = parts.next().and_then(|age| age.strip_prefix("max-age=")).ok_or_else(wrong)?;
+        age.parse::<u32>().map_err(|_| wrong())?;
+        let known = |part: &str| part == "includeSubDomains" || part == "preload";
+        if !parts.all(known) {
+            return Err(wrong());
+        }
+        HeaderValue::from_str(text).map_err(|_| wrong())
     })
 }
 

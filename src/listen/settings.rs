@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::{HeaderName, HeaderValue};
 use rustls::sign::CertifiedKey;
 use x509_parser::time::ASN1Time;
 
@@ -26,6 +27,8 @@ pub struct ListenerSettings {
     pub send_timeout: Duration,
     /// Open connections on this listener; further ones are closed. Default 16384.
     pub max_connections: usize,
+    /// Fields of every answer that does not have them: HSTS and other security headers.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// Certificates of a TLS listener, loaded and checked.

@@ -24,9 +24,9 @@ use crate::forward::headers::SESSION;
 use crate::inspect::{self, Call, Era};
 use crate::limit::buffer::{Budget, Share};
 use crate::listen::ConnCx;
-use crate::listen::wire::{BodyError, BodySize, Wire};
+use crate::listen::wire::{Answer, BodyError, BodySize, Wire};
 use crate::observe::record::Record;
-use crate::route::Routed;
+use crate::route::{Routed, cors};
 use crate::stream::endpoint_url;
 
 /// A request that may be forwarded. Only [`admit`] makes one.
@@ -79,6 +79,10 @@ pub async fn admit<W: Wire>(
     let client = client::identify(cx);
     let routed = rt.routes.find(head, cx.is_local())?;
     record.route = Some(routed.route.clone());
+    if let Some(fields) = cors::preflight(&routed.route, head) {
+        return Err(Failure::Settled(Box::new(Answer { status: 204, fields })));
+    }
+    routed.route.methods.check(&head.method)?;
     let principal = auth::authenticate(&routed.route.auth, head, &client).await?;
     let body = read_body(wire, head, &routed, cx, &rt.budget).await?;
     let scan = body.as_ref().map(|body| inspect::scan(&body.bytes));

@@ -25,9 +25,11 @@ use crate::forward::conn::BackendConn;
 use crate::forward::head::ResponseHead;
 use crate::forward::headers::{self, SESSION};
 use crate::inspect::Era;
+use crate::listen::ConnCx;
 use crate::listen::wire::{Answer, Payload, Wire};
 use crate::observe::Observer;
 use crate::observe::record::Record;
+use crate::route::dress::dress;
 use crate::stream::pump::{Events, Flow, Kind};
 
 /// JSON bodies up to this size are collected before they are sent: head and body leave in one write.
@@ -58,18 +60,27 @@ pub enum Body {
     Over,
 }
 
+/// Where a request is answered.
+pub struct At<'a> {
+    /// The config at work.
+    pub rt: &'a Arc<Runtime>,
+    /// What counts.
+    pub observer: &'a Observer,
+    /// Its connection.
+    pub cx: &'a ConnCx,
+}
+
 /// Sends what can be sent at once; `Some` when a long answer is left.
 ///
 /// # Errors
 /// The client left, or the backend failed before anything was sent.
 pub async fn answer<W: Wire>(
-    rt: &Arc<Runtime>,
+    at: &At<'_>,
     admitted: &Admitted,
     exchanged: Exchanged,
     wire: &mut W,
     head: &Head,
     record: &mut Record,
-    observer: &Observer,
 ) -> Result<Option<Rest>, Failure> {
     let Exchanged { head: mut response, mut conn, replica, held, carrier, sent_all } = exchanged;
     if !sent_all {
@@ -79,15 +90,15 @@ pub async fn answer<W: Wire>(
     if response.status == 101 {
         conn.rest();
         let tunnel = Rest { body: Body::Tunnel(Box::new(conn)), carrier, replica, _held: held };
-        let fields = fields(rt, admitted, &mut response, &tunnel.replica, head, record, observer);
+        let fields = fields(at, admitted, &mut response, &tunnel.replica, head, record);
         return Box::pin(switch(tunnel, fields, wire, record)).await;
     }
     let events = response.is_event_stream();
-    let kind = kind(rt, admitted, &response, &replica, head, events);
+    let kind = kind(at.rt, admitted, &response, &replica, head, events);
     let patience = BODY_SILENCE;
     let (payload, pending) =
         payload(&mut conn, &response, &kind, &head.method, wire, patience).await?;
-    let fields = fields(rt, admitted, &mut response, &replica, head, record, observer);
+    let fields = fields(at, admitted, &mut response, &replica, head, record);
     record.status = response.status;
     record.stream = events && pending.is_some();
     let now = Instant::now();
@@ -229,15 +240,14 @@ fn is_json(response: &ResponseHead) -> bool {
 
 /// The answer's fields as the client gets them.
 fn fields(
-    rt: &Arc<Runtime>,
+    at: &At<'_>,
     admitted: &Admitted,
     response: &mut ResponseHead,
     replica: &Replica,
     head: &Head,
     record: &Record,
-    observer: &Observer,
 ) -> Vec<(HeaderName, HeaderValue)> {
-    let session = session(rt, admitted, response, replica, head, observer);
+    let session = session(at, admitted, response, replica, head);
     let events = response.is_event_stream();
     let location = location(admitted, response, replica, head);
     let mut fields = std::mem::take(&mut response.fields);
@@ -251,18 +261,18 @@ fn fields(
     if events && !fields.iter().any(|(name, _)| *name == X_ACCEL_BUFFERING) {
         fields.push((X_ACCEL_BUFFERING, HeaderValue::from_static("no")));
     }
+    dress(&mut fields, &at.cx.listener, Some(&admitted.routed.route), head);
     fields.extend(request_id_field(&record.request_id));
     fields
 }
 
 /// The session id that the client gets: sealed where a session begins, its own where one goes on.
 fn session(
-    rt: &Arc<Runtime>,
+    at: &At<'_>,
     admitted: &Admitted,
     response: &ResponseHead,
     replica: &Replica,
     head: &Head,
-    observer: &Observer,
 ) -> Option<HeaderValue> {
     let inner = response.get(&SESSION)?;
     let known = admitted.plan.ticket.as_ref().filter(|t| t.kind == TicketKind::Session);
@@ -282,12 +292,12 @@ fn session(
     };
     let route = admitted.routed.route.label.as_str();
     let owner = Owner { principal: &admitted.granted.principal, route };
-    let sealed = rt.keys.keys.seal(&ticket, owner);
+    let sealed = at.rt.keys.keys.seal(&ticket, owner);
     if sealed.is_none() {
         log::error!("{}: a session id is too long to be sealed", replica.server.authority);
     }
     let sealed = HeaderValue::from_str(&sealed?).ok()?;
-    observer.metrics.sealed.inc();
+    at.observer.metrics.sealed.inc();
     Some(sealed)
 }
 

@@ -22,7 +22,7 @@ use crate::forward::conn::{BackendConn, NoAnswer};
 use crate::forward::head::ResponseHead;
 use crate::forward::headers::{self, Outgoing};
 use crate::listen::ConnCx;
-use crate::listen::wire::{BodyError, BodySize, Wire};
+use crate::listen::wire::{Answer, BodyError, BodySize, Wire};
 use crate::observe::record::Record;
 
 /// Bodies up to this size leave in one write with the head.
@@ -39,6 +39,8 @@ const MIN_RATE: u64 = 4096;
 pub enum Failure {
     /// Nobody is there to answer.
     ClientGone,
+    /// The edge answers it by itself, without a body.
+    Settled(Box<Answer>),
     /// It is refused; with the JSON-RPC id to echo.
     Denied(Box<Denial>, Option<String>),
 }

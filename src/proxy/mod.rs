@@ -28,7 +28,7 @@ use crate::listen::{ConnCx, Serve};
 use crate::observe::Observer;
 use crate::observe::record::Record;
 use crate::stream::pump::End;
-use answer::{Body, Rest};
+use answer::{At, Body, Rest};
 use exchange::Failure;
 use runtime::Runtime;
 
@@ -87,7 +87,8 @@ impl Edge {
             }
         };
         close_if_draining(wire, cx);
-        answer::answer(rt, &admitted, exchanged, wire, head, record, &self.observer)
+        let at = At { rt, observer: &self.observer, cx };
+        answer::answer(&at, &admitted, exchanged, wire, head, record)
             .await
             .map_err(|failure| failure.with_id(rpc_id.as_deref()))
     }
@@ -111,7 +112,7 @@ impl Serve for Edge {
         let mut record = Box::new(begin(&head, cx));
         async move {
             if cx.listener.health_path.as_deref() == Some(head.path.as_str()) {
-                respond::health(wire, &head, cx.is_draining(), &mut record).await;
+                respond::health(wire, &head, cx, &mut record).await;
                 self.finish(wire, &mut record);
                 return None;
             }
@@ -133,9 +134,12 @@ impl Serve for Edge {
                             record.end = Some("client.gone");
                             wire.abort().await;
                         }
+                        Failure::Settled(answer) => {
+                            respond::settle(wire, &head, *answer, cx, &mut record).await;
+                        }
                         Failure::Denied(denial, rpc_id) => {
-                            respond::refuse(wire, &head, &denial, rpc_id.as_deref(), &mut record)
-                                .await;
+                            let id = rpc_id.as_deref();
+                            respond::refuse(wire, &head, &denial, id, cx, &mut record).await;
                         }
                     }
                     self.finish(wire, &mut record);
@@ -187,7 +191,7 @@ impl Serve for Edge {
             websocket: false,
         };
         let mut record = begin(&head, cx);
-        respond::refuse(wire, &head, &denial, None, &mut record).await;
+        respond::refuse(wire, &head, &denial, None, cx, &mut record).await;
         self.finish(wire, &mut record);
     }
 

@@ -3,14 +3,16 @@
 //! The body is a JSON-RPC error with the request's id, the status says who is at fault, and nothing
 //! internal is told.
 
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 
 use super::{whole, without_body};
 use crate::base::denial::Denial;
 use crate::base::head::Head;
 use crate::forward::headers::REQUEST_ID;
-use crate::listen::wire::{Answer, Wire};
+use crate::listen::ConnCx;
+use crate::listen::wire::{Answer, Payload, Wire};
 use crate::observe::record::Record;
+use crate::route::dress::dress;
 
 /// Refuses a request, and notes it.
 pub async fn refuse<W: Wire>(
@@ -18,12 +20,14 @@ pub async fn refuse<W: Wire>(
     head: &Head,
     denial: &Denial,
     rpc_id: Option<&str>,
+    cx: &ConnCx,
     record: &mut Record,
 ) {
     if denial.close {
         wire.close_after();
     }
-    let (answer, text) = refusal(denial, rpc_id, &record.request_id);
+    let (mut answer, text) = refusal(denial, rpc_id, &record.request_id);
+    dress(&mut answer.fields, &cx.listener, record.route.as_deref(), head);
     note(record, denial);
     let sent = wire.answer(answer, without_body(head, whole(text))).await;
     if sent.is_err() {
@@ -39,9 +43,6 @@ pub fn refusal(denial: &Denial, rpc_id: Option<&str>, request_id: &str) -> (Answ
     ];
     if let Some(seconds) = denial.retry_after {
         fields.push((RETRY_AFTER, HeaderValue::from(seconds)));
-    }
-    if let Some(methods) = denial.allow {
-        fields.push((ALLOW, HeaderValue::from_static(methods)));
     }
     fields.extend(denial.fields.iter().cloned());
     fields.extend(request_id_field(request_id));
@@ -62,14 +63,36 @@ pub fn note(record: &mut Record, denial: &Denial) {
     record.first_byte = Some(std::time::Instant::now());
 }
 
+/// Sends an answer of the edge's own that has no body.
+pub async fn settle<W: Wire>(
+    wire: &mut W,
+    head: &Head,
+    mut answer: Answer,
+    cx: &ConnCx,
+    record: &mut Record,
+) {
+    answer.fields.extend(request_id_field(&record.request_id));
+    if let Some(route) = &record.route {
+        route.answer_edits.apply(&mut answer.fields);
+    }
+    dress(&mut answer.fields, &cx.listener, None, head);
+    record.status = answer.status;
+    record.first_byte = Some(std::time::Instant::now());
+    let length = if answer.status == 204 { None } else { Some(0) };
+    if wire.answer(answer, Payload::Nothing(length)).await.is_err() {
+        wire.abort().await;
+    }
+}
+
 /// Answers a listener's health path: 200, or 503 while draining.
-pub async fn health<W: Wire>(wire: &mut W, head: &Head, draining: bool, record: &mut Record) {
-    let (status, text) = if draining { (503, "draining\n") } else { (200, "ok\n") };
+pub async fn health<W: Wire>(wire: &mut W, head: &Head, cx: &ConnCx, record: &mut Record) {
+    let (status, text) = if cx.is_draining() { (503, "draining\n") } else { (200, "ok\n") };
     let mut fields = vec![
         (CONTENT_TYPE, HeaderValue::from_static("text/plain")),
         (CACHE_CONTROL, HeaderValue::from_static("no-store")),
     ];
     fields.extend(request_id_field(&record.request_id));
+    dress(&mut fields, &cx.listener, None, head);
     record.status = status;
     record.first_byte = Some(std::time::Instant::now());
     let payload = without_body(head, whole(text.to_owned()));

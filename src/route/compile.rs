@@ -4,9 +4,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::settings::{PathMatch, PublicUrl, RouteSettings};
+use super::cors::Cors;
+use super::methods::{self, Methods};
+use super::settings::{Origins, PathMatch, PublicUrl, RouteSettings};
 use crate::base::caller::Authenticate;
 use crate::base::compile::{Cx, Node, NodeKind};
+use crate::base::edits::{self, Edits};
 use crate::base::{defaults, fields, url};
 
 /// What routes must know of the rest of the config.
@@ -58,9 +61,11 @@ fn route(node: &Node, around: &Around, cx: &mut Cx) -> Option<RouteSettings> {
     let upstream = fields.required(cx, "upstream", |n, cx| upstream(n, &around.upstreams, cx));
     let rewrite = fields.optional(cx, "rewrite", |n, cx| cx.parse(n, "a path", url::prefix));
     let auth = fields.required(cx, "auth", around.auth);
-    let origins = fields.or(cx, "origins", Vec::new(), |n, cx| {
-        cx.list(n, |n, cx| cx.parse(n, "an origin like https://app.example.com", origin))
-    });
+    let methods = fields.or(cx, "methods", Methods::default(), methods);
+    let origins = fields.or(cx, "origins", Origins::Listed(Vec::new()), origins);
+    let cors_node = fields.take("cors");
+    let cors = cors_node.map_or(Some(Cors::default()), |n| cx.in_key("cors", |cx| cors(n, cx)));
+    let answer_edits = fields.or(cx, "response_headers", Edits::default(), edits::edits);
     let body_limit = fields.or(cx, "body_limit", defaults::BODY_LIMIT, |n, cx| cx.byte_size(n));
     if body_limit > around.buffer_budget {
         cx.error(node, "`body_limit` (default 4MiB) may not be larger than `buffer_budget`");
@@ -79,7 +84,10 @@ fn route(node: &Node, around: &Around, cx: &mut Cx) -> Option<RouteSettings> {
         upstream: upstream?,
         rewrite,
         auth: auth?,
+        methods,
+        cors: sound(cors, &origins, cors_node.unwrap_or(node), cx),
         origins,
+        answer_edits,
         body_limit,
         keepalive,
     })
@@ -136,6 +144,51 @@ fn upstream(node: &Node, names: &[String], cx: &mut Cx) -> Option<String> {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         Err(format!("there is no upstream `{text}`{}", fields::hint(text, &names)))
     })
+}
+
+fn methods(node: &Node, cx: &mut Cx) -> Option<Methods> {
+    if node.text() == Some("any") {
+        return Some(Methods::any());
+    }
+    let list = cx.filled_list(node, |n, cx| cx.parse(n, "a method", methods::method))?;
+    Some(Methods::only(list))
+}
+
+fn origins(node: &Node, cx: &mut Cx) -> Option<Origins> {
+    if node.text() == Some("any") {
+        return Some(Origins::Any);
+    }
+    let list =
+        cx.list(node, |n, cx| cx.parse(n, "an origin like https://app.example.com", origin))?;
+    Some(Origins::Listed(list))
+}
+
+fn cors(node: &Node, cx: &mut Cx) -> Option<Cors> {
+    match node.text() {
+        Some("off") => return None,
+        Some("on") => return Some(Cors::default()),
+        _ => {}
+    }
+    let mut fields = cx.map(node)?;
+    let headers = fields.or(cx, "headers", Vec::new(), |n, cx| cx.list(n, edits::name));
+    let expose = fields.or(cx, "expose", Vec::new(), |n, cx| cx.list(n, edits::name));
+    let max_age = fields.optional(cx, "max_age", |n, cx| cx.period(n));
+    let credentials = fields.or(cx, "credentials", false, |n, cx| cx.boolean(n));
+    fields.finish(cx);
+    let mut cors = Cors { headers, credentials, ..Cors::default() };
+    cors.expose_also(&expose);
+    if let Some(max_age) = max_age {
+        cors.max_age = max_age.as_secs().into();
+    }
+    Some(cors)
+}
+
+/// Credentials for any page at all would let every web site act as its visitor.
+fn sound(cors: Option<Cors>, origins: &Origins, node: &Node, cx: &mut Cx) -> Option<Cors> {
+    if *origins == Origins::Any && cors.as_ref().is_some_and(|cors| cors.credentials) {
+        cx.error(node, "`credentials: true` needs a list of `origins`, not `any`");
+    }
+    cors
 }
 
 /// An origin as browsers send it (RFC 6454 §6.2): lower case, without the scheme's default port.

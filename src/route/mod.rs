@@ -4,6 +4,9 @@
 //! backend gets exactly the bytes that were matched.
 
 pub mod compile;
+pub mod cors;
+pub mod dress;
+pub mod methods;
 pub mod origin;
 pub mod path;
 pub mod settings;

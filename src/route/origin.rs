@@ -3,7 +3,7 @@
 //! Backends check Host and Origin themselves, but see the Host that we write; so we check here
 //! (MCP transports, "Security Warning": Origin must be validated, 403).
 
-use super::settings::RouteSettings;
+use super::settings::{Origins, RouteSettings};
 use super::table::host_of;
 use crate::base::denial::{Denial, Reason};
 use crate::base::head::Head;
@@ -38,8 +38,13 @@ pub fn check(route: &RouteSettings, head: &Head, host: &str, local: bool) -> Res
 }
 
 fn allowed(route: &RouteSettings, origin: &str, local: bool) -> bool {
-    let listed = origin == route.public_url.origin() || route.origins.iter().any(|o| o == origin);
-    listed || (local && origin_host(origin).is_some_and(|host| is_local(&host)))
+    let listed = match &route.origins {
+        Origins::Any => return true,
+        Origins::Listed(origins) => origins.iter().any(|o| o == origin),
+    };
+    listed
+        || origin == route.public_url.origin()
+        || (local && origin_host(origin).is_some_and(|host| is_local(&host)))
 }
 
 fn origin_host(origin: &str) -> Option<String> {
@@ -64,7 +69,7 @@ mod tests {
 
     fn verdict(local: bool, authority: &str, origin: Option<&str>) -> u16 {
         let mut route = route(None, PathMatch::Prefix("/".into()), "u");
-        route.origins = vec!["https://app.example".into()];
+        route.origins = Origins::Listed(vec!["https://app.example".into()]);
         let mut head = head(authority, "/");
         if let Some(origin) = origin {
             head.headers.insert("origin", origin.parse().unwrap());
@@ -113,5 +118,16 @@ mod tests {
             assert_eq!(at(origin), 403, "{origin}");
         }
         assert_eq!(verdict(false, "anything.example", None), 200);
+    }
+
+    #[test]
+    fn any_is_any() {
+        let mut route = route(None, PathMatch::Prefix("/".into()), "u");
+        route.origins = Origins::Any;
+        let mut head = head("localhost", "/");
+        head.headers.insert("origin", "https://evil.example".parse().unwrap());
+        assert!(check(&route, &head, "localhost", true).is_ok());
+        // the Host is checked all the same: that is what stops rebinding
+        assert!(check(&route, &head, "evil.example", true).is_err());
     }
 }

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::cors::Cors;
+use super::methods::Methods;
 use crate::base::caller::Authenticate;
+use crate::base::edits::Edits;
 
 /// One route.
 #[derive(Debug, Clone)]
@@ -22,12 +25,27 @@ pub struct RouteSettings {
     pub rewrite: Option<String>,
     /// Methods in the order of the config; never empty.
     pub auth: Vec<Arc<dyn Authenticate>>,
-    /// Origins allowed besides the public URL's own, as `scheme://host[:port]`, lower case.
-    pub origins: Vec<String>,
+    /// HTTP methods that it takes.
+    pub methods: Methods,
+    /// Web pages that may call.
+    pub origins: Origins,
+    /// What the edge tells browsers of these; absent: that is the backend's business.
+    pub cors: Option<Cors>,
+    /// What is done to the fields of its answers.
+    pub answer_edits: Edits,
     /// Largest JSON body, in bytes. Default 4 MiB.
     pub body_limit: u64,
     /// How long an event stream may be silent before the edge sends a comment. Default 15 s; `off` = never.
     pub keepalive: Option<Duration>,
+}
+
+/// Web pages that may call a route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origins {
+    /// Besides the public URL's own, as `scheme://host[:port]`, lower case.
+    Listed(Vec<String>),
+    /// All.
+    Any,
 }
 
 /// Which paths a route serves.

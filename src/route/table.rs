@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::Method;
 use memchr::{memchr, memrchr};
 
+use super::methods::Methods;
 use super::settings::{PathMatch, RouteSettings};
 use super::{origin, path};
 use crate::base::denial::{Denial, Reason};
@@ -58,10 +59,7 @@ impl Routes {
     /// is not served, 404 for a path that is not, 403 for a foreign Origin.
     pub fn find(&self, head: &Head, local: bool) -> Result<Routed, Denial> {
         if head.method == Method::TRACE || head.method == Method::CONNECT {
-            let mut denial =
-                Denial::new(Reason::MethodNotAllowed, "route.method", "This method is not served");
-            denial.allow = Some("GET, POST, DELETE, OPTIONS");
-            return Err(denial);
+            return Err(Methods::default().refusal());
         }
         path::check(&head.path)?;
         let host = host_of(&head.authority);
@@ -161,9 +159,11 @@ pub fn host_of(authority: &str) -> &str {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::base::edits::Edits;
     use crate::base::head::Version;
     use crate::base::principal::Principal;
-    use crate::route::settings::PublicUrl;
+    use crate::route::cors::Cors;
+    use crate::route::settings::{Origins, PublicUrl};
     use http::HeaderMap;
     use std::time::Duration;
 
@@ -184,7 +184,10 @@ pub(super) mod tests {
             upstream: upstream.into(),
             rewrite: None,
             auth: Vec::new(),
-            origins: Vec::new(),
+            methods: Methods::default(),
+            origins: Origins::Listed(Vec::new()),
+            cors: Some(Cors::default()),
+            answer_edits: Edits::default(),
             body_limit: 4 << 20,
             keepalive: Some(Duration::from_secs(15)),
         }

@@ -11,6 +11,7 @@
 
 mod support;
 
+mod browsers;
 mod forward;
 mod hostile;
 mod malformed;

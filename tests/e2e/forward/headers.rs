@@ -192,9 +192,10 @@ fn a_hostile_request_id_does_not_reach_log_or_backend_as_it_is() {
 }
 
 #[test]
-fn all_ordinary_methods_pass() {
+fn all_ordinary_methods_pass_where_a_route_takes_them() {
     let backend = plain();
-    let edge = edge().to(&backend).start();
+    let edge =
+        edge().upstream("one", &[backend.url()], "").route("upstream: one, methods: any").start();
     let mut client = edge.client();
     for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
         let answer = client
