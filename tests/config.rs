@@ -217,6 +217,10 @@ impl Stage {
             ("fullchain.pem", pem(2020, 2045)),
             ("expired.pem", pem(2020, 2021)),
             ("future.pem", pem(2044, 2045)),
+            (
+                "nameless.pem",
+                CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap().pem(),
+            ),
             ("privkey.pem", key.serialize_pem()),
             ("other-key.pem", other.serialize_pem()),
             (

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use super::certificate;
-use super::settings::{Certificate, ListenerSettings, TlsSettings};
+use super::settings::ListenerSettings;
+use super::tls::compile::tls;
 use crate::base::compile::{Cx, Node};
 use crate::base::{defaults, url};
 
@@ -68,28 +68,6 @@ fn listener(node: &Node, cx: &mut Cx) -> Option<ListenerSettings> {
         send_timeout,
         max_connections: max_connections.unwrap_or(defaults::MAX_CONNECTIONS),
     })
-}
-
-fn tls(node: &Node, cx: &mut Cx) -> Option<TlsSettings> {
-    let mut fields = cx.map(node)?;
-    let certificates =
-        fields.required(cx, "certificates", |n, cx| cx.filled_list(n, certificate_pair));
-    fields.finish(cx);
-    Some(TlsSettings { certificates: certificates? })
-}
-
-fn certificate_pair(node: &Node, cx: &mut Cx) -> Option<Certificate> {
-    let mut fields = cx.map(node)?;
-    let cert = fields.required(cx, "cert", |n, cx| cx.file(n));
-    let key = fields.required(cx, "key", |n, cx| cx.file(n));
-    fields.finish(cx);
-    match certificate::load(&cert?, &key?) {
-        Ok(certificate) => Some(certificate),
-        Err(problem) => {
-            cx.error(node, problem);
-            None
-        }
-    }
 }
 
 #[cfg(test)]

@@ -20,3 +20,4 @@ mod seeing;
 mod slow;
 mod sse;
 mod sticky;
+mod tls;

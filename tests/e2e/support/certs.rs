@@ -4,6 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use rustls::pki_types::pem::PemObject;
@@ -17,7 +18,10 @@ use tokio_rustls::TlsAcceptor;
 /// A CA with one server certificate for `localhost`, `mcp.example.com` and `127.0.0.1`, and one client certificate.
 pub(crate) struct Certs {
     dir: tempfile::TempDir,
+    issuer: Issuer<'static, KeyPair>,
 }
+
+const DAY: Duration = Duration::from_secs(86_400);
 
 impl Certs {
     pub(crate) fn new() -> Self {
@@ -39,7 +43,15 @@ impl Certs {
             fs::write(dir.path().join(format!("{file}.pem")), cert.pem()).unwrap();
             fs::write(dir.path().join(format!("{file}.key")), key.serialize_pem()).unwrap();
         }
-        Self { dir }
+        Self { dir, issuer }
+    }
+
+    /// A certificate of the CA, to be described: a server's, valid for a month, with an elliptic key.
+    pub(crate) fn leaf(&self, names: &[&str]) -> Leaf<'_> {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        Leaf { certs: self, params, rsa: false }.until(30 * DAY)
     }
 
     /// `ca.pem`, `server.pem`, `server.key`, `client.pem` or `client.key`.
@@ -55,6 +67,11 @@ impl Certs {
             cert.display(),
             key.display()
         )
+    }
+
+    /// The certificate of a file.
+    pub(crate) fn der(&self, file: &str) -> CertificateDer<'static> {
+        chain(&self.path(file)).remove(0)
     }
 
     /// A client that trusts the CA and offers these protocols.
@@ -90,6 +107,53 @@ impl Certs {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(chain(&self.path("ca.pem")));
         roots
+    }
+}
+
+/// A certificate that is being described.
+pub(crate) struct Leaf<'c> {
+    certs: &'c Certs,
+    params: CertificateParams,
+    rsa: bool,
+}
+
+impl Leaf<'_> {
+    /// With an RSA key.
+    pub(crate) fn rsa(mut self) -> Self {
+        self.rsa = true;
+        self
+    }
+
+    /// Valid from yesterday for so long from now.
+    pub(crate) fn until(mut self, later: Duration) -> Self {
+        self.params.not_before = (SystemTime::now() - DAY).into();
+        self.params.not_after = (SystemTime::now() + later).into();
+        self
+    }
+
+    /// It expired yesterday.
+    pub(crate) fn expired(mut self) -> Self {
+        self.params.not_before = (SystemTime::now() - 2 * DAY).into();
+        self.params.not_after = (SystemTime::now() - DAY).into();
+        self
+    }
+
+    /// It will be valid tomorrow.
+    pub(crate) fn future(mut self) -> Self {
+        self.params.not_before = (SystemTime::now() + DAY).into();
+        self
+    }
+
+    /// Writes `file`.pem and `file`.key; gives the certificate.
+    pub(crate) fn write(self, file: &str) -> CertificateDer<'static> {
+        let key = match self.rsa {
+            true => KeyPair::from_pem(include_str!("rsa.key")).unwrap(),
+            false => KeyPair::generate().unwrap(),
+        };
+        let cert = self.params.signed_by(&key, &self.certs.issuer).unwrap();
+        fs::write(self.certs.path(&format!("{file}.pem")), cert.pem()).unwrap();
+        fs::write(self.certs.path(&format!("{file}.key")), key.serialize_pem()).unwrap();
+        cert.der().clone()
     }
 }
 

@@ -1,0 +1,5 @@
+//! TLS towards clients: in, files and hellos; out, which certificate is shown, and who is let in.
+
+mod certificates;
+mod shake;
+mod swap;
