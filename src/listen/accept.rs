@@ -18,7 +18,7 @@ use super::h1::conn::{H1, Next};
 use super::h1::head::Request;
 use super::settings::ListenerSettings;
 use super::stream::ClientStream;
-use super::tls::{H2, Tls};
+use super::tls::Tls;
 use super::{ConnCx, Serve, h2};
 
 /// The application that Pingora hands accepted sockets to.
@@ -74,17 +74,18 @@ impl<S: Serve> Front<S> {
         };
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let settings = listener.settings.clone();
-        let cx = ConnCx { peer, certificate: None, listener: settings, shutdown: shutdown.clone() };
+        let mut cx =
+            ConnCx { peer, certificate: None, listener: settings, shutdown: shutdown.clone() };
         let open = Open { handler: self.handler.clone(), _slot: slot };
         open.handler.connection(true);
         let tcp = stream.into_any().downcast::<TcpStream>().ok()?;
         let Some(tls) = &listener.tls else {
             return Some(Connection { io: ClientStream::Left(tcp), h2: false, cx, open });
         };
-        match timeout(cx.listener.header_timeout, tls.acceptor().accept(tcp)).await {
-            Ok(Ok(tls)) => {
-                let h2 = tls.get_ref().1.alpn_protocol() == Some(H2);
-                Some(Connection { io: ClientStream::Right(Box::new(tls)), h2, cx, open })
+        match timeout(cx.listener.header_timeout, tls.accept(tcp)).await {
+            Ok(Ok(agreed)) => {
+                cx.certificate = agreed.certificate;
+                Some(Connection { io: ClientStream::Right(agreed.io), h2: agreed.h2, cx, open })
             }
             Ok(Err(e)) => {
                 log::debug!("TLS handshake with {peer} failed: {e}");

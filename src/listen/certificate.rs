@@ -18,26 +18,43 @@ use x509_parser::time::ASN1Time;
 use super::settings::Certificate;
 use crate::base::files::read;
 
-/// A reader of one certificate's two files, chain and key, for files that are watched.
+/// A file's value that is only good for some time.
+pub(super) trait Dated {
+    /// Why it is not good now, as far as days go.
+    fn problem(&self) -> Option<String>;
+}
+
+/// A reader for watched files. What it reads first may be out of its days; later on it only takes
+/// what is good now, so that a bad renewal does not replace a good one.
 ///
-/// What it reads first may be out of its days: after a restart an expired certificate is better than
-/// no listener, since clients tell it apart by themselves, and its renewal may come through this very
-/// process. Later on it only takes what is valid, so that a bad renewal does not replace a good one.
-pub fn reader() -> impl Fn(&[PathBuf]) -> Result<Certificate, String> + Send + Sync + 'static {
+/// After a restart something expired is better than no listener: an expired certificate is told apart
+/// by clients themselves, an expired list of revocations lets nobody in, and the renewal of either
+/// may come through this very process.
+pub(super) fn reader<T: Dated>(
+    load: impl Fn(&[PathBuf]) -> Result<T, String> + Send + Sync + 'static,
+) -> impl Fn(&[PathBuf]) -> Result<T, String> + Send + Sync + 'static {
     let first = AtomicBool::new(true);
     move |paths| {
-        let [cert, key] = paths else { return Err("a certificate is two files".to_owned()) };
-        let certificate = load(cert, key)?;
-        match certificate.problem() {
+        let value = load(paths)?;
+        match value.problem() {
             Some(problem) if !first.load(Ordering::Relaxed) => return Err(problem),
             _ => first.store(false, Ordering::Relaxed),
         }
-        Ok(certificate)
+        Ok(value)
     }
 }
 
+/// Loads a pair of files, chain and key.
+///
+/// # Errors
+/// As [`load`].
+pub(super) fn load_pair(paths: &[PathBuf]) -> Result<Certificate, String> {
+    let [cert, key] = paths else { return Err("a certificate is two files".to_owned()) };
+    load(cert, key)
+}
+
 /// Loads a chain and its key and checks that they belong together. Whether it is valid now is asked
-/// by [`Certificate::problem`].
+/// by [`Dated::problem`].
 ///
 /// # Errors
 /// A sentence that names the file at fault.
@@ -56,15 +73,12 @@ pub fn load(cert: &Path, key: &Path) -> Result<Certificate, String> {
     Ok(Certificate { source, names, addresses, starts, expires, key: Arc::new(key) })
 }
 
-impl Certificate {
-    /// Why clients would not take it now, as far as days go.
-    pub fn problem(&self) -> Option<String> {
+impl Dated for Certificate {
+    fn problem(&self) -> Option<String> {
         let (now, source) = (now(), &self.source);
         if self.expires <= now {
-            return Some(format!(
-                "the certificate `{source}` expired on {}",
-                time_text(self.expires)
-            ));
+            let on = time_text(self.expires);
+            return Some(format!("the certificate `{source}` expired on {on}"));
         }
         if self.starts > now {
             let from = time_text(self.starts);
@@ -72,7 +86,9 @@ impl Certificate {
         }
         None
     }
+}
 
+impl Certificate {
     /// When it expires, as RFC 3339 in UTC.
     pub fn expires_text(&self) -> String {
         time_text(self.expires)

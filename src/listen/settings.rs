@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustls::sign::CertifiedKey;
 
+use super::tls::trust::Trust;
 use crate::base::watch::Watched;
 
 /// One listener, as the config names it.
@@ -37,6 +38,28 @@ pub struct TlsSettings {
     pub certificates: Vec<Arc<dyn Source>>,
     /// What becomes of clients that ask for a name that is in no certificate, or for none.
     pub unknown_names: UnknownNames,
+    /// The oldest version that is spoken.
+    pub min_version: MinVersion,
+    /// Whose certificates clients have to show; nobody is asked where absent.
+    pub clients: Option<ClientCertificates>,
+}
+
+/// The oldest version of TLS that is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MinVersion {
+    /// RFC 5246; with AEAD suites and ephemeral keys only.
+    Tls12,
+    /// RFC 8446.
+    Tls13,
+}
+
+/// What is asked of clients' certificates.
+#[derive(Debug, Clone)]
+pub struct ClientCertificates {
+    /// The CAs, and what they have revoked.
+    pub trust: Arc<Watched<Trust>>,
+    /// Whether a client without one is sent away. One that is not good always is.
+    pub required: bool,
 }
 
 impl TlsSettings {
@@ -45,9 +68,14 @@ impl TlsSettings {
         self.certificates.iter().filter_map(|source| source.current())
     }
 
-    /// Grows with every change of any of them.
+    /// Grows with every change of any certificate.
     pub fn generation(&self) -> u64 {
         self.certificates.iter().map(|source| source.generation()).sum()
+    }
+
+    /// Grows with every change of the CAs and revocations.
+    pub fn trusted(&self) -> u64 {
+        self.clients.as_ref().map_or(0, |clients| clients.trust.generation())
     }
 }
 

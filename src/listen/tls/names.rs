@@ -77,7 +77,7 @@ mod tests {
     use rustls::crypto::ring;
 
     use super::*;
-    use crate::listen::settings::{Certificate, Source};
+    use crate::listen::settings::{Certificate, MinVersion, Source};
 
     /// A certificate in memory.
     #[derive(Debug)]
@@ -136,6 +136,8 @@ mod tests {
                 certificate("third", &["b.example", "a.example"]),
             ],
             unknown_names: UnknownNames::Default,
+            min_version: MinVersion::Tls12,
+            clients: None,
         };
         let rsa_only = &[SignatureScheme::RSA_PKCS1_SHA256][..];
         let ed_only = &[SignatureScheme::ED25519][..];

@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber,
+};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -54,6 +57,25 @@ impl Certs {
         Leaf { certs: self, params, rsa: false }.until(30 * DAY)
     }
 
+    /// Writes the CA's list of revoked serial numbers, good until then (or not any more).
+    pub(crate) fn crl(&self, file: &str, revoked: &[u64], until: SystemTime) {
+        let revoked = revoked.iter().map(|&serial| RevokedCertParams {
+            serial_number: SerialNumber::from(serial),
+            revocation_time: (SystemTime::now() - DAY).into(),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let list = CertificateRevocationListParams {
+            this_update: (SystemTime::now() - 60 * DAY).into(),
+            next_update: until.into(),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        fs::write(self.path(file), list.signed_by(&self.issuer).unwrap().pem().unwrap()).unwrap();
+    }
+
     /// `ca.pem`, `server.pem`, `server.key`, `client.pem` or `client.key`.
     pub(crate) fn path(&self, file: &str) -> PathBuf {
         self.dir.path().join(file)
@@ -72,6 +94,18 @@ impl Certs {
     /// The certificate of a file.
     pub(crate) fn der(&self, file: &str) -> CertificateDer<'static> {
         chain(&self.path(file)).remove(0)
+    }
+
+    /// A client that trusts the CA and shows the certificate `file`.pem.
+    pub(crate) fn client_as(&self, file: &str) -> Arc<ClientConfig> {
+        let key = PrivateKeyDer::from_pem_file(self.path(&format!("{file}.key"))).unwrap();
+        let config = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(self.roots())
+            .with_client_auth_cert(chain(&self.path(&format!("{file}.pem"))), key)
+            .unwrap();
+        Arc::new(config)
     }
 
     /// A client that trusts the CA and offers these protocols.
@@ -121,6 +155,16 @@ impl Leaf<'_> {
     /// With an RSA key.
     pub(crate) fn rsa(mut self) -> Self {
         self.rsa = true;
+        self
+    }
+
+    /// A client's, of this common name and serial number.
+    pub(crate) fn client(mut self, name: &str, serial: u64) -> Self {
+        self.params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.params.distinguished_name = rcgen::DistinguishedName::new();
+        self.params.distinguished_name.push(DnType::OrganizationName, "Tests, Inc.");
+        self.params.distinguished_name.push(DnType::CommonName, name);
+        self.params.serial_number = Some(SerialNumber::from(serial));
         self
     }
 

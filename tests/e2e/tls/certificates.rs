@@ -11,7 +11,7 @@ use crate::support::edge::edge;
 const ECDSA: &[SignatureScheme] = &[SignatureScheme::ECDSA_NISTP256_SHA256];
 const RSA: &[SignatureScheme] =
     &[SignatureScheme::RSA_PSS_SHA256, SignatureScheme::RSA_PKCS1_SHA256];
-const BOTH: &[SignatureScheme] = &[
+pub(super) const BOTH: &[SignatureScheme] = &[
     SignatureScheme::RSA_PSS_SHA256,
     SignatureScheme::RSA_PKCS1_SHA256,
     SignatureScheme::ECDSA_NISTP256_SHA256,
