@@ -17,6 +17,7 @@ use crate::base::watch::Refresh;
 use crate::config::{AccessLog as LogTo, Settings};
 use crate::listen::accept::Front;
 use crate::listen::service::{Bound, bind};
+use crate::listen::settings::TlsSettings;
 use crate::observe::Observer;
 use crate::observe::log::AccessLog;
 use crate::observe::metrics::Metrics;
@@ -104,7 +105,7 @@ fn serve(mut settings: Settings) -> Result<(), String> {
     if let Some(socket) = admin {
         server.add_service(Bound::new(
             "admin",
-            admin::app(metrics.clone(), in_flight(runtime.clone())),
+            admin::app(metrics.clone(), gauges(runtime.clone(), settings)),
             vec![socket],
             1,
         ));
@@ -165,9 +166,13 @@ fn front(settings: &Settings, sockets: &[Socket], edge: Arc<Edge>) -> Result<Fro
     Front::new(listeners.collect(), edge).map_err(|e| format!("TLS: {e}"))
 }
 
-/// How busy the replicas are.
-fn in_flight(runtime: Arc<Runtime>) -> admin::Refresh {
+/// How busy the replicas are, and when certificates expire.
+fn gauges(runtime: Arc<Runtime>, settings: &Settings) -> admin::Refresh {
+    let tls: Vec<_> = settings.listeners.iter().filter_map(|l| l.tls.clone()).collect();
     Box::new(move |metrics| {
+        for certificate in tls.iter().flat_map(TlsSettings::current) {
+            metrics.set_expiry(&certificate.source, certificate.expires);
+        }
         for (name, carrier) in &runtime.carriers {
             for replica in &carrier.upstream.replicas {
                 metrics.set_in_flight(name, &replica.server.authority, replica.load());

@@ -11,7 +11,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer,
+    KeyIdMethod, KeyPair, SerialNumber, date_time_ymd,
+};
 use tempfile::TempDir;
 
 const SECRET: &str = "hunter2";
@@ -126,9 +129,8 @@ fn the_shipped_config_with_every_key_is_taken() {
         .replace("- host: mcp.example.com\n  - path:", "- host: mcp.example.com\n    path:")
         .replace("plaintext: false", "")
         .replace("http://127.0.0.1:8000", "https://127.0.0.1:8000")
-        .replace("ca.pem", "fullchain.pem")
-        .replace("c.pem", "fullchain.pem")
-        .replace("k.pem", "privkey.pem")
+        .replace(" c.pem", " fullchain.pem")
+        .replace(" k.pem", " privkey.pem")
         .replace("/run/secrets/", "")
         .replace("/var/lib/mcp-edge", "nowhere");
     fs::write(stage.file("all.yaml"), &text).unwrap();
@@ -213,10 +215,41 @@ impl Stage {
             params.not_after = date_time_ymd(to, 1, 2);
             params.self_signed(&key).unwrap().pem()
         };
+        let ca = |to: i32| {
+            let mut params = CertificateParams::new(Vec::new()).unwrap();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params.not_after = date_time_ymd(to, 1, 2);
+            params
+        };
+        let other_ca = {
+            let mut params = ca(2045);
+            params.distinguished_name.push(DnType::CommonName, "other, CA");
+            params.self_signed(&other).unwrap().pem()
+        };
+        let crl = |to: i32| {
+            let list = CertificateRevocationListParams {
+                this_update: date_time_ymd(2020, 1, 2),
+                next_update: date_time_ymd(to, 1, 2),
+                crl_number: SerialNumber::from(1),
+                issuing_distribution_point: None,
+                revoked_certs: Vec::new(),
+                key_identifier_method: KeyIdMethod::Sha256,
+            };
+            list.signed_by(&Issuer::new(ca(2045), &key)).unwrap().pem().unwrap()
+        };
         let files = [
+            ("ca.pem", ca(2045).self_signed(&key).unwrap().pem()),
+            ("two-cas.pem", ca(2045).self_signed(&key).unwrap().pem() + &other_ca),
+            ("expired-ca.pem", ca(2021).self_signed(&key).unwrap().pem()),
+            ("crl.pem", crl(2045)),
+            ("old-crl.pem", crl(2021)),
             ("fullchain.pem", pem(2020, 2045)),
             ("expired.pem", pem(2020, 2021)),
             ("future.pem", pem(2044, 2045)),
+            (
+                "nameless.pem",
+                CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap().pem(),
+            ),
             ("privkey.pem", key.serialize_pem()),
             ("other-key.pem", other.serialize_pem()),
             (

@@ -80,6 +80,8 @@ pub struct Cx {
     pub base_dir: PathBuf,
     /// Files that the values so far came from, and are to be read again when they change.
     pub watched: Vec<Arc<dyn Refresh>>,
+    /// Nothing will be run: what a run gets by with, such as an expired certificate, is an error.
+    pub checking: bool,
     path: Vec<String>,
 }
 

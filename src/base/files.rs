@@ -12,8 +12,16 @@ pub const MAX_FILE: u64 = 1 << 20;
 /// # Errors
 /// A sentence that names the file.
 pub fn read(path: &Path) -> Result<Vec<u8>, String> {
+    read_up_to(path, MAX_FILE)
+}
+
+/// The same for files that may be larger than most; `limit` in whole MiB.
+///
+/// # Errors
+/// A sentence that names the file.
+pub fn read_up_to(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
     let file = File::open(path).map_err(|e| failed(path, &e))?;
-    read_open(file, path)
+    read_some(file, path, limit)
 }
 
 /// The same for UTF-8 text.
@@ -29,10 +37,14 @@ pub fn read_text(path: &Path) -> Result<String, String> {
 /// # Errors
 /// A sentence that names the file.
 pub fn read_open(file: File, path: &Path) -> Result<Vec<u8>, String> {
+    read_some(file, path, MAX_FILE)
+}
+
+fn read_some(file: File, path: &Path, limit: u64) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
-    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(|e| failed(path, &e))?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(format!("`{}` has more than 1 MiB", path.display()));
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(|e| failed(path, &e))?;
+    if bytes.len() as u64 > limit {
+        return Err(format!("`{}` has more than {} MiB", path.display(), limit >> 20));
     }
     Ok(bytes)
 }

@@ -66,7 +66,7 @@ impl<T> Watched<T> {
     /// The value of the files as they are at this moment, by one stat for each: for what must hold
     /// from the very next request on.
     pub fn fresh(&self) -> Arc<T> {
-        self.look();
+        self.look(false);
         self.current()
     }
 
@@ -75,10 +75,12 @@ impl<T> Watched<T> {
         self.generation.load(Ordering::Acquire)
     }
 
-    fn look(&self) {
+    /// `again`: what was bad is read again though it has not changed. The cause may be elsewhere (no
+    /// file descriptor was free) or pass with time (a certificate that is not valid yet).
+    fn look(&self, again: bool) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let now = stamps(&self.paths);
-        if now == seen.stamps {
+        if now == seen.stamps && !(again && seen.problem.is_some()) {
             return;
         }
         seen.stamps = now;
@@ -101,7 +103,7 @@ impl<T> Watched<T> {
 
 impl<T: Send + Sync> Refresh for Watched<T> {
     fn refresh(&self) {
-        self.look();
+        self.look(true);
     }
 
     fn problem(&self) -> Option<String> {
@@ -173,6 +175,29 @@ mod tests {
         fs::write(&path, "3").unwrap();
         assert_eq!((*watched.fresh(), watched.problem()), (3, None));
         assert_eq!(watched.generation(), 2);
+    }
+
+    #[test]
+    fn what_was_bad_is_tried_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("n");
+        fs::write(&path, "1").unwrap();
+        let fails = Arc::new(AtomicU64::new(0));
+        let now = fails.clone();
+        let read = move |_: &[PathBuf]| match now.load(Ordering::SeqCst) {
+            0 => Ok(()),
+            _ => Err("no time".to_owned()),
+        };
+        let watched = Watched::load(vec![path.clone()], read).unwrap();
+        fs::write(&path, "22").unwrap();
+        fails.store(1, Ordering::SeqCst);
+        watched.refresh();
+        assert_eq!((watched.problem().is_some(), watched.generation()), (true, 0));
+        fails.store(0, Ordering::SeqCst);
+        watched.fresh();
+        assert_eq!(watched.generation(), 0, "not for every request");
+        watched.refresh();
+        assert_eq!((watched.problem(), watched.generation()), (None, 1));
     }
 
     #[test]

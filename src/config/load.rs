@@ -52,6 +52,7 @@ pub fn load_text(
 ) -> Result<Settings, Vec<ConfigError>> {
     let mut root = yaml::parse(text).map_err(|e| vec![e])?;
     let mut cx = Cx::new(base_dir);
+    cx.checking = mode == Mode::Check;
     substitute(&mut root, env, &mut cx);
     match compile(&root, env, &mut cx) {
         Some(parts) if cx.errors.is_empty() => finish(parts, mode).map_err(|e| vec![e]),

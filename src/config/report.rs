@@ -92,11 +92,11 @@ struct Route {
 impl Listener {
     fn new(listener: &ListenerSettings) -> Self {
         let scheme = if listener.tls.is_some() { "https" } else { "http" };
-        let certificates = listener.tls.iter().flat_map(|tls| &tls.certificates);
+        let certificates = listener.tls.iter().flat_map(|tls| tls.current());
         Self {
             url: format!("{scheme}://{}", listener.address),
             health_path: listener.health_path.clone(),
-            certificates: certificates.map(CertificateLine::new).collect(),
+            certificates: certificates.map(|c| CertificateLine::new(&c)).collect(),
         }
     }
 }

@@ -13,13 +13,13 @@ use pingora::protocols::l4::stream::Stream as TcpStream;
 use pingora::server::ShutdownWatch;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 
 use super::h1::conn::{H1, Next};
 use super::h1::head::Request;
 use super::settings::ListenerSettings;
 use super::stream::ClientStream;
-use super::{ConnCx, Serve, h2, tls};
+use super::tls::Tls;
+use super::{ConnCx, Serve, h2};
 
 /// The application that Pingora hands accepted sockets to.
 pub struct Front<S> {
@@ -30,7 +30,7 @@ pub struct Front<S> {
 struct Listener {
     bound: SocketAddr,
     settings: Arc<ListenerSettings>,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Tls>,
     slots: Arc<Semaphore>,
 }
 
@@ -44,7 +44,7 @@ impl<S: Serve> Front<S> {
         handler: Arc<S>,
     ) -> Result<Self, rustls::Error> {
         let listeners = listeners.into_iter().map(|(bound, settings)| {
-            let tls = settings.tls.as_ref().map(tls::acceptor).transpose()?;
+            let tls = settings.tls.clone().map(Tls::new).transpose()?;
             let slots = Arc::new(Semaphore::new(settings.max_connections));
             Ok(Listener { bound, settings, tls, slots })
         });
@@ -74,17 +74,18 @@ impl<S: Serve> Front<S> {
         };
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let settings = listener.settings.clone();
-        let cx = ConnCx { peer, certificate: None, listener: settings, shutdown: shutdown.clone() };
+        let mut cx =
+            ConnCx { peer, certificate: None, listener: settings, shutdown: shutdown.clone() };
         let open = Open { handler: self.handler.clone(), _slot: slot };
         open.handler.connection(true);
         let tcp = stream.into_any().downcast::<TcpStream>().ok()?;
-        let Some(acceptor) = &listener.tls else {
+        let Some(tls) = &listener.tls else {
             return Some(Connection { io: ClientStream::Left(tcp), h2: false, cx, open });
         };
-        match timeout(cx.listener.header_timeout, acceptor.accept(tcp)).await {
-            Ok(Ok(tls)) => {
-                let h2 = tls.get_ref().1.alpn_protocol() == Some(tls::H2);
-                Some(Connection { io: ClientStream::Right(Box::new(tls)), h2, cx, open })
+        match timeout(cx.listener.header_timeout, tls.accept(tcp)).await {
+            Ok(Ok(agreed)) => {
+                cx.certificate = agreed.certificate;
+                Some(Connection { io: ClientStream::Right(agreed.io), h2: agreed.h2, cx, open })
             }
             Ok(Err(e)) => {
                 log::debug!("TLS handshake with {peer} failed: {e}");

@@ -1,8 +1,9 @@
-//! Certificates on disk: in, PEM files; out, a chain with its matching key, names and last day.
+//! Certificates on disk: in, PEM files; out, a chain with its matching key, names and days.
 
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::crypto::ring;
@@ -12,35 +13,97 @@ use rustls::sign::CertifiedKey;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
+use x509_parser::time::ASN1Time;
 
 use super::settings::Certificate;
 use crate::base::files::read;
 
-/// Loads a chain and its key and checks that they belong together and are valid now.
+/// A file's value that is only good for some time.
+pub(super) trait Dated {
+    /// Why it is not good now, as far as days go.
+    fn problem(&self) -> Option<String>;
+}
+
+/// A reader for watched files. What it reads first may be out of its days; later on it only takes
+/// what is good now, so that a bad renewal does not replace a good one.
+///
+/// After a restart something expired is better than no listener: an expired certificate is told apart
+/// by clients themselves, an expired list of revocations lets nobody in, and the renewal of either
+/// may come through this very process.
+pub(super) fn reader<T: Dated>(
+    load: impl Fn(&[PathBuf]) -> Result<T, String> + Send + Sync + 'static,
+) -> impl Fn(&[PathBuf]) -> Result<T, String> + Send + Sync + 'static {
+    let first = AtomicBool::new(true);
+    move |paths| {
+        let value = load(paths)?;
+        match value.problem() {
+            Some(problem) if !first.load(Ordering::Relaxed) => return Err(problem),
+            _ => first.store(false, Ordering::Relaxed),
+        }
+        Ok(value)
+    }
+}
+
+/// Loads a pair of files, chain and key.
+///
+/// # Errors
+/// As [`load`].
+pub(super) fn load_pair(paths: &[PathBuf]) -> Result<Certificate, String> {
+    let [cert, key] = paths else { return Err("a certificate is two files".to_owned()) };
+    load(cert, key)
+}
+
+/// Loads a chain and its key and checks that they belong together. Whether it is valid now is asked
+/// by [`Dated::problem`].
 ///
 /// # Errors
 /// A sentence that names the file at fault.
 pub fn load(cert: &Path, key: &Path) -> Result<Certificate, String> {
-    let shown = cert.display();
+    let source = cert.display().to_string();
     let chain = chain(cert)?;
-    let leaf = chain.first().ok_or_else(|| format!("`{shown}` holds no certificate"))?;
+    let leaf = chain.first().ok_or_else(|| format!("`{source}` holds no certificate"))?;
     let (_, leaf) = X509Certificate::from_der(leaf)
-        .map_err(|_| format!("the first certificate of `{shown}` is not good X.509"))?;
-    let now = now();
+        .map_err(|_| format!("the first certificate of `{source}` is not good X.509"))?;
     let (from, until) = (leaf.validity().not_before, leaf.validity().not_after);
-    if until.timestamp() <= now {
-        return Err(format!("the certificate `{shown}` expired on {until}"));
-    }
-    if from.timestamp() > now {
-        return Err(format!("the certificate `{shown}` is not valid before {from}"));
-    }
     let (names, addresses) = names(&leaf);
-    let expires = until.timestamp();
     let private = private_key(key)?;
     let key = CertifiedKey::from_der(chain, private, &ring::default_provider())
         .map_err(|e| mismatch(cert, key, &e))?;
-    let source = shown.to_string();
-    Ok(Certificate { source, names, addresses, expires, key: Arc::new(key) })
+    let (starts, expires) = (from.timestamp(), until.timestamp());
+    Ok(Certificate { source, names, addresses, starts, expires, key: Arc::new(key) })
+}
+
+impl Dated for Certificate {
+    fn problem(&self) -> Option<String> {
+        let (now, source) = (now(), &self.source);
+        if self.expires <= now {
+            let on = time_text(self.expires);
+            return Some(format!("the certificate `{source}` expired on {on}"));
+        }
+        if self.starts > now {
+            let from = time_text(self.starts);
+            return Some(format!("the certificate `{source}` is not valid before {from}"));
+        }
+        None
+    }
+}
+
+impl Certificate {
+    /// When it expires, as RFC 3339 in UTC.
+    pub fn expires_text(&self) -> String {
+        time_text(self.expires)
+    }
+}
+
+/// Seconds since 1970 as RFC 3339 in UTC.
+pub(super) fn time_text(seconds: i64) -> String {
+    let Ok(time) = ASN1Time::from_timestamp(seconds) else {
+        return seconds.to_string();
+    };
+    let t = time.to_datetime();
+    let (year, month, day) = (t.year(), u8::from(t.month()), t.day());
+    let (hour, minute, second) = t.to_hms();
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
 /// All certificates of a PEM file; at least one.
@@ -100,7 +163,7 @@ fn names(leaf: &X509Certificate<'_>) -> (Vec<String>, Vec<IpAddr>) {
 }
 
 /// Seconds since 1970.
-fn now() -> i64 {
+pub(super) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

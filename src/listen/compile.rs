@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use http::header::{HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY};
 
-use super::certificate;
-use super::settings::{Certificate, ListenerSettings, TlsSettings};
+use super::settings::ListenerSettings;
+use super::tls::compile::tls;
 use crate::base::compile::{Cx, Node};
 use crate::base::fields::Fields;
 use crate::base::{defaults, edits, url};
@@ -114,28 +114,6 @@ fn hsts(node: &Node, cx: &mut Cx) -> Option<HeaderValue> {
         }
         HeaderValue::from_str(text).map_err(|_| wrong())
     })
-}
-
-fn tls(node: &Node, cx: &mut Cx) -> Option<TlsSettings> {
-    let mut fields = cx.map(node)?;
-    let certificates =
-        fields.required(cx, "certificates", |n, cx| cx.filled_list(n, certificate_pair));
-    fields.finish(cx);
-    Some(TlsSettings { certificates: certificates? })
-}
-
-fn certificate_pair(node: &Node, cx: &mut Cx) -> Option<Certificate> {
-    let mut fields = cx.map(node)?;
-    let cert = fields.required(cx, "cert", |n, cx| cx.file(n));
-    let key = fields.required(cx, "key", |n, cx| cx.file(n));
-    fields.finish(cx);
-    match certificate::load(&cert?, &key?) {
-        Ok(certificate) => Some(certificate),
-        Err(problem) => {
-            cx.error(node, problem);
-            None
-        }
-    }
 }
 
 #[cfg(test)]

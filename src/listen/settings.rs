@@ -1,12 +1,15 @@
 //! What a listener is told: config in, checked values out.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 use rustls::sign::CertifiedKey;
-use x509_parser::time::ASN1Time;
+
+use super::tls::trust::Trust;
+use crate::base::watch::Watched;
 
 /// One listener, as the config names it.
 #[derive(Debug, Clone)]
@@ -31,11 +34,81 @@ pub struct ListenerSettings {
     pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// Certificates of a TLS listener, loaded and checked.
+/// TLS of a listener.
 #[derive(Debug, Clone)]
 pub struct TlsSettings {
     /// In the order of the config; the first is the default for unknown names.
-    pub certificates: Vec<Certificate>,
+    pub certificates: Vec<Arc<dyn Source>>,
+    /// What becomes of clients that ask for a name that is in no certificate, or for none.
+    pub unknown_names: UnknownNames,
+    /// The oldest version that is spoken.
+    pub min_version: MinVersion,
+    /// Whose certificates clients have to show; nobody is asked where absent.
+    pub clients: Option<ClientCertificates>,
+}
+
+/// The oldest version of TLS that is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MinVersion {
+    /// RFC 5246; with AEAD suites and ephemeral keys only.
+    Tls12,
+    /// RFC 8446.
+    Tls13,
+}
+
+/// What is asked of clients' certificates.
+#[derive(Debug, Clone)]
+pub struct ClientCertificates {
+    /// The CAs, and what they have revoked.
+    pub trust: Arc<Watched<Trust>>,
+    /// Whether a client without one is sent away. One that is not good always is.
+    pub required: bool,
+}
+
+impl TlsSettings {
+    /// The certificates that are there now, in the order of the config.
+    pub fn current(&self) -> impl Iterator<Item = Arc<Certificate>> {
+        self.certificates.iter().filter_map(|source| source.current())
+    }
+
+    /// Grows with every change of any certificate.
+    pub fn generation(&self) -> u64 {
+        self.certificates.iter().map(|source| source.generation()).sum()
+    }
+
+    /// Grows with every change of the CAs and revocations.
+    pub fn trusted(&self) -> u64 {
+        self.clients.as_ref().map_or(0, |clients| clients.trust.generation())
+    }
+}
+
+/// Where a certificate comes from. Files are one kind of source; whatever obtains certificates while
+/// the edge runs is another.
+pub trait Source: Send + Sync + fmt::Debug {
+    /// The certificate as of now, where there is one.
+    fn current(&self) -> Option<Arc<Certificate>>;
+
+    /// Grows with every other certificate; asked for each handshake.
+    fn generation(&self) -> u64;
+}
+
+impl Source for Watched<Certificate> {
+    fn current(&self) -> Option<Arc<Certificate>> {
+        Some(Self::current(self))
+    }
+
+    fn generation(&self) -> u64 {
+        Self::generation(self)
+    }
+}
+
+/// What a client gets that asks for a name of which there is no certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnknownNames {
+    /// The first certificate.
+    Default,
+    /// No handshake.
+    Refuse,
 }
 
 /// One certificate chain with its key.
@@ -47,21 +120,10 @@ pub struct Certificate {
     pub names: Vec<String>,
     /// IP addresses in it.
     pub addresses: Vec<std::net::IpAddr>,
+    /// From when it is valid, in seconds since 1970.
+    pub starts: i64,
     /// When it expires, in seconds since 1970.
     pub expires: i64,
     /// The chain and key, matched.
     pub key: Arc<CertifiedKey>,
-}
-
-impl Certificate {
-    /// When it expires, as RFC 3339 in UTC.
-    pub fn expires_text(&self) -> String {
-        let Ok(time) = ASN1Time::from_timestamp(self.expires) else {
-            return self.expires.to_string();
-        };
-        let t = time.to_datetime();
-        let (year, month, day) = (t.year(), u8::from(t.month()), t.day());
-        let (hour, minute, second) = t.to_hms();
-        format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-    }
 }

@@ -21,6 +21,7 @@ pub struct Metrics {
     pub streams: IntGauge,
     in_flight: IntGaugeVec,
     reload_failed: IntGaugeVec,
+    expiry: IntGaugeVec,
     /// Session ids sealed.
     pub sealed: IntCounter,
     events: IntCounter,
@@ -57,6 +58,13 @@ impl Metrics {
             ),
             &["file"],
         )?;
+        let expiry = IntGaugeVec::new(
+            Opts::new(
+                "mcp_edge_certificate_expiry_seconds",
+                "When a certificate that is in force expires, in seconds since 1970.",
+            ),
+            &["file"],
+        )?;
         let first_byte = Histogram::with_opts(
             HistogramOpts::new(
                 "mcp_edge_first_byte_seconds",
@@ -71,6 +79,7 @@ impl Metrics {
             refusals: register(&registry, refusals)?,
             in_flight: register(&registry, in_flight)?,
             reload_failed: register(&registry, reload_failed)?,
+            expiry: register(&registry, expiry)?,
             first_byte: register(&registry, first_byte)?,
             connections: gauge("mcp_edge_connections", "Client connections open.")?,
             streams: gauge("mcp_edge_streams", "Event streams open.")?,
@@ -122,6 +131,11 @@ impl Metrics {
     /// Notes whether the last change of a file was bad.
     pub fn set_reload_failed(&self, file: &str, failed: bool) {
         self.reload_failed.with_label_values(&[file]).set(failed.into());
+    }
+
+    /// Notes when the certificate that came from a file expires, in seconds since 1970.
+    pub fn set_expiry(&self, file: &str, expires: i64) {
+        self.expiry.with_label_values(&[file]).set(expires);
     }
 
     /// The text that Prometheus reads.

@@ -21,3 +21,4 @@ mod seeing;
 mod slow;
 mod sse;
 mod sticky;
+mod tls;

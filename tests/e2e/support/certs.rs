@@ -4,8 +4,12 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber,
+};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -17,7 +21,10 @@ use tokio_rustls::TlsAcceptor;
 /// A CA with one server certificate for `localhost`, `mcp.example.com` and `127.0.0.1`, and one client certificate.
 pub(crate) struct Certs {
     dir: tempfile::TempDir,
+    issuer: Issuer<'static, KeyPair>,
 }
+
+const DAY: Duration = Duration::from_secs(86_400);
 
 impl Certs {
     pub(crate) fn new() -> Self {
@@ -39,7 +46,34 @@ impl Certs {
             fs::write(dir.path().join(format!("{file}.pem")), cert.pem()).unwrap();
             fs::write(dir.path().join(format!("{file}.key")), key.serialize_pem()).unwrap();
         }
-        Self { dir }
+        Self { dir, issuer }
+    }
+
+    /// A certificate of the CA, to be described: a server's, valid for a month, with an elliptic key.
+    pub(crate) fn leaf(&self, names: &[&str]) -> Leaf<'_> {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        Leaf { certs: self, params, rsa: false }.until(30 * DAY)
+    }
+
+    /// Writes the CA's list of revoked serial numbers, good until then (or not any more).
+    pub(crate) fn crl(&self, file: &str, revoked: &[u64], until: SystemTime) {
+        let revoked = revoked.iter().map(|&serial| RevokedCertParams {
+            serial_number: SerialNumber::from(serial),
+            revocation_time: (SystemTime::now() - DAY).into(),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let list = CertificateRevocationListParams {
+            this_update: (SystemTime::now() - 60 * DAY).into(),
+            next_update: until.into(),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        fs::write(self.path(file), list.signed_by(&self.issuer).unwrap().pem().unwrap()).unwrap();
     }
 
     /// `ca.pem`, `server.pem`, `server.key`, `client.pem` or `client.key`.
@@ -55,6 +89,23 @@ impl Certs {
             cert.display(),
             key.display()
         )
+    }
+
+    /// The certificate of a file.
+    pub(crate) fn der(&self, file: &str) -> CertificateDer<'static> {
+        chain(&self.path(file)).remove(0)
+    }
+
+    /// A client that trusts the CA and shows the certificate `file`.pem.
+    pub(crate) fn client_as(&self, file: &str) -> Arc<ClientConfig> {
+        let key = PrivateKeyDer::from_pem_file(self.path(&format!("{file}.key"))).unwrap();
+        let config = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(self.roots())
+            .with_client_auth_cert(chain(&self.path(&format!("{file}.pem"))), key)
+            .unwrap();
+        Arc::new(config)
     }
 
     /// A client that trusts the CA and offers these protocols.
@@ -90,6 +141,63 @@ impl Certs {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(chain(&self.path("ca.pem")));
         roots
+    }
+}
+
+/// A certificate that is being described.
+pub(crate) struct Leaf<'c> {
+    certs: &'c Certs,
+    params: CertificateParams,
+    rsa: bool,
+}
+
+impl Leaf<'_> {
+    /// With an RSA key.
+    pub(crate) fn rsa(mut self) -> Self {
+        self.rsa = true;
+        self
+    }
+
+    /// A client's, of this common name and serial number.
+    pub(crate) fn client(mut self, name: &str, serial: u64) -> Self {
+        self.params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.params.distinguished_name = rcgen::DistinguishedName::new();
+        self.params.distinguished_name.push(DnType::OrganizationName, "Tests, Inc.");
+        self.params.distinguished_name.push(DnType::CommonName, name);
+        self.params.serial_number = Some(SerialNumber::from(serial));
+        self
+    }
+
+    /// Valid from yesterday for so long from now.
+    pub(crate) fn until(mut self, later: Duration) -> Self {
+        self.params.not_before = (SystemTime::now() - DAY).into();
+        self.params.not_after = (SystemTime::now() + later).into();
+        self
+    }
+
+    /// It expired yesterday.
+    pub(crate) fn expired(mut self) -> Self {
+        self.params.not_before = (SystemTime::now() - 2 * DAY).into();
+        self.params.not_after = (SystemTime::now() - DAY).into();
+        self
+    }
+
+    /// It will be valid tomorrow.
+    pub(crate) fn future(mut self) -> Self {
+        self.params.not_before = (SystemTime::now() + DAY).into();
+        self
+    }
+
+    /// Writes `file`.pem and `file`.key; gives the certificate.
+    pub(crate) fn write(self, file: &str) -> CertificateDer<'static> {
+        let key = match self.rsa {
+            true => KeyPair::from_pem(include_str!("rsa.key")).unwrap(),
+            false => KeyPair::generate().unwrap(),
+        };
+        let cert = self.params.signed_by(&key, &self.certs.issuer).unwrap();
+        fs::write(self.certs.path(&format!("{file}.pem")), cert.pem()).unwrap();
+        fs::write(self.certs.path(&format!("{file}.key")), key.serialize_pem()).unwrap();
+        cert.der().clone()
     }
 }
 

@@ -61,3 +61,15 @@ impl<T> Watched<T> {
         self.value.lock().unwrap_or_else(|e| e.into_inner())
     }
 }
+
+/// Asks again and again until something holds that nobody can announce.
+///
+/// # Panics
+/// At the deadline, naming what did not happen.
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + DEADLINE;
+    while !holds() {
+        assert!(Instant::now() < end, "did not happen within {DEADLINE:?}: {what}");
+        std::thread::yield_now();
+    }
+}
