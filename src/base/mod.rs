@@ -9,6 +9,7 @@ pub mod head;
 pub mod io;
 pub mod names;
 pub mod principal;
+pub mod rate;
 pub mod compile;
 pub mod edits;
 pub mod fields;
