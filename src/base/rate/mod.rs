@@ -1,6 +1,7 @@
 //! Rates: in, a rate and keys; out, whether a key has room for one more, or how long it has to wait.
 
 mod buckets;
+mod counts;
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use governor::Quota;
 
 pub use buckets::{Buckets, Clock, Held, Room, Wait};
+pub use counts::{Counts, HeldCount, Permit};
 
 /// The longest time in which a bucket may fill up, in days: times fit in nanoseconds many times over.
 const MOST_DAYS: u64 = 3650;
