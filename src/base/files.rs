@@ -24,15 +24,28 @@ pub fn read_text(path: &Path) -> Result<String, String> {
     text(read(path)?, path)
 }
 
+/// The same for files that may be larger: `most` is in MiB.
+///
+/// # Errors
+/// A sentence that names the file.
+pub fn read_large_text(path: &Path, most: u64) -> Result<String, String> {
+    let file = File::open(path).map_err(|e| failed(path, &e))?;
+    text(read_bounded(file, path, most)?, path)
+}
+
 /// Reads what is left of an open file.
 ///
 /// # Errors
 /// A sentence that names the file.
 pub fn read_open(file: File, path: &Path) -> Result<Vec<u8>, String> {
+    read_bounded(file, path, MAX_FILE >> 20)
+}
+
+fn read_bounded(file: File, path: &Path, most: u64) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
-    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(|e| failed(path, &e))?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(format!("`{}` has more than 1 MiB", path.display()));
+    file.take((most << 20) + 1).read_to_end(&mut bytes).map_err(|e| failed(path, &e))?;
+    if bytes.len() as u64 > most << 20 {
+        return Err(format!("`{}` has more than {most} MiB", path.display()));
     }
     Ok(bytes)
 }
