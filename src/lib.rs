@@ -16,8 +16,8 @@
 //! 5. [`inspect`]: a JSON body is read whole and scanned; era, method and tool are known from here
 //!    on: a [`Call`](inspect::Call).
 //! 6. [`authz`]: may this caller make this call? Out comes [`Granted`](authz::Granted).
-//! 7. [`limit`]: how much at once? (The body of step 5 has already taken its share of the buffer
-//!    budget.)
+//! 7. [`limit`]: how much? Limits by address are asked before step 4, all others here. (The body of
+//!    step 5 has already taken its share of the buffer budget.)
 //! 8. [`balance`]: the session's replica, the caller's, or the policy's: a
 //!    [`Plan`](balance::Plan).
 //! 9. [`forward`]: the request goes out once; the answer's head comes back.

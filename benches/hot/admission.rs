@@ -172,6 +172,7 @@ pub(crate) fn record() -> Record {
         first_byte: None,
         events: 0,
         comments: 0,
+        limited: Vec::new(),
         stream: false,
     }
 }

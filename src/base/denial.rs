@@ -12,7 +12,7 @@ pub struct Denial {
     /// Stable name of the cause for logs and metrics, such as `route.no_host`.
     pub code: &'static str,
     /// What the client may read: no internal names, addresses or versions.
-    pub message: &'static str,
+    pub message: Cow<'static, str>,
     /// The JSON-RPC error code of the body.
     pub rpc_code: i64,
     /// Seconds after which a retry makes sense, sent as `Retry-After`.
@@ -85,7 +85,7 @@ pub const RPC_HEADER_MISMATCH: i64 = -32020;
 
 impl Denial {
     /// A refusal with the JSON-RPC code that fits its reason and no extras.
-    pub fn new(reason: Reason, code: &'static str, message: &'static str) -> Self {
+    pub fn new(reason: Reason, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
         let rpc_code = match reason {
             Reason::Malformed | Reason::Unsupported => RPC_INVALID_REQUEST,
             Reason::SessionGone => RPC_SESSION,
@@ -96,7 +96,7 @@ impl Denial {
         Self {
             reason,
             code,
-            message,
+            message: message.into(),
             rpc_code,
             retry_after: None,
             fields: Vec::new(),

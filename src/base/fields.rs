@@ -12,7 +12,6 @@ const LATER: &[&str] = &[
     "client_certificate",
     "deny",
     "health",
-    "limits",
     "mtls",
     "oauth",
     "proxy_protocol",

@@ -16,6 +16,7 @@ use crate::base::compile::{ConfigError, Cx, Node, NodeKind};
 use crate::base::fields::Fields;
 use crate::base::watch::Refresh;
 use crate::base::{defaults, files, url};
+use crate::limit::compile as limit;
 use crate::listen::compile as listen;
 use crate::listen::settings::ListenerSettings;
 use crate::route::compile::{self as route, Around};
@@ -136,6 +137,7 @@ fn compile_routes(
         upstreams: node.map(balance::names).unwrap_or_default(),
         buffer_budget,
         auth: auth::compile::chain,
+        limits: limit::limits,
     };
     let routes = fields.required(cx, "routes", |n, cx| route::routes(n, &around, cx));
     (upstreams, routes)

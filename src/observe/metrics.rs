@@ -14,6 +14,7 @@ pub struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
     refusals: IntCounterVec,
+    limited: IntCounterVec,
     first_byte: Histogram,
     /// Connections open now.
     pub connections: IntGauge,
@@ -47,6 +48,13 @@ impl Metrics {
             Opts::new("mcp_edge_refusals_total", "Requests refused by the edge, by cause."),
             &["code"],
         )?;
+        let limited = IntCounterVec::new(
+            Opts::new(
+                "mcp_edge_limited_total",
+                "Requests for which a limit had no room; let through where dry_run is true.",
+            ),
+            &["route", "key", "limit", "dry_run"],
+        )?;
         let in_flight = IntGaugeVec::new(
             Opts::new("mcp_edge_in_flight", "Requests and streams under way at a replica."),
             &["upstream", "replica"],
@@ -77,6 +85,7 @@ impl Metrics {
         Ok(Self {
             requests: register(&registry, requests)?,
             refusals: register(&registry, refusals)?,
+            limited: register(&registry, limited)?,
             in_flight: register(&registry, in_flight)?,
             reload_failed: register(&registry, reload_failed)?,
             expiry: register(&registry, expiry)?,
@@ -110,6 +119,10 @@ impl Metrics {
         self.requests.with_label_values(&[route, upstream, class, record.era, method]).inc();
         if let Some(code) = record.code {
             self.refusals.with_label_values(&[code]).inc();
+        }
+        for limited in &record.limited {
+            let dry_run = if limited.dry_run { "true" } else { "false" };
+            self.limited.with_label_values(&[route, limited.key, limited.what, dry_run]).inc();
         }
         if let Some(at) = record.first_byte {
             self.first_byte.observe((at - record.started).as_secs_f64());

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use http::Method;
 
 use crate::balance::Replica;
+use crate::base::limits::Limited;
 use crate::base::text::{push_ip, push_json, push_millis, push_number, push_time};
 use crate::route::settings::RouteSettings;
 
@@ -62,6 +63,8 @@ pub struct Record {
     pub events: u64,
     /// Comments that the edge put into it.
     pub comments: u64,
+    /// Limits that had no room for it.
+    pub limited: Vec<Limited>,
     /// Whether the answer is an event stream.
     pub stream: bool,
 }

@@ -8,6 +8,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderValue, Method};
 
 use super::exchange::Failure;
+use super::limited;
 use super::runtime::{Runtime, unix};
 use crate::auth;
 use crate::authz::{self, Granted};
@@ -18,6 +19,7 @@ use crate::base::caller::Client;
 use crate::base::denial::{Denial, Reason};
 use crate::base::head::Head;
 use crate::base::io::{Late, within};
+use crate::base::limits::Permits;
 use crate::client;
 use crate::forward::carrier::Carrier;
 use crate::forward::headers::SESSION;
@@ -46,6 +48,8 @@ pub struct Admitted {
     target: Option<String>,
     /// The body, where it was read whole; gone once it has been sent.
     pub body: Option<Body>,
+    /// What it holds of its route's limits.
+    pub permits: Permits,
 }
 
 impl Admitted {
@@ -83,6 +87,13 @@ pub async fn admit<W: Wire>(
         return Err(Failure::Settled(Box::new(Answer { status: 204, fields })));
     }
     routed.route.methods.check(&head.method)?;
+    let mut permits = Permits::default();
+    if let Some(limits) = &routed.route.limits
+        && let Err(denial) = limited::before_auth(&**limits, head, &client, &mut permits, record)
+    {
+        *rpc_id = limited::id(wire, head, &routed, cx, &rt.budget).await;
+        return Err(denial.into());
+    }
     let principal = auth::authenticate(&routed.route.auth, head, &client).await?;
     let body = read_body(wire, head, &routed, cx, &rt.budget).await?;
     let scan = body.as_ref().map(|body| inspect::scan(&body.bytes));
@@ -90,7 +101,12 @@ pub async fn admit<W: Wire>(
     let call = inspect::classify(head, scan.as_ref())?;
     note_call(record, &call);
     let granted = authz::authorize(principal, call)?;
-    Ok(place(rt, head, routed, client, granted, body, unix(record.at))?)
+    if let Some(limits) = &routed.route.limits {
+        limited::after_auth(&**limits, head, &client, &granted, &mut permits, record)?;
+    }
+    let mut admitted = place(rt, head, routed, client, granted, body, unix(record.at))?;
+    admitted.permits = permits;
+    Ok(admitted)
 }
 
 /// balance: the replica, and what its backend will see as path and query.
@@ -120,7 +136,8 @@ fn place(
     let owner = Owner { principal: &granted.principal, route: &routed.route.label };
     let plan = carrier.upstream.plan(claim, &rt.keys, owner, &client, now)?;
     let target = target(&routed, &plan, query.as_deref());
-    Ok(Admitted { routed, client, granted, plan, carrier, target, body })
+    let permits = Permits::default();
+    Ok(Admitted { routed, client, granted, plan, carrier, target, body, permits })
 }
 
 /// What the request belongs to. Requests of the 2026-07-28 era ignore `Mcp-Session-Id`.
@@ -152,7 +169,7 @@ fn target(routed: &Routed, plan: &Plan, query: Option<&str>) -> Option<String> {
 }
 
 /// Reads a JSON body whole, so that a truncated one has no effect; leaves all others on the wire.
-async fn read_body<W: Wire>(
+pub(super) async fn read_body<W: Wire>(
     wire: &mut W,
     head: &Head,
     routed: &Routed,

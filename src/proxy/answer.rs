@@ -20,6 +20,7 @@ use crate::base::body::Pieces;
 use crate::base::denial::{Denial, Reason};
 use crate::base::head::Head;
 use crate::base::io::{Late, within};
+use crate::base::rate::Permit;
 use crate::forward::carrier::Carrier;
 use crate::forward::conn::BackendConn;
 use crate::forward::head::ResponseHead;
@@ -47,6 +48,8 @@ pub struct Rest {
     pub carrier: Arc<Carrier>,
     /// Who gives it.
     pub replica: Arc<Replica>,
+    /// What it holds of its route's limits.
+    pub permits: Vec<Permit>,
     _held: InFlight,
 }
 
@@ -89,7 +92,8 @@ pub async fn answer<W: Wire>(
     }
     if response.status == 101 {
         conn.rest();
-        let tunnel = Rest { body: Body::Tunnel(Box::new(conn)), carrier, replica, _held: held };
+        let body = Body::Tunnel(Box::new(conn));
+        let tunnel = Rest { body, carrier, replica, permits: Vec::new(), _held: held };
         let fields = fields(at, admitted, &mut response, &tunnel.replica, head, record);
         return Box::pin(switch(tunnel, fields, wire, record)).await;
     }
@@ -110,7 +114,7 @@ pub async fn answer<W: Wire>(
             }
             conn.rest();
             let body = Body::Flow(Flow { conn, kind, pending, patience });
-            Some(Rest { body, carrier, replica, _held: held })
+            Some(Rest { body, carrier, replica, permits: Vec::new(), _held: held })
         }
         None => {
             // before the client has its answer: its next request finds the connection

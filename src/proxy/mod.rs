@@ -7,6 +7,7 @@ pub mod admit;
 pub mod answer;
 mod endpoint;
 pub mod exchange;
+mod limited;
 pub mod respond;
 pub mod runtime;
 
@@ -88,9 +89,15 @@ impl Edge {
         };
         close_if_draining(wire, cx);
         let at = At { rt, observer: &self.observer, cx };
-        answer::answer(&at, &admitted, exchanged, wire, head, record)
-            .await
-            .map_err(|failure| failure.with_id(rpc_id.as_deref()))
+        match answer::answer(&at, &admitted, exchanged, wire, head, record).await {
+            Ok(Some(mut rest)) => {
+                limited::stays(&mut admitted, head, record.stream);
+                rest.permits = admitted.permits.held;
+                Ok(Some(rest))
+            }
+            Ok(None) => Ok(None),
+            Err(failure) => Err(failure.with_id(rpc_id.as_deref())),
+        }
     }
 
     fn finish<W: Wire>(&self, wire: &W, record: &mut Record) {
@@ -280,6 +287,7 @@ pub(crate) fn begin(head: &Head, cx: &ConnCx) -> Record {
         first_byte: None,
         events: 0,
         comments: 0,
+        limited: Vec::new(),
         stream: false,
     }
 }

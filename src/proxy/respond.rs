@@ -46,7 +46,7 @@ pub fn refusal(denial: &Denial, rpc_id: Option<&str>, request_id: &str) -> (Answ
     }
     fields.extend(denial.fields.iter().cloned());
     fields.extend(request_id_field(request_id));
-    let message = serde_json::Value::from(denial.message);
+    let message = serde_json::Value::from(&*denial.message);
     let id = rpc_id.unwrap_or("null");
     let text = format!(
         r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{},"message":{message}}}}}"#,

@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::balance::session::SessionKeys;
 use crate::balance::{Keys, Upstream};
+use crate::base::limits::Limits;
 use crate::base::table::Table;
 use crate::config::Settings;
 use crate::forward::carrier::Carrier;
@@ -20,6 +21,8 @@ pub struct Runtime {
     pub carriers: Table<Arc<Carrier>>,
     /// What seals and opens session ids.
     pub keys: Keys,
+    /// Limits of routes.
+    limits: Vec<Arc<dyn Limits>>,
     /// Request bodies held at once.
     pub budget: Budget,
 }
@@ -47,13 +50,17 @@ impl Runtime {
         let routes = Routes::new(settings.routes.iter().cloned().map(Arc::new));
         let keys: SessionKeys = settings.session_keys.clone();
         let keys = Keys { keys, max_age: settings.session_max_age };
-        Ok(Self { routes, carriers, keys, budget: Budget::new(settings.buffer_budget) })
+        let limits = settings.routes.iter().filter_map(|route| route.limits.clone()).collect();
+        Ok(Self { routes, carriers, keys, limits, budget: Budget::new(settings.buffer_budget) })
     }
 
-    /// Closes backend connections that have been unused for too long.
+    /// Closes backend connections that have been unused for too long, and drops idle counters.
     pub fn sweep(&self) {
         for carrier in self.carriers.values() {
             carrier.sweep();
+        }
+        for limits in &self.limits {
+            limits.sweep();
         }
     }
 }

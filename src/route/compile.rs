@@ -10,6 +10,7 @@ use super::settings::{Origins, PathMatch, PublicUrl, RouteSettings};
 use crate::base::caller::Authenticate;
 use crate::base::compile::{Cx, Node, NodeKind};
 use crate::base::edits::{self, Edits};
+use crate::base::limits::Limits;
 use crate::base::{defaults, fields, url};
 
 /// What routes must know of the rest of the config.
@@ -25,10 +26,15 @@ pub struct Around {
     pub buffer_budget: u64,
     /// Compiles an `auth` list: the methods are a later stage's.
     pub auth: CompileAuth,
+    /// Compiles a `limits` list, likewise.
+    pub limits: CompileLimits,
 }
 
 /// Compiles an `auth` list; what is wrong is noted in the context.
 pub type CompileAuth = fn(&Node, &mut Cx) -> Option<Vec<Arc<dyn Authenticate>>>;
+
+/// Compiles a `limits` list; what is wrong is noted in the context.
+pub type CompileLimits = fn(&Node, &mut Cx) -> Option<Arc<dyn Limits>>;
 
 /// Compiles the list; what is wrong is noted in `cx`. A route whose upstream is a URL carries that
 /// URL's origin as the upstream's name.
@@ -61,6 +67,7 @@ fn route(node: &Node, around: &Around, cx: &mut Cx) -> Option<RouteSettings> {
     let upstream = fields.required(cx, "upstream", |n, cx| upstream(n, &around.upstreams, cx));
     let rewrite = fields.optional(cx, "rewrite", |n, cx| cx.parse(n, "a path", url::prefix));
     let auth = fields.required(cx, "auth", around.auth);
+    let limits = fields.optional(cx, "limits", around.limits);
     let methods = fields.or(cx, "methods", Methods::default(), methods);
     let origins = fields.or(cx, "origins", Origins::Listed(Vec::new()), origins);
     let cors_node = fields.take("cors");
@@ -84,6 +91,7 @@ fn route(node: &Node, around: &Around, cx: &mut Cx) -> Option<RouteSettings> {
         upstream: upstream?,
         rewrite,
         auth: auth?,
+        limits,
         methods,
         cors: sound(cors, &origins, cors_node.unwrap_or(node), cx),
         origins,
@@ -215,7 +223,14 @@ mod tests {
 
     fn around(address: &str, https: bool) -> Around {
         let address = address.parse().unwrap();
-        Around { https, address, upstreams: vec![], buffer_budget: 1, auth: |_, _| None }
+        Around {
+            https,
+            address,
+            upstreams: vec![],
+            buffer_budget: 1,
+            auth: |_, _| None,
+            limits: |_, _| None,
+        }
     }
 
     #[test]

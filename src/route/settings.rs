@@ -7,6 +7,7 @@ use super::cors::Cors;
 use super::methods::Methods;
 use crate::base::caller::Authenticate;
 use crate::base::edits::Edits;
+use crate::base::limits::Limits;
 
 /// One route.
 #[derive(Debug, Clone)]
@@ -25,6 +26,8 @@ pub struct RouteSettings {
     pub rewrite: Option<String>,
     /// Methods in the order of the config; never empty.
     pub auth: Vec<Arc<dyn Authenticate>>,
+    /// How much of it anybody may have; absent = as much as there is.
+    pub limits: Option<Arc<dyn Limits>>,
     /// HTTP methods that it takes.
     pub methods: Methods,
     /// Web pages that may call.

@@ -184,6 +184,7 @@ pub(super) mod tests {
             upstream: upstream.into(),
             rewrite: None,
             auth: Vec::new(),
+            limits: None,
             methods: Methods::default(),
             origins: Origins::Listed(Vec::new()),
             cors: Some(Cors::default()),

@@ -14,6 +14,7 @@ mod support;
 mod browsers;
 mod forward;
 mod hostile;
+mod limits;
 mod malformed;
 mod paths;
 mod run;

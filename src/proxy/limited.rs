@@ -1,0 +1,92 @@
+//! Limits on a request's way: in, a route's limits and what is known of who asks; out, what is held.
+
+use http::Method;
+
+use super::admit::{Admitted, read_body};
+use crate::authz::Granted;
+use crate::base::caller::Client;
+use crate::base::denial::Denial;
+use crate::base::head::Head;
+use crate::base::limits::{Asker, Limits, Permits};
+use crate::forward::headers::accepts_events;
+use crate::inspect::{self, Call};
+use crate::limit::buffer::Budget;
+use crate::listen::ConnCx;
+use crate::listen::wire::{BodySize, Wire};
+use crate::observe::record::Record;
+use crate::route::Routed;
+
+/// Bodies up to this size are read for their id when a request is refused before its body was read.
+const MOST_FOR_ID: u64 = 16 * 1024;
+
+/// Asks the limits that act before authentication.
+///
+/// # Errors
+/// 429.
+pub(super) fn before_auth(
+    limits: &dyn Limits,
+    head: &Head,
+    client: &Client,
+    permits: &mut Permits,
+    record: &mut Record,
+) -> Result<(), Denial> {
+    let asker = Asker { head, client, principal: None, stream: false };
+    let asked = limits.before_auth(&asker, permits);
+    record.limited.append(&mut permits.limited);
+    asked
+}
+
+/// Asks all others.
+///
+/// # Errors
+/// 429.
+pub(super) fn after_auth(
+    limits: &dyn Limits,
+    head: &Head,
+    client: &Client,
+    granted: &Granted,
+    permits: &mut Permits,
+    record: &mut Record,
+) -> Result<(), Denial> {
+    let stream = is_stream(head, &granted.call);
+    let asker = Asker { head, client, principal: Some(&granted.principal), stream };
+    let asked = limits.after_auth(&asker, permits);
+    record.limited.append(&mut permits.limited);
+    asked
+}
+
+/// The id of a request that was refused before its body was read: without it, clients cannot tell which of
+/// their calls has to wait.
+pub(super) async fn id<W: Wire>(
+    wire: &mut W,
+    head: &Head,
+    routed: &Routed,
+    cx: &ConnCx,
+    budget: &Budget,
+) -> Option<String> {
+    if !matches!(wire.body_size(), BodySize::Known(n) if n <= MOST_FOR_ID) {
+        return None;
+    }
+    let body = read_body(wire, head, routed, cx, budget).await.ok()??;
+    inspect::scan(&body.bytes).id().map(str::to_owned)
+}
+
+/// Counts an answer that goes on as a stream although nothing in the request said so.
+pub(super) fn stays(admitted: &mut Admitted, head: &Head, stream: bool) {
+    let Admitted { routed, client, granted, permits, .. } = admitted;
+    if let Some(limits) = &routed.route.limits
+        && stream
+        && !is_stream(head, &granted.call)
+    {
+        let principal = Some(&granted.principal);
+        limits.count_stream(&Asker { head, client, principal, stream }, permits);
+    }
+}
+
+/// Whether a request asks for something that stays open by its nature: a WebSocket, a GET for events, a
+/// subscription. An answer to any other call may be a stream, too, but that ends with the call.
+fn is_stream(head: &Head, call: &Call) -> bool {
+    head.websocket
+        || (head.method == Method::GET && accepts_events(&head.headers))
+        || call.rpc_method.as_deref() == Some("subscriptions/listen")
+}
