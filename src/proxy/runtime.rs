@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::redirect::Hosts;
 use crate::balance::session::SessionKeys;
 use crate::balance::{Keys, Upstream};
 use crate::base::table::Table;
@@ -20,6 +21,8 @@ pub struct Runtime {
     pub carriers: Table<Arc<Carrier>>,
     /// What seals and opens session ids.
     pub keys: Keys,
+    /// The hosts that https may be sent to.
+    pub hosts: Hosts,
     /// Request bodies held at once.
     pub budget: Budget,
 }
@@ -47,7 +50,8 @@ impl Runtime {
         let routes = Routes::new(settings.routes.iter().cloned().map(Arc::new));
         let keys: SessionKeys = settings.session_keys.clone();
         let keys = Keys { keys, max_age: settings.session_max_age };
-        Ok(Self { routes, carriers, keys, budget: Budget::new(settings.buffer_budget) })
+        let hosts = Hosts::new(settings);
+        Ok(Self { routes, carriers, keys, hosts, budget: Budget::new(settings.buffer_budget) })
     }
 
     /// Closes backend connections that have been unused for too long.
