@@ -138,9 +138,11 @@ fn open_log(to: &LogTo) -> io::Result<Option<Arc<AccessLog>>> {
 
 type Socket = (TcpListener, SocketAddr);
 
-/// Port 0 became a real one: public URLs that were made from the first listener name it now.
+/// Port 0 became a real one: public URLs that were made from the first listener that serves name it
+/// now.
 fn name_ports(settings: &mut Settings, sockets: &[Socket]) {
-    let Some((_, bound)) = sockets.first() else { return };
+    let mut both = settings.listeners.iter().zip(sockets);
+    let Some((_, (_, bound))) = both.find(|(l, _)| l.redirect.is_none()) else { return };
     for route in &mut settings.routes {
         if let Some(host) = route.public_url.authority.strip_suffix(":0") {
             route.public_url.authority = format!("{host}:{}", bound.port());

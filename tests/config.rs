@@ -125,9 +125,15 @@ fn the_shipped_config_with_every_key_is_taken() {
         }
         text.push('\n');
     }
+    // what redirects is another listener than what serves
+    let second = ["- address: 127.0.0.1:8081", "  redirect: https", "  redirect_port: 443"]
+        .map(|line| format!("  {line}\n"))
+        .concat();
     let text = text
         .replace("- host: mcp.example.com\n  - path:", "- host: mcp.example.com\n    path:")
         .replace("plaintext: false", "")
+        .replace("    redirect: https\n    redirect_port: 443\n", &second)
+        .replace("/var/www/html", ".")
         .replace("http://127.0.0.1:8000", "https://127.0.0.1:8000")
         .replace(" c.pem", " fullchain.pem")
         .replace(" k.pem", " privkey.pem")

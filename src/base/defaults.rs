@@ -10,6 +10,8 @@ pub const LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALH
 /// `buffer_budget`, in bytes.
 pub const BUFFER_BUDGET: u64 = 256 << 20;
 
+/// `listeners[].redirect_port`.
+pub const HTTPS: u16 = 443;
 /// `listeners[].header_timeout`.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// `listeners[].body_timeout`.

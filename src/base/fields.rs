@@ -15,7 +15,6 @@ const LATER: &[&str] = &[
     "mtls",
     "oauth",
     "proxy_protocol",
-    "redirect",
     "retry",
     "trusted_proxies",
 ];

@@ -131,9 +131,11 @@ fn compile_routes(
         Some(node) => cx.in_key("upstreams", |cx| balance::upstreams(node, cx)),
     };
     let listeners = listeners.unwrap_or_default();
+    // one that redirects serves no route
+    let serving = listeners.iter().find(|l| l.redirect.is_none());
     let around = Around {
-        https: listeners.first().is_some_and(|l| l.tls.is_some()),
-        address: listeners.first().map_or(defaults::LISTEN, |l| l.address),
+        https: serving.is_some_and(|l| l.tls.is_some()),
+        address: serving.map_or(defaults::LISTEN, |l| l.address),
         upstreams: node.map(balance::names).unwrap_or_default(),
         buffer_budget,
         auth: auth::compile::chain,

@@ -65,6 +65,12 @@ struct Listener {
     health_path: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     certificates: Vec<CertificateLine>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_certificates: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    redirect: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    acme_webroot: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -92,11 +98,15 @@ struct Route {
 impl Listener {
     fn new(listener: &ListenerSettings) -> Self {
         let scheme = if listener.tls.is_some() { "https" } else { "http" };
+        let clients = listener.tls.as_ref().and_then(|tls| tls.clients.as_ref());
         let certificates = listener.tls.iter().flat_map(|tls| tls.current());
         Self {
             url: format!("{scheme}://{}", listener.address),
             health_path: listener.health_path.clone(),
             certificates: certificates.map(|c| CertificateLine::new(&c)).collect(),
+            client_certificates: clients.map(|c| if c.required { "required" } else { "optional" }),
+            redirect: listener.redirect.map(|port| format!("https, port {port}")),
+            acme_webroot: listener.acme_webroot.as_ref().map(|path| path.display().to_string()),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Listeners of the config: in, the `listeners` node; out, checked settings with loaded certificates.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use http::header::{HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY};
 
@@ -16,7 +17,7 @@ const MOST_CONNECTIONS: u64 = 1_000_000;
 /// Compiles the list; what is wrong is noted in `cx`.
 pub fn listeners(node: &Node, cx: &mut Cx) -> Option<Vec<ListenerSettings>> {
     let mut seen: Vec<(SocketAddr, usize)> = Vec::new();
-    cx.filled_list(node, |node, cx| {
+    let listeners = cx.filled_list(node, |node, cx| {
         let listener = listener(node, cx)?;
         let address = listener.address;
         if let Some((other, line)) = seen.iter().find(|(other, _)| collide(*other, address)) {
@@ -24,7 +25,11 @@ pub fn listeners(node: &Node, cx: &mut Cx) -> Option<Vec<ListenerSettings>> {
         }
         seen.push((address, node.line));
         Some(listener)
-    })
+    })?;
+    if !listeners.is_empty() && listeners.iter().all(|l| l.redirect.is_some()) {
+        cx.error(node, "all listeners redirect: there is none that serves");
+    }
+    Some(listeners)
 }
 
 /// Whether two listeners cannot both be bound.
@@ -40,6 +45,9 @@ fn listener(node: &Node, cx: &mut Cx) -> Option<ListenerSettings> {
     let tls_node = fields.take("tls");
     let tls = tls_node.and_then(|n| cx.in_key("tls", |cx| tls(n, cx)));
     let plaintext = fields.or(cx, "plaintext", false, |n, cx| cx.boolean(n));
+    let redirect_node = fields.take("redirect");
+    let redirect = redirect(redirect_node, &mut fields, cx);
+    let acme_webroot = fields.optional(cx, "acme_webroot", folder);
     let health_path = fields.optional(cx, "health_path", |n, cx| cx.parse(n, "a path", url::path));
     let header_timeout =
         fields.or(cx, "header_timeout", defaults::HEADER_TIMEOUT, |n, cx| cx.period(n));
@@ -55,7 +63,13 @@ fn listener(node: &Node, cx: &mut Cx) -> Option<ListenerSettings> {
     if tls_node.is_some() && plaintext {
         cx.error(node, "`tls` and `plaintext: true` contradict each other");
     }
-    if tls_node.is_none() && !plaintext && !address.ip().to_canonical().is_loopback() {
+    if redirect_node.is_some() && (tls_node.is_some() || plaintext) {
+        let other = if plaintext { "plaintext: true" } else { "tls" };
+        cx.error(node, format!("`redirect` and `{other}` contradict each other"));
+    }
+    // what redirects carries nothing that must not be read
+    let bare = tls_node.is_none() && redirect_node.is_none();
+    if bare && !plaintext && !address.ip().to_canonical().is_loopback() {
         let problem = format!(
             "`{address}` can be reached from elsewhere and has no `tls`: \
              add it, or say `plaintext: true`"
@@ -65,6 +79,8 @@ fn listener(node: &Node, cx: &mut Cx) -> Option<ListenerSettings> {
     Some(ListenerSettings {
         address,
         tls,
+        redirect,
+        acme_webroot,
         health_path,
         header_timeout,
         body_timeout,
@@ -114,6 +130,30 @@ fn hsts(node: &Node, cx: &mut Cx) -> Option<HeaderValue> {
         }
         HeaderValue::from_str(text).map_err(|_| wrong())
     })
+}
+
+/// The port to redirect to; 443 unless the config says another.
+fn redirect(node: Option<&Node>, fields: &mut Fields<'_>, cx: &mut Cx) -> Option<u16> {
+    let port = fields.optional(cx, "redirect_port", |n, cx| {
+        if node.is_none() {
+            cx.error(n, "`redirect_port` is nothing without `redirect: https`");
+        }
+        cx.integer(n, 1..=u64::from(u16::MAX)).and_then(|n| u16::try_from(n).ok())
+    });
+    let port = port.unwrap_or(defaults::HTTPS);
+    let to_https = |text: &str| match text {
+        "https" => Ok(port),
+        other => Err(format!("`{other}` is not `https`, all that can be redirected to")),
+    };
+    node.and_then(|n| cx.in_key("redirect", |cx| cx.parse(n, "`https`", to_https)))
+}
+
+fn folder(node: &Node, cx: &mut Cx) -> Option<PathBuf> {
+    let path = cx.file(node)?;
+    if !path.is_dir() {
+        cx.error(node, format!("there is no folder `{}`", path.display()));
+    }
+    Some(path)
 }
 
 #[cfg(test)]

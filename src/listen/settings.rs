@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,10 @@ pub struct ListenerSettings {
     pub address: SocketAddr,
     /// TLS, or plain HTTP where absent.
     pub tls: Option<TlsSettings>,
+    /// The port of https that all requests are sent to instead of being served.
+    pub redirect: Option<u16>,
+    /// A folder whose `.well-known/acme-challenge` is served, for any host and without auth.
+    pub acme_webroot: Option<PathBuf>,
     /// A path that the edge itself answers on this listener, for any host and without auth.
     pub health_path: Option<String>,
     /// Time for a whole request head from its first byte, and for the TLS handshake. Default 10 s.
@@ -32,6 +37,13 @@ pub struct ListenerSettings {
     pub max_connections: usize,
     /// Fields of every answer that does not have them: HSTS and other security headers.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl ListenerSettings {
+    /// Whether requests may be answered without being routed.
+    pub fn answers_itself(&self) -> bool {
+        self.redirect.is_some() || self.acme_webroot.is_some()
+    }
 }
 
 /// TLS of a listener.

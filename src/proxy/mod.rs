@@ -5,9 +5,11 @@
 
 pub mod admit;
 pub mod answer;
+mod challenge;
 mod endpoint;
 pub mod exchange;
 mod limited;
+pub mod redirect;
 pub mod respond;
 pub mod runtime;
 
@@ -71,6 +73,13 @@ impl Edge {
         record: &mut Record,
     ) -> Result<Option<Rest>, Failure> {
         let rt = &self.runtime;
+        if cx.listener.answers_itself() {
+            close_if_draining(wire, cx);
+            if let Some(answer) = Box::pin(redirect::answer(rt, head, cx)).await? {
+                respond::show(wire, head, answer, cx, record).await;
+                return Ok(None);
+            }
+        }
         let mut rpc_id = None;
         // results are matched in place: one with a name would be held, too, until the answer is out
         let mut admitted = match admit::admit(rt, wire, head, cx, record, &mut rpc_id).await {

@@ -3,6 +3,7 @@
 //! The body is a JSON-RPC error with the request's id, the status says who is at fault, and nothing
 //! internal is told.
 
+use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 
 use super::{whole, without_body};
@@ -80,6 +81,24 @@ pub async fn settle<W: Wire>(
     record.first_byte = Some(std::time::Instant::now());
     let length = if answer.status == 204 { None } else { Some(0) };
     if wire.answer(answer, Payload::Nothing(length)).await.is_err() {
+        wire.abort().await;
+    }
+}
+
+/// Sends a small answer of the edge's own with its body.
+pub async fn show<W: Wire>(
+    wire: &mut W,
+    head: &Head,
+    (mut answer, body): (Answer, Bytes),
+    cx: &ConnCx,
+    record: &mut Record,
+) {
+    answer.fields.extend(request_id_field(&record.request_id));
+    dress(&mut answer.fields, &cx.listener, None, head);
+    record.status = answer.status;
+    record.first_byte = Some(std::time::Instant::now());
+    let payload = without_body(head, Payload::Whole(body));
+    if wire.answer(answer, payload).await.is_err() {
         wire.abort().await;
     }
 }

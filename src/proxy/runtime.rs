@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::redirect::Hosts;
 use crate::balance::session::SessionKeys;
 use crate::balance::{Keys, Upstream};
 use crate::base::limits::Limits;
@@ -23,6 +24,8 @@ pub struct Runtime {
     pub keys: Keys,
     /// Limits of routes.
     limits: Vec<Arc<dyn Limits>>,
+    /// The hosts that https may be sent to.
+    pub hosts: Hosts,
     /// Request bodies held at once.
     pub budget: Budget,
 }
@@ -51,7 +54,9 @@ impl Runtime {
         let keys: SessionKeys = settings.session_keys.clone();
         let keys = Keys { keys, max_age: settings.session_max_age };
         let limits = settings.routes.iter().filter_map(|route| route.limits.clone()).collect();
-        Ok(Self { routes, carriers, keys, limits, budget: Budget::new(settings.buffer_budget) })
+        let hosts = Hosts::new(settings);
+        let budget = Budget::new(settings.buffer_budget);
+        Ok(Self { routes, carriers, keys, hosts, limits, budget })
     }
 
     /// Closes backend connections that have been unused for too long, and drops idle counters.

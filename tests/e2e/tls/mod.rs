@@ -2,5 +2,6 @@
 
 mod certificates;
 mod clients;
+mod redirect;
 mod shake;
 mod swap;
