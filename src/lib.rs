@@ -77,6 +77,8 @@ pub mod stream;
 
 pub mod observe;
 
+pub mod acme;
+
 pub mod config;
 
 pub mod proxy;

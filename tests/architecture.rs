@@ -20,6 +20,7 @@ const ORDER: &[&[&str]] = &[
     &["forward"],
     &["stream"],
     &["observe"],
+    &["acme"],
     &["cli"],
     &["config"],
     &["proxy", "admin"],

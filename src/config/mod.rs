@@ -4,7 +4,6 @@
 //! part into its own settings, and `load` joins them. `run --to` writes a YAML text (`quick`) and
 //! takes the same way.
 
-mod keep;
 pub mod load;
 pub mod quick;
 pub mod report;

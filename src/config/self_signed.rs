@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair};
 
-use super::keep;
+use crate::base::keep;
 use crate::listen::certificate;
 
 /// The file in the state folder; certificate and key in one, so that they always match.

@@ -5,10 +5,10 @@ use std::path::Path;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::keep;
 use super::{KeysFrom, Mode};
 use crate::balance::session::SessionKeys;
 use crate::base::compile::{Cx, Node, NodeKind};
+use crate::base::keep;
 
 /// Shorter texts can be guessed, in bytes.
 const SHORTEST: usize = 32;

@@ -6,6 +6,7 @@
 //! `h2` crate under our accept loop ([`h2`]).
 
 pub mod accept;
+pub mod acme;
 pub mod certificate;
 pub mod compile;
 pub mod h1;

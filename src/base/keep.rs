@@ -5,13 +5,13 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::base::files;
+use super::files;
 
 /// Reads a file that only its owner can read; `None` where there is none.
 ///
 /// # Errors
 /// A sentence that names the file.
-pub(super) fn read_private(path: &Path) -> Result<Option<String>, String> {
+pub fn read_private(path: &Path) -> Result<Option<String>, String> {
     let file = match File::open(path) {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
         other => other.map_err(|e| files::failed(path, &e))?,
@@ -33,7 +33,7 @@ pub(super) fn read_private(path: &Path) -> Result<Option<String>, String> {
 ///
 /// # Errors
 /// A sentence that names the file.
-pub(super) fn create_private(path: &Path, content: &str) -> Result<(), String> {
+pub fn create_private(path: &Path, content: &str) -> Result<(), String> {
     let linked = with_draft(path, content, |draft| match fs::hard_link(draft, path) {
         Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(()),
         other => other,
@@ -45,7 +45,7 @@ pub(super) fn create_private(path: &Path, content: &str) -> Result<(), String> {
 ///
 /// # Errors
 /// A sentence that names the file.
-pub(super) fn replace_private(path: &Path, content: &str) -> Result<(), String> {
+pub fn replace_private(path: &Path, content: &str) -> Result<(), String> {
     with_draft(path, content, |draft| fs::rename(draft, path))
         .map_err(|e| format!("cannot write `{}`: {e}", path.display()))
 }

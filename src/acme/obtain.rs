@@ -1,0 +1,108 @@
+//! One order at an ACME directory (RFC 8555 §7.4): in, names; out, chain and key in PEM.
+
+use std::time::Duration;
+
+use instant_acme::{
+    Account, AccountCredentials, AuthorizationStatus, ChallengeType, Error, Identifier, NewAccount,
+    NewOrder, Order, OrderStatus, RetryPolicy,
+};
+
+use super::store::{Challenge, Store};
+use crate::base::keep;
+use crate::listen::acme::AcmeSettings;
+
+/// How a directory is asked whether it is ready.
+const POLLING: RetryPolicy =
+    RetryPolicy::new().initial_delay(Duration::from_millis(500)).timeout(Duration::from_secs(120));
+
+/// Obtains a certificate for all domains.
+///
+/// # Errors
+/// A sentence that says what the directory did not like, or what failed on the way.
+pub(super) async fn obtain(settings: &AcmeSettings, store: &Store) -> Result<String, String> {
+    let account = account(settings, store).await?;
+    let names: Vec<Identifier> = settings.domains.iter().cloned().map(Identifier::Dns).collect();
+    let mut order = account.new_order(&NewOrder::new(&names)).await.map_err(said)?;
+    // the answers lie there until the order is through
+    let challenges = answer_challenges(&mut order, store).await?;
+    let status = order.poll_ready(&POLLING).await.map_err(said);
+    drop(challenges);
+    match status {
+        Ok(OrderStatus::Ready) => {}
+        Ok(status) => return Err(reasons(&mut order, &format!("the order is {status:?}")).await),
+        Err(problem) => return Err(reasons(&mut order, &problem).await),
+    }
+    let key = order.finalize().await.map_err(said)?;
+    let chain = order.poll_certificate(&POLLING).await.map_err(said)?;
+    Ok(chain + &key)
+}
+
+/// The account that is kept for this directory, or a new one.
+async fn account(settings: &AcmeSettings, store: &Store) -> Result<Account, String> {
+    let path = store.account(&settings.directory);
+    let builder = || match &settings.ca {
+        Some(ca) => Account::builder_with_root(ca).map_err(said),
+        None => Account::builder().map_err(said),
+    };
+    if let Some(kept) = keep::read_private(&path)? {
+        let kept: AccountCredentials = serde_json::from_str(&kept)
+            .map_err(|_| format!("`{}` is damaged: remove it", path.display()))?;
+        return builder()?.from_credentials(kept).await.map_err(said);
+    }
+    let contact = settings.email.as_ref().map(|email| format!("mailto:{email}"));
+    let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
+    let new = NewAccount {
+        contact: &contact,
+        terms_of_service_agreed: true,
+        only_return_existing: false,
+    };
+    let created = builder()?.create(&new, settings.directory.clone(), None).await;
+    let (account, credentials) = created.map_err(said)?;
+    let text = serde_json::to_string(&credentials).map_err(|e| e.to_string())?;
+    keep::replace_private(&path, &text)?;
+    Ok(account)
+}
+
+/// Lays out an answer for each name that is not proven yet, and tells the directory to look.
+async fn answer_challenges(order: &mut Order, store: &Store) -> Result<Vec<Challenge>, String> {
+    let mut laid_out = Vec::new();
+    let mut authorizations = order.authorizations();
+    while let Some(authorization) = authorizations.next().await {
+        let mut authorization = authorization.map_err(said)?;
+        match authorization.status {
+            AuthorizationStatus::Valid => continue,
+            AuthorizationStatus::Pending => {}
+            status => return Err(format!("an authorization is {status:?}")),
+        }
+        let Some(mut challenge) = authorization.challenge(ChallengeType::Http01) else {
+            return Err("the directory does not offer HTTP-01".to_owned());
+        };
+        let answer = challenge.key_authorization();
+        laid_out.push(store.challenge(&challenge.token, answer.as_str())?);
+        challenge.set_ready().await.map_err(said)?;
+    }
+    Ok(laid_out)
+}
+
+/// Why the directory did not find what it looked for: only the challenges tell.
+async fn reasons(order: &mut Order, otherwise: &str) -> String {
+    let mut reasons = Vec::new();
+    let mut authorizations = order.authorizations();
+    while let Some(Ok(mut authorization)) = authorizations.next().await {
+        if authorization.refresh().await.is_err() {
+            continue;
+        }
+        let errors = authorization.challenges.iter().filter_map(|c| c.error.as_ref());
+        reasons.extend(errors.map(|problem| one_line(&problem.to_string())));
+    }
+    if reasons.is_empty() { otherwise.to_owned() } else { reasons.join("; ") }
+}
+
+fn said(error: Error) -> String {
+    one_line(&error.to_string())
+}
+
+/// A directory's words go into a log.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(500).collect()
+}
