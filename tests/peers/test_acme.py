@@ -1,0 +1,251 @@
+"""Certificates from a real ACME directory, Pebble: obtained, renewed under load, kept through an outage, shared by two edges."""
+
+import json
+import os
+import pathlib
+import shutil
+import socket
+import ssl
+import stat
+import subprocess
+import threading
+import time
+
+import pytest
+import wire
+from harness import Process
+
+DOMAIN = "mcp.example.test"
+START_SECONDS = 30
+# Pebble's certificates last this long: renewals come after two thirds of it
+LIFE = 30
+
+
+def free_port():
+    """A port that was free a moment ago; Pebble's and challtestsrv's are configured, not chosen by the system."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait(what, ask, seconds):
+    """Asks until the answer is true, and gives it."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        answer = ask()
+        if answer:
+            return answer
+        time.sleep(0.1)
+    raise AssertionError(f"{what}: not in {seconds} s")
+
+
+class Directory:
+    """Pebble, and a DNS server that gives 127.0.0.1 for every name."""
+
+    def __init__(self, folder, certificate):
+        for program in ("pebble", "pebble-challtestsrv"):
+            assert shutil.which(program), f"{program} is missing: apt-get install pebble"
+        self.folder, self.certificate = pathlib.Path(folder), certificate
+        self.port, self.management, self.http = free_port(), free_port(), free_port()
+        dns, other = free_port(), free_port()
+        self.dns = dns
+        self.names = Process(
+            ["pebble-challtestsrv", "-defaultIPv4", "127.0.0.1", "-defaultIPv6", "", "-dns01", f"127.0.0.1:{dns}"]
+            + ["-management", f"127.0.0.1:{other}", "-http01", "", "-https01", "", "-tlsalpn01", ""],
+            name="challtestsrv",
+        )
+        self.process = None
+
+    def start(self):
+        config = {
+            "pebble": {
+                "listenAddress": f"127.0.0.1:{self.port}",
+                "managementListenAddress": f"127.0.0.1:{self.management}",
+                "certificate": self.certificate.cert,
+                "privateKey": self.certificate.key,
+                "httpPort": self.http,
+                "tlsPort": free_port(),
+                "certificateValidityPeriod": LIFE,
+            }
+        }
+        file = self.folder / "pebble.json"
+        file.write_text(json.dumps(config))
+        # 5 % of good nonces are refused, as Pebble does by itself: clients have to stand that
+        env = {"PEBBLE_VA_NOSLEEP": "1"}
+        command = ["pebble", "-config", str(file), "-dnsserver", f"127.0.0.1:{self.dns}"]
+        self.process = Process(command, env, name="pebble")
+        wait("Pebble listens", self.listens, START_SECONDS)
+        return self
+
+    def listens(self):
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    @property
+    def url(self):
+        # by name: the library behind the edge checks Pebble's certificate by name
+        return f"https://localhost:{self.port}/dir"
+
+    def root(self):
+        """The CA of the certificates that it issues now; another one after each start."""
+        text = subprocess.run(
+            ["curl", "-sS", "--cacert", self.certificate.ca, f"https://localhost:{self.management}/roots/0"],
+            check=True, capture_output=True, text=True,
+        ).stdout
+        return text
+
+    def stop(self):
+        if self.process:
+            self.process.end()
+            self.process = None
+
+    def end(self):
+        self.stop()
+        self.names.end()
+
+
+class AcmeEdge:
+    """mcp-edge with a plain listener for challenges and redirects, and one with TLS by ACME."""
+
+    def __init__(self, binary, folder, directory, server, http=None, state=None):
+        self.folder = pathlib.Path(folder)
+        self.folder.mkdir(exist_ok=True)
+        self.state = pathlib.Path(state or self.folder / "state")
+        acme = {"domains": [DOMAIN], "email": "ops@example.test", "directory": directory.url, "retry": "1s"}
+        acme["ca"] = directory.certificate.ca
+        self.config = {
+            "state_dir": str(self.state),
+            "admin": {"address": "127.0.0.1:0"},
+            "listeners": [
+                {"address": f"127.0.0.1:{directory.http if http is None else http}", "redirect": "https"},
+                {"address": "127.0.0.1:0", "tls": {"acme": acme}},
+            ],
+            "routes": [{"host": DOMAIN, "upstream": server, "auth": ["anonymous"]}],
+        }
+        self.binary, self.process = binary, None
+
+    def start(self):
+        file = self.folder / "mcp-edge.yaml"
+        file.write_text(json.dumps(self.config, indent=2))
+        self.process = Process([self.binary, "run", "--config", str(file)], name="mcp-edge")
+        self.process.wait_line("stderr", lambda line: line.strip() == "mcp-edge: ready", START_SECONDS)
+        said = [line.split()[-1] for line in self.process.lines["stderr"] if line.startswith("mcp-edge: ")]
+        self.port = next(int(url.rsplit(":", 1)[1]) for url in said if url.startswith("https://"))
+        self.admin = [url for url in said if url.startswith("http://")][-1]
+        return self
+
+    def end(self):
+        if self.process:
+            self.process.end()
+
+    def shake(self, root=None):
+        """One TLS handshake: the certificate, verified where a root is given; `None` when it is not good."""
+        context = ssl.create_default_context(cadata=root) if root else ssl._create_unverified_context()
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), 5) as tcp:
+                with context.wrap_socket(tcp, server_hostname=DOMAIN) as tls:
+                    return tls.getpeercert(True)
+        except ssl.SSLCertVerificationError:
+            return None
+
+    def metrics(self):
+        return subprocess.run(["curl", "-sS", self.admin + "/metrics"], check=True, capture_output=True, text=True).stdout
+
+    def call(self, root, path="/mcp"):
+        """A whole MCP request over a new connection: its status."""
+        context = ssl.create_default_context(cadata=root)
+        body = json.dumps(wire.call("initialize", wire.INITIALIZE)).encode()
+        with socket.create_connection(("127.0.0.1", self.port), 5) as tcp:
+            with context.wrap_socket(tcp, server_hostname=DOMAIN) as tls:
+                head = (
+                    f"POST {path} HTTP/1.1\r\nHost: {DOMAIN}\r\nContent-Type: application/json\r\nConnection: close\r\n"
+                    f"Accept: application/json, text/event-stream\r\nContent-Length: {len(body)}\r\n\r\n"
+                )
+                tls.sendall(head.encode() + body)
+                return int(tls.recv(4096).split()[1])
+
+
+@pytest.fixture
+def directory(tmp_path, certificate):
+    made = Directory(tmp_path, certificate)
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def started(request):
+    """Edges that end with the test."""
+    edges = []
+    yield edges
+    for edge in edges:
+        edge.end()
+
+
+def test_obtained_renewed_under_load_and_kept_through_an_outage(directory, started, binary, tmp_path, fleet):
+    edge = AcmeEdge(binary, tmp_path / "edge", directory, fleet("python2")[0].url)
+    started.append(edge.start())
+    # the directory is down: the edge runs all the same, with a certificate that nobody trusts
+    edge.process.wait_line("stderr", lambda line: "no certificate for" in line and "next try" in line, 30)
+    assert edge.shake() is not None
+    assert f'mcp_edge_acme_failed{{certificate="{DOMAIN}"}} 1' in edge.metrics()
+
+    directory.start()
+    root = directory.root()
+    first = wait("a certificate is obtained", lambda: edge.shake(root), 30)
+    assert f'mcp_edge_acme_failed{{certificate="{DOMAIN}"}} 0' in edge.metrics()
+    kept = edge.state / "acme" / f"{DOMAIN}.pem"
+    for file in [kept, *edge.state.glob("acme/account-*.json")]:
+        assert stat.S_IMODE(os.stat(file).st_mode) == 0o600, file
+    assert not list(edge.state.glob("acme/webroot/.well-known/acme-challenge/*")), "answers are taken away"
+
+    # load while it is renewed: every request on a new connection, verified
+    failed, done = [], threading.Event()
+
+    def load():
+        while not done.is_set():
+            try:
+                if edge.call(root) != 200:
+                    failed.append("status")
+            except OSError as error:
+                failed.append(repr(error))
+
+    loads = [threading.Thread(target=load) for _ in range(2)]
+    for thread in loads:
+        thread.start()
+    try:
+        second = wait("it is renewed", lambda: (now := edge.shake(root)) != first and now, LIFE + 10)
+    finally:
+        done.set()
+        for thread in loads:
+            thread.join()
+    assert not failed, failed[:3]
+
+    # an outage when the next renewal is due: the old one stays
+    directory.stop()
+    edge.process.wait_line("stderr", lambda line: "the certificate before it stays" in line, LIFE + 10)
+    assert edge.shake(root) == second
+
+    # a restart in the outage serves what is there
+    edge.end()
+    again = AcmeEdge(binary, tmp_path / "edge", directory, fleet("python2")[0].url)
+    started.append(again.start())
+    assert again.shake(root) == second
+    directory.start()
+    root = directory.root()
+    wait("the next one is obtained", lambda: again.shake(root), LIFE + 30)
+
+
+def test_two_edges_that_share_the_state_folder(directory, started, binary, tmp_path, fleet):
+    directory.start()
+    state, server = tmp_path / "state", fleet("python2")[0].url
+    # only the first one is asked by the directory: the other's challenges are answered by it, too
+    ports = [None, 0]
+    edges = [AcmeEdge(binary, tmp_path / f"edge{n}", directory, server, http, state) for n, http in enumerate(ports)]
+    for edge in edges:
+        started.append(edge.start())
+    root = directory.root()
+    certificates = [wait("a certificate", lambda e=edge: e.shake(root), 60) for edge in edges]
+    assert certificates[0] == certificates[1]
+    obtained = [line for edge in edges for line in edge.process.lines["stderr"] if "was obtained" in line]
+    orders = [line for line in directory.process.lines["stdout"] if "Issued certificate" in line]
+    assert len(orders) == 1, (orders, obtained)
