@@ -12,6 +12,7 @@ use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
+use crate::acme::{self, store::Store};
 use crate::admin;
 use crate::base::watch::Refresh;
 use crate::config::{AccessLog as LogTo, Settings};
@@ -110,6 +111,10 @@ fn serve(mut settings: Settings) -> Result<(), String> {
             1,
         ));
     }
+    let noted = metrics.clone();
+    let told = Box::new(move |name: &str, good: bool| noted.set_acme_failed(name, !good));
+    acme::start(settings.acme.clone(), Store::new(&settings.state_dir), told)
+        .map_err(|e| format!("ACME: {e}"))?;
     let files = Files { watched: settings.watched.clone(), metrics };
     let watch = Watch { edge, observer, runtime, files };
     server.run(RunArgs { shutdown_signal: Box::new(watch) });

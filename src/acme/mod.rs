@@ -55,7 +55,7 @@ pub fn start(wanted: Vec<AcmeSettings>, store: Store, told: Told) -> io::Result<
 
 /// Keeps one certificate fresh.
 async fn keep(settings: AcmeSettings, store: Store, told: std::sync::Arc<Told>) {
-    let name = settings.domains.first().cloned().unwrap_or_default();
+    let name = settings.name().to_owned();
     let jitter = due::jitter();
     let mut failures = 0;
     loop {

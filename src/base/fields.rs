@@ -5,7 +5,6 @@ use super::compile::{Cx, Node};
 /// Keys of features that are planned and not built. They are refused in words of their own, so
 /// that nobody takes them for typing errors or, worse, for something that works.
 const LATER: &[&str] = &[
-    "acme",
     "allow",
     "api_key",
     "basic",

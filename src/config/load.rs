@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::acme;
 use super::session_keys;
 use super::substitute::{Env, substitute};
 use super::yaml;
@@ -213,13 +214,18 @@ fn sessions(node: &Node, cx: &mut Cx) -> Option<Sessions> {
     Some(Sessions { keys, max_age })
 }
 
-fn finish(parts: Parts, mode: Mode) -> Result<Settings, ConfigError> {
+fn finish(mut parts: Parts, mode: Mode) -> Result<Settings, ConfigError> {
+    let at = |problem| ConfigError { path: "listeners".to_owned(), ..placeless(problem) };
+    let obtained = acme::attach(&mut parts.listeners, &parts.state_dir, mode).map_err(at)?;
+    parts.watched.extend(obtained);
+    let acme = acme::wanted(&parts.listeners).map_err(at)?;
     let keys = session_keys::keys(parts.sessions.keys, &parts.state_dir, mode);
     let (session_keys, session_keys_from) = keys.map_err(|problem| ConfigError {
         path: "sessions.keys".to_owned(),
         ..placeless(problem)
     })?;
     Ok(Settings {
+        acme,
         state_dir: parts.state_dir,
         threads: parts.threads,
         admin: parts.admin,

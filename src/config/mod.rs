@@ -4,6 +4,7 @@
 //! part into its own settings, and `load` joins them. `run --to` writes a YAML text (`quick`) and
 //! takes the same way.
 
+mod acme;
 pub mod load;
 pub mod quick;
 pub mod report;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use crate::balance::session::SessionKeys;
 use crate::balance::settings::UpstreamSettings;
 use crate::base::watch::Refresh;
+use crate::listen::acme::AcmeSettings;
 use crate::listen::settings::ListenerSettings;
 use crate::route::settings::RouteSettings;
 
@@ -28,6 +30,8 @@ pub use substitute::Env;
 /// All that a config says, checked; nothing here needs to be parsed or validated again.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// Certificates that the edge obtains by itself.
+    pub acme: Vec<AcmeSettings>,
     /// Where generated keys and certificates live.
     pub state_dir: PathBuf,
     /// Worker threads, at least 1.

@@ -21,6 +21,13 @@ pub struct AcmeSettings {
     pub retry: Duration,
 }
 
+impl AcmeSettings {
+    /// The first domain: the certificate's name in files, logs and metrics.
+    pub fn name(&self) -> &str {
+        self.domains.first().map_or("", String::as_str)
+    }
+}
+
 /// Longest wait between tries. Let's Encrypt takes five failures an hour for a name.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(6 * 3600);
 const RETRY: Duration = Duration::from_secs(60);

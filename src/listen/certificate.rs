@@ -17,6 +17,7 @@ use x509_parser::time::ASN1Time;
 
 use super::settings::Certificate;
 use crate::base::files::read;
+use crate::base::watch::Watched;
 
 /// A file's value that is only good for some time.
 pub(super) trait Dated {
@@ -42,6 +43,18 @@ pub(super) fn reader<T: Dated>(
         }
         Ok(value)
     }
+}
+
+/// A file with chain and key that is read again when it changes.
+///
+/// # Errors
+/// As [`load`].
+pub fn watch_file(path: PathBuf) -> Result<Arc<Watched<Certificate>>, String> {
+    let read = reader(|paths: &[PathBuf]| match paths {
+        [path] => load(path, path),
+        _ => Err("a certificate is one file here".to_owned()),
+    });
+    Watched::load(vec![path], read)
 }
 
 /// Loads a pair of files, chain and key.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use rustls::sign::CertifiedKey;
 
+use super::acme::AcmeSettings;
 use super::tls::trust::Trust;
 use crate::base::watch::Watched;
 
@@ -51,6 +52,9 @@ impl ListenerSettings {
 pub struct TlsSettings {
     /// In the order of the config; the first is the default for unknown names.
     pub certificates: Vec<Arc<dyn Source>>,
+    /// A certificate that the edge obtains by itself; it is the last of those above, once it is known
+    /// where it is kept.
+    pub acme: Option<AcmeSettings>,
     /// What becomes of clients that ask for a name that is in no certificate, or for none.
     pub unknown_names: UnknownNames,
     /// The oldest version that is spoken.

@@ -22,6 +22,7 @@ pub struct Metrics {
     pub streams: IntGauge,
     in_flight: IntGaugeVec,
     reload_failed: IntGaugeVec,
+    acme_failed: IntGaugeVec,
     expiry: IntGaugeVec,
     /// Session ids sealed.
     pub sealed: IntCounter,
@@ -73,6 +74,10 @@ impl Metrics {
             ),
             &["file"],
         )?;
+        let acme_failed = IntGaugeVec::new(
+            Opts::new("mcp_edge_acme_failed", "1 while the last try for a certificate has failed."),
+            &["certificate"],
+        )?;
         let first_byte = Histogram::with_opts(
             HistogramOpts::new(
                 "mcp_edge_first_byte_seconds",
@@ -88,6 +93,7 @@ impl Metrics {
             limited: register(&registry, limited)?,
             in_flight: register(&registry, in_flight)?,
             reload_failed: register(&registry, reload_failed)?,
+            acme_failed: register(&registry, acme_failed)?,
             expiry: register(&registry, expiry)?,
             first_byte: register(&registry, first_byte)?,
             connections: gauge("mcp_edge_connections", "Client connections open.")?,
@@ -139,6 +145,11 @@ impl Metrics {
     pub fn set_in_flight(&self, upstream: &str, replica: &str, load: usize) {
         let load = i64::try_from(load).unwrap_or(i64::MAX);
         self.in_flight.with_label_values(&[upstream, replica]).set(load);
+    }
+
+    /// Notes whether the last try for a certificate has failed.
+    pub fn set_acme_failed(&self, certificate: &str, failed: bool) {
+        self.acme_failed.with_label_values(&[certificate]).set(failed.into());
     }
 
     /// Notes whether the last change of a file was bad.

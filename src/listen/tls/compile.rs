@@ -4,13 +4,21 @@ use std::sync::Arc;
 
 use super::trust::Trust;
 use crate::base::compile::{Cx, Node};
+use crate::listen::acme::acme;
 use crate::listen::certificate::{self, Dated};
 use crate::listen::settings::{ClientCertificates, MinVersion, Source, TlsSettings, UnknownNames};
 
 /// Compiles a `tls` map; what is wrong is noted in `cx`.
 pub(in crate::listen) fn tls(node: &Node, cx: &mut Cx) -> Option<TlsSettings> {
     let mut fields = cx.map(node)?;
-    let certificates = fields.required(cx, "certificates", |n, cx| cx.filled_list(n, pair));
+    let certificates_node = fields.take("certificates");
+    let certificates = certificates_node
+        .and_then(|n| cx.in_key("certificates", |cx| cx.filled_list(n, pair)));
+    let acme_node = fields.take("acme");
+    let acme = acme_node.and_then(|n| cx.in_key("acme", |cx| acme(n, cx)));
+    if certificates_node.is_none() && acme_node.is_none() {
+        cx.error(node, "one of the keys `certificates` and `acme` is missing");
+    }
     let unknown_names = fields.or(cx, "unknown_names", UnknownNames::Default, |n, cx| {
         cx.parse(n, "`default` or `refuse`", |text| match text {
             "default" => Ok(UnknownNames::Default),
@@ -27,9 +35,10 @@ pub(in crate::listen) fn tls(node: &Node, cx: &mut Cx) -> Option<TlsSettings> {
     });
     let clients = fields.optional(cx, "client_certificates", clients);
     fields.finish(cx);
-    let certificates = certificates?;
-    let settings = TlsSettings { certificates, unknown_names, min_version, clients };
-    if unknown_names == UnknownNames::Refuse && settings.current().all(|c| c.names.is_empty()) {
+    let certificates = certificates.or(certificates_node.is_none().then(Vec::new))?;
+    let settings = TlsSettings { certificates, acme, unknown_names, min_version, clients };
+    if settings.acme.is_none()
+        && unknown_names == UnknownNames::Refuse && settings.current().all(|c| c.names.is_empty()) {
         cx.error(node, "`unknown_names: refuse` refuses everybody: no certificate has a DNS name");
     }
     Some(settings)
