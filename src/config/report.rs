@@ -69,8 +69,10 @@ struct Listener {
     client_certificates: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     redirect: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    acme_webroot: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    acme_webroot: Option<String>,
+    acme: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -106,7 +108,10 @@ impl Listener {
             certificates: certificates.map(|c| CertificateLine::new(&c)).collect(),
             client_certificates: clients.map(|c| if c.required { "required" } else { "optional" }),
             redirect: listener.redirect.map(|port| format!("https, port {port}")),
-            acme_webroot: listener.acme_webroot.as_ref().map(|path| path.display().to_string()),
+            acme_webroot: listener.acme_webroots.iter().map(|p| p.display().to_string()).collect(),
+            acme: listener.tls.iter().find_map(|tls| tls.acme.as_ref()).map(|acme| {
+                format!("{} from {}", acme.domains.join(", "), acme.directory)
+            }),
         }
     }
 }

@@ -80,7 +80,7 @@ fn listener(node: &Node, cx: &mut Cx) -> Option<ListenerSettings> {
         address,
         tls,
         redirect,
-        acme_webroot,
+        acme_webroots: acme_webroot.into_iter().collect(),
         health_path,
         header_timeout,
         body_timeout,

@@ -22,8 +22,8 @@ pub struct ListenerSettings {
     pub tls: Option<TlsSettings>,
     /// The port of https that all requests are sent to instead of being served.
     pub redirect: Option<u16>,
-    /// A folder whose `.well-known/acme-challenge` is served, for any host and without auth.
-    pub acme_webroot: Option<PathBuf>,
+    /// Folders whose `.well-known/acme-challenge` is served, for any host and without auth.
+    pub acme_webroots: Vec<PathBuf>,
     /// A path that the edge itself answers on this listener, for any host and without auth.
     pub health_path: Option<String>,
     /// Time for a whole request head from its first byte, and for the TLS handshake. Default 10 s.
@@ -43,7 +43,7 @@ pub struct ListenerSettings {
 impl ListenerSettings {
     /// Whether requests may be answered without being routed.
     pub fn answers_itself(&self) -> bool {
-        self.redirect.is_some() || self.acme_webroot.is_some()
+        self.redirect.is_some() || !self.acme_webroots.is_empty()
     }
 }
 

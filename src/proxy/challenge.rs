@@ -18,11 +18,15 @@ const MAX_TOKEN: usize = 128;
 /// Larger files are no answers to challenges: those are a token and a hash.
 const MAX_FILE: u64 = 1024;
 
-/// The answer to a challenge, as a client of ACME has put it into the folder.
+/// The answer to a challenge, as a client of ACME has put it into one of the folders.
 ///
 /// # Errors
 /// 404 where there is none, 405.
-pub(super) async fn answer(root: &Path, token: &str, method: &Method) -> Result<Bytes, Denial> {
+pub(super) async fn answer(
+    roots: &[PathBuf],
+    token: &str,
+    method: &Method,
+) -> Result<Bytes, Denial> {
     if method != Method::GET && method != Method::HEAD {
         let not_served = "This method is not served";
         let denial = Denial::new(Reason::MethodNotAllowed, "acme.method", not_served);
@@ -34,8 +38,8 @@ pub(super) async fn answer(root: &Path, token: &str, method: &Method) -> Result<
     if !is_token(token) {
         return Err(unknown("no token".to_owned()));
     }
-    let (root, token) = (root.to_owned(), token.to_owned());
-    let reading = tokio::task::spawn_blocking(move || read(root, &token));
+    let (roots, token) = (roots.to_owned(), token.to_owned());
+    let reading = tokio::task::spawn_blocking(move || first(&roots, &token));
     match reading.await {
         Ok(Ok(content)) => Ok(content.into()),
         Ok(Err(e)) => Err(unknown(e.to_string())),
@@ -49,8 +53,19 @@ fn is_token(token: &str) -> bool {
     (1..=MAX_TOKEN).contains(&token.len()) && token.bytes().all(plain)
 }
 
+fn first(roots: &[PathBuf], token: &str) -> io::Result<Vec<u8>> {
+    let mut found = Err(io::Error::other("no folder"));
+    for root in roots {
+        found = read(root, token);
+        if found.is_ok() {
+            break;
+        }
+    }
+    found
+}
+
 /// Below the root no link is followed: whoever may write there could otherwise show any file of ours.
-fn read(root: PathBuf, token: &str) -> io::Result<Vec<u8>> {
+fn read(root: &Path, token: &str) -> io::Result<Vec<u8>> {
     let folder = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let mut at = open(root, folder, Mode::empty())?;
     for name in [".well-known", "acme-challenge"] {
@@ -95,7 +110,7 @@ mod tests {
         let root = dir.path().join("www");
         let folder = root.join(".well-known/acme-challenge");
         fs::create_dir_all(&folder).unwrap();
-        let get = |token: &str| read(root.clone(), token).ok();
+        let get = |token: &str| read(&root, token).ok();
         fs::write(folder.join("good"), "good.print").unwrap();
         fs::write(folder.join("most"), "x".repeat(1024)).unwrap();
         fs::write(folder.join("large"), "x".repeat(1025)).unwrap();
@@ -111,7 +126,7 @@ mod tests {
         }
         // a folder that is a link leads nowhere, either; the root may be one
         symlink(&root, dir.path().join("link")).unwrap();
-        assert!(read(dir.path().join("link"), "good").is_ok());
+        assert!(read(&dir.path().join("link"), "good").is_ok());
         fs::rename(&folder, dir.path().join("moved")).unwrap();
         symlink(dir.path().join("moved"), &folder).unwrap();
         assert_eq!(get("good"), None);

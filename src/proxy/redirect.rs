@@ -29,12 +29,12 @@ pub async fn answer(
     cx: &ConnCx,
 ) -> Result<Option<(Answer, Bytes)>, Denial> {
     let token = head.path.strip_prefix(challenge::PATH);
-    let (status, field, body) = match (&cx.listener.acme_webroot, token, cx.listener.redirect) {
-        (Some(root), Some(token), _) => {
-            let body = challenge::answer(root, token, &head.method).await?;
+    let (status, field, body) = match (token, cx.listener.redirect) {
+        (Some(token), _) if !cx.listener.acme_webroots.is_empty() => {
+            let body = challenge::answer(&cx.listener.acme_webroots, token, &head.method).await?;
             (200, (CONTENT_TYPE, HeaderValue::from_static("application/octet-stream")), body)
         }
-        (_, _, Some(port)) => (308, (LOCATION, location(&rt.hosts, head, port)?), Bytes::new()),
+        (_, Some(port)) => (308, (LOCATION, location(&rt.hosts, head, port)?), Bytes::new()),
         _ => return Ok(None),
     };
     let fields = vec![field, (NO_SNIFF, HeaderValue::from_static("nosniff"))];

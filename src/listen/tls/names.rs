@@ -128,6 +128,7 @@ mod tests {
     #[test]
     fn names_wildcards_and_kinds_of_keys() {
         let mut settings = TlsSettings {
+            acme: None,
             certificates: vec![
                 certificate("first", &["a.example", "*.a.example"]),
                 certificate("rsa", &["b.example", "*.b.example"]),
