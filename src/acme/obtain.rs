@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use instant_acme::{
-    Account, AccountCredentials, AuthorizationStatus, ChallengeType, Error, Identifier, NewAccount,
-    NewOrder, Order, OrderStatus, RetryPolicy,
+    Account, AccountBuilder, AccountCredentials, AuthorizationStatus, ChallengeType, Error,
+    Identifier, NewAccount, NewOrder, Order, OrderStatus, Problem, RetryPolicy,
 };
 
 use super::store::{Challenge, Store};
@@ -20,9 +20,16 @@ const POLLING: RetryPolicy =
 /// # Errors
 /// A sentence that says what the directory did not like, or what failed on the way.
 pub(super) async fn obtain(settings: &AcmeSettings, store: &Store) -> Result<String, String> {
-    let account = account(settings, store).await?;
     let names: Vec<Identifier> = settings.domains.iter().cloned().map(Identifier::Dns).collect();
-    let mut order = account.new_order(&NewOrder::new(&names)).await.map_err(said)?;
+    let new = NewOrder::new(&names);
+    let mut order = match account(settings, store).await?.new_order(&new).await {
+        Err(Error::Api(problem)) if is_forgotten(&problem) => {
+            log::warn!("ACME: {} does not know our account: another is made", settings.directory);
+            create_account(settings, store).await?.new_order(&new).await
+        }
+        order => order,
+    }
+    .map_err(said)?;
     // the answers lie there until the order is through
     let challenges = answer_challenges(&mut order, store).await?;
     let status = order.poll_ready(&POLLING).await.map_err(said);
@@ -40,15 +47,23 @@ pub(super) async fn obtain(settings: &AcmeSettings, store: &Store) -> Result<Str
 /// The account that is kept for this directory, or a new one.
 async fn account(settings: &AcmeSettings, store: &Store) -> Result<Account, String> {
     let path = store.account(&settings.directory);
-    let builder = || match &settings.ca {
+    let Some(kept) = keep::read_private(&path)? else {
+        return create_account(settings, store).await;
+    };
+    let kept: AccountCredentials = serde_json::from_str(&kept)
+        .map_err(|_| format!("`{}` is damaged: remove it", path.display()))?;
+    builder(settings)?.from_credentials(kept).await.map_err(said)
+}
+
+fn builder(settings: &AcmeSettings) -> Result<AccountBuilder, String> {
+    match &settings.ca {
         Some(ca) => Account::builder_with_root(ca).map_err(said),
         None => Account::builder().map_err(said),
-    };
-    if let Some(kept) = keep::read_private(&path)? {
-        let kept: AccountCredentials = serde_json::from_str(&kept)
-            .map_err(|_| format!("`{}` is damaged: remove it", path.display()))?;
-        return builder()?.from_credentials(kept).await.map_err(said);
     }
+}
+
+/// A new account, kept in the place of any other.
+async fn create_account(settings: &AcmeSettings, store: &Store) -> Result<Account, String> {
     let contact = settings.email.as_ref().map(|email| format!("mailto:{email}"));
     let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
     let new = NewAccount {
@@ -56,11 +71,16 @@ async fn account(settings: &AcmeSettings, store: &Store) -> Result<Account, Stri
         terms_of_service_agreed: true,
         only_return_existing: false,
     };
-    let created = builder()?.create(&new, settings.directory.clone(), None).await;
+    let created = builder(settings)?.create(&new, settings.directory.clone(), None).await;
     let (account, credentials) = created.map_err(said)?;
     let text = serde_json::to_string(&credentials).map_err(|e| e.to_string())?;
-    keep::replace_private(&path, &text)?;
+    keep::replace_private(&store.account(&settings.directory), &text)?;
     Ok(account)
+}
+
+/// RFC 8555 §6.7: private directories lose their accounts when they are set up anew.
+fn is_forgotten(problem: &Problem) -> bool {
+    problem.r#type.as_deref() == Some("urn:ietf:params:acme:error:accountDoesNotExist")
 }
 
 /// Lays out an answer for each name that is not proven yet, and tells the directory to look.

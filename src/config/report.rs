@@ -109,9 +109,11 @@ impl Listener {
             client_certificates: clients.map(|c| if c.required { "required" } else { "optional" }),
             redirect: listener.redirect.map(|port| format!("https, port {port}")),
             acme_webroot: listener.acme_webroots.iter().map(|p| p.display().to_string()).collect(),
-            acme: listener.tls.iter().find_map(|tls| tls.acme.as_ref()).map(|acme| {
-                format!("{} from {}", acme.domains.join(", "), acme.directory)
-            }),
+            acme: listener
+                .tls
+                .iter()
+                .find_map(|tls| tls.acme.as_ref())
+                .map(|acme| format!("{} from {}", acme.domains.join(", "), acme.directory)),
         }
     }
 }

@@ -12,8 +12,8 @@ use crate::listen::settings::{ClientCertificates, MinVersion, Source, TlsSetting
 pub(in crate::listen) fn tls(node: &Node, cx: &mut Cx) -> Option<TlsSettings> {
     let mut fields = cx.map(node)?;
     let certificates_node = fields.take("certificates");
-    let certificates = certificates_node
-        .and_then(|n| cx.in_key("certificates", |cx| cx.filled_list(n, pair)));
+    let certificates =
+        certificates_node.and_then(|n| cx.in_key("certificates", |cx| cx.filled_list(n, pair)));
     let acme_node = fields.take("acme");
     let acme = acme_node.and_then(|n| cx.in_key("acme", |cx| acme(n, cx)));
     if certificates_node.is_none() && acme_node.is_none() {
@@ -38,7 +38,9 @@ pub(in crate::listen) fn tls(node: &Node, cx: &mut Cx) -> Option<TlsSettings> {
     let certificates = certificates.or(certificates_node.is_none().then(Vec::new))?;
     let settings = TlsSettings { certificates, acme, unknown_names, min_version, clients };
     if settings.acme.is_none()
-        && unknown_names == UnknownNames::Refuse && settings.current().all(|c| c.names.is_empty()) {
+        && unknown_names == UnknownNames::Refuse
+        && settings.current().all(|c| c.names.is_empty())
+    {
         cx.error(node, "`unknown_names: refuse` refuses everybody: no certificate has a DNS name");
     }
     Some(settings)
