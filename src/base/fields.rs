@@ -6,18 +6,14 @@ use super::compile::{Cx, Node};
 /// that nobody takes them for typing errors or, worse, for something that works.
 const LATER: &[&str] = &[
     "acme",
-    "allow",
     "api_key",
     "basic",
     "client_certificate",
-    "deny",
     "health",
     "mtls",
     "oauth",
-    "proxy_protocol",
     "redirect",
     "retry",
-    "trusted_proxies",
 ];
 
 /// Whether a word belongs to a feature that is planned and not built.
