@@ -24,6 +24,7 @@ if [ "${1:-test}" = test ]; then
     cargo clippy --version >/dev/null 2>&1 || rust clippy "rustup component add clippy"
     need openssl openssl
     need python3 python3
+    need haproxy haproxy # sends the PROXY protocol in tests/peers
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
     command -v node >/dev/null || by_hand+=("Node 20 or newer: https://nodejs.org")
     command -v npm >/dev/null || by_hand+=("npm: it comes with Node, or as Debian's package npm")

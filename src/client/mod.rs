@@ -7,6 +7,7 @@ pub mod forwarded;
 
 use std::net::IpAddr;
 
+use http::HeaderName;
 use http::header::FORWARDED;
 
 use crate::base::caller::Client;
@@ -20,7 +21,7 @@ pub fn identify(head: &mut Head, cx: &ConnCx) -> Client {
         None => (cx.peer.ip(), None),
         Some(name) => {
             let told = told(head, name, cx);
-            head.headers.remove(name);
+            forget(head, name);
             told
         }
     };
@@ -31,8 +32,21 @@ pub fn identify(head: &mut Head, cx: &ConnCx) -> Client {
     }
 }
 
+/// Takes a header out, and what servers that read `_` as `-` (RFC 3875 §4.1.18) take for it.
+fn forget(head: &mut Head, name: &HeaderName) {
+    head.headers.remove(name);
+    let same = |other: &&HeaderName| {
+        let (other, name) = (other.as_str(), name.as_str());
+        other.len() == name.len() && other.contains('_') && other.replace('_', "-") == name
+    };
+    let doubles: Vec<HeaderName> = head.headers.keys().filter(same).cloned().collect();
+    for double in doubles {
+        head.headers.remove(double);
+    }
+}
+
 /// What a peer says of the client, where it may: address, and whether that one speaks TLS.
-fn told(head: &Head, name: &http::HeaderName, cx: &ConnCx) -> (IpAddr, Option<bool>) {
+fn told(head: &Head, name: &HeaderName, cx: &ConnCx) -> (IpAddr, Option<bool>) {
     let proxies = &cx.listener.door.proxies.trusted;
     let peer = cx.peer.ip();
     if !cx.may_forward || !proxies.contains(peer) {
