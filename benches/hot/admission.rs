@@ -16,6 +16,7 @@ use std::time::{Instant, SystemTime};
 use bytes::Bytes;
 use http::header::HeaderValue;
 use mcp_edge::balance::session::{Kind, Owner, Ticket};
+use mcp_edge::base::caller::Client;
 use mcp_edge::base::head::Head;
 use mcp_edge::base::principal::Principal;
 use mcp_edge::config::{Mode, load_text};
@@ -51,7 +52,7 @@ impl Bed {
         let peer = "127.0.0.1:50000".parse().unwrap();
         // nobody will stop it: the sender may go
         let (_, shutdown) = tokio::sync::watch::channel(false);
-        let cx = ConnCx { peer, certificate: None, listener, shutdown };
+        let cx = ConnCx { peer, may_forward: true, certificate: None, listener, shutdown };
         Self { runtime: Runtime::new(&settings).unwrap(), cx, route }
     }
 
@@ -74,7 +75,9 @@ impl Bed {
         let mut wire = Memory { body: Some(body.clone()), size: body.len() as u64 };
         let mut id = None;
         let admitted = {
-            let future = pin!(admit(&self.runtime, &mut wire, head, &self.cx, record, &mut id));
+            let client = Client { address: self.cx.peer.ip(), tls: false, certificate: None };
+            let future =
+                pin!(admit(&self.runtime, &mut wire, head, client, &self.cx, record, &mut id));
             match future.poll(&mut Context::from_waker(Waker::noop())) {
                 Poll::Ready(admitted) => admitted.unwrap(),
                 Poll::Pending => panic!("nothing here has to wait"),

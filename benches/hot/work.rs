@@ -117,6 +117,7 @@ fn route(path: String) -> RouteSettings {
         methods: Methods::default(),
         origins: Origins::Listed(Vec::new()),
         cors: Some(Cors::default()),
+        access: Default::default(),
         limits: None,
         answer_edits: Edits::default(),
         body_limit: 4 << 20,

@@ -99,6 +99,11 @@ pub struct Networks {
 }
 
 impl Networks {
+    /// Whether it never holds anything: it was not configured.
+    pub fn is_empty(&self) -> bool {
+        self.named == Ranges::default() && self.files.is_empty()
+    }
+
     /// Whether one of the networks holds the address.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.named.contains(address)
@@ -138,8 +143,12 @@ fn read(paths: &[PathBuf]) -> Result<Ranges, String> {
     for (number, line) in text.lines().enumerate() {
         let line = line.split('#').next().unwrap_or_default().trim();
         if !line.is_empty() {
-            let place = |problem| format!("`{}`, line {}: {problem}", path.display(), number + 1);
-            all.push(network(line).map_err(place)?);
+            // not its text: who names the wrong file may have named one of secrets
+            let wrong = |_| {
+                let (path, number) = (path.display(), number + 1);
+                format!("`{path}`: line {number} is no network such as `192.0.2.0/24`")
+            };
+            all.push(network(line).map_err(wrong)?);
         }
     }
     Ok(Ranges::new(all))
@@ -306,7 +315,7 @@ mod tests {
         write("10.0.0.0/8\nnonsense\n");
         watched.fresh();
         assert!(list.contains(ip("10.1.1.1")));
-        assert!(watched.problem().unwrap().contains("line 2: `nonsense`"));
+        assert!(watched.problem().unwrap().contains("line 2 is no network"));
         write("172.16.0.0/12\n");
         watched.fresh();
         assert!(!list.contains(ip("10.1.1.1")) && list.contains(ip("172.16.0.1")));

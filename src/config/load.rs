@@ -19,6 +19,7 @@ use crate::base::watch::Refresh;
 use crate::base::{defaults, files, url};
 use crate::limit::compile as limit;
 use crate::listen::compile as listen;
+use crate::listen::door;
 use crate::listen::settings::ListenerSettings;
 use crate::route::compile::{self as route, Around};
 use crate::route::settings::RouteSettings;
@@ -97,7 +98,8 @@ fn compile(root: &Node, env: Env<'_>, cx: &mut Cx) -> Option<Parts> {
     let access_log = fields.or(cx, "access_log", AccessLog::Stdout, access_log);
     let buffer_budget =
         fields.or(cx, "buffer_budget", defaults::BUFFER_BUDGET, |n, cx| cx.byte_size(n));
-    let listeners = fields.required(cx, "listeners", listen::listeners);
+    let proxies = door::proxies(&mut fields, cx);
+    let listeners = fields.required(cx, "listeners", |n, cx| listen::listeners(n, &proxies, cx));
     let (upstreams, routes) = compile_routes(&mut fields, listeners.as_deref(), buffer_budget, cx);
     let sessions = fields.or(cx, "sessions", Sessions::default(), sessions);
     fields.finish(cx);

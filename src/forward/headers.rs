@@ -137,6 +137,10 @@ fn is_own_name(name: &str) -> bool {
                 | "x-client-ip"
                 | "x-cluster-client-ip"
                 | "true-client-ip"
+                | "cf-connecting-ip"
+                | "cf-connecting-ipv6"
+                | "fastly-client-ip"
+                | "x-envoy-external-address"
                 // httpoxy
                 | "proxy"
                 | "x-real-ip"

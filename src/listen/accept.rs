@@ -1,6 +1,7 @@
 //! From an accepted socket to a spoken protocol: connection limit, TLS, HTTP/1.x or HTTP/2.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,12 +15,15 @@ use pingora::server::ShutdownWatch;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+use super::door::Guest;
 use super::h1::conn::{H1, Next};
 use super::h1::head::Request;
 use super::settings::ListenerSettings;
 use super::stream::ClientStream;
 use super::tls::Tls;
+use super::wire::Wire;
 use super::{ConnCx, Serve, h2};
+use crate::base::rate::{Counts, Permit};
 
 /// The application that Pingora hands accepted sockets to.
 pub struct Front<S> {
@@ -32,6 +36,8 @@ struct Listener {
     settings: Arc<ListenerSettings>,
     tls: Option<Tls>,
     slots: Arc<Semaphore>,
+    /// Connections by address.
+    places: Option<Arc<Counts>>,
 }
 
 impl<S: Serve> Front<S> {
@@ -46,7 +52,9 @@ impl<S: Serve> Front<S> {
         let listeners = listeners.into_iter().map(|(bound, settings)| {
             let tls = settings.tls.clone().map(Tls::new).transpose()?;
             let slots = Arc::new(Semaphore::new(settings.max_connections));
-            Ok(Listener { bound, settings, tls, slots })
+            let places = settings.door.most_per_address;
+            let places = places.map(|most| Arc::new(Counts::new(most.get())));
+            Ok(Listener { bound, settings, tls, slots, places })
         });
         Ok(Self { listeners: listeners.collect::<Result<_, rustls::Error>>()?, handler })
     }
@@ -70,15 +78,31 @@ impl<S: Serve> Front<S> {
         };
         let Ok(slot) = listener.slots.clone().try_acquire_owned() else {
             warn_of_limit(listener.bound);
+            self.handler.turned_away("full");
             return None;
         };
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let settings = listener.settings.clone();
-        let mut cx =
-            ConnCx { peer, certificate: None, listener: settings, shutdown: shutdown.clone() };
-        let open = Open { handler: self.handler.clone(), _slot: slot };
+        let mut tcp = stream.into_any().downcast::<TcpStream>().ok()?;
+        let (limit, places) = (settings.header_timeout, listener.places.as_ref());
+        let guest = match settings.door.enter(&mut tcp, peer, limit, places).await {
+            Ok(guest) => guest,
+            Err(why) => {
+                log::debug!("a connection from {peer} is turned away: {why}");
+                self.handler.turned_away(why);
+                return None;
+            }
+        };
+        let Guest { peer, may_forward, place } = guest;
+        let mut cx = ConnCx {
+            peer,
+            may_forward,
+            certificate: None,
+            listener: settings,
+            shutdown: shutdown.clone(),
+        };
+        let open = Open { handler: self.handler.clone(), _slot: slot, _place: place };
         open.handler.connection(true);
-        let tcp = stream.into_any().downcast::<TcpStream>().ok()?;
         let Some(tls) = &listener.tls else {
             return Some(Connection { io: ClientStream::Left(tcp), h2: false, cx, open });
         };
@@ -132,6 +156,7 @@ fn http1<S: Serve>(io: ClientStream, cx: ConnCx, open: Open<S>) -> impl Future<O
     async move {
         // registered once, not anew for every request
         let mut draining = std::pin::pin!(cx.draining());
+        let mut left = cx.listener.door.most_requests;
         // The big futures are boxed, so that while a stream is silent only the small one is there.
         loop {
             let request = match conn.next(&cx.listener, draining.as_mut()).await {
@@ -142,6 +167,10 @@ fn http1<S: Serve>(io: ClientStream, cx: ConnCx, open: Open<S>) -> impl Future<O
                 }
                 Next::Request(request) => request,
             };
+            if left.is_some_and(|left| left.get() == 1) {
+                conn.close_after();
+            }
+            left = left.and_then(|left| NonZeroU32::new(left.get() - 1));
             let mut tail = begin(&*open.handler, &mut conn, request, &cx).await;
             if let Some(tail) = &mut tail {
                 conn.settle();
@@ -184,6 +213,7 @@ pub(super) struct Open<S: Serve> {
     /// Answers its requests.
     pub(super) handler: Arc<S>,
     _slot: OwnedSemaphorePermit,
+    _place: Option<Permit>,
 }
 
 impl<S: Serve> Drop for Open<S> {

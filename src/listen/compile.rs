@@ -2,9 +2,11 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use http::header::{HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY};
 
+use super::door::{Door, Proxies};
 use super::settings::ListenerSettings;
 use super::tls::compile::tls;
 use crate::base::compile::{Cx, Node};
@@ -15,10 +17,14 @@ use crate::base::{defaults, edits, url};
 const MOST_CONNECTIONS: u64 = 1_000_000;
 
 /// Compiles the list; what is wrong is noted in `cx`.
-pub fn listeners(node: &Node, cx: &mut Cx) -> Option<Vec<ListenerSettings>> {
+pub fn listeners(
+    node: &Node,
+    proxies: &Arc<Proxies>,
+    cx: &mut Cx,
+) -> Option<Vec<ListenerSettings>> {
     let mut seen: Vec<(SocketAddr, usize)> = Vec::new();
     let listeners = cx.filled_list(node, |node, cx| {
-        let listener = listener(node, cx)?;
+        let listener = listener(node, proxies, cx)?;
         let address = listener.address;
         if let Some((other, line)) = seen.iter().find(|(other, _)| collide(*other, address)) {
             cx.error(node, format!("`{address}` collides with `{other}` of line {line}"));
@@ -39,7 +45,7 @@ pub fn collide(a: SocketAddr, b: SocketAddr) -> bool {
     a.port() != 0 && a.port() == b.port() && same_ip
 }
 
-fn listener(node: &Node, cx: &mut Cx) -> Option<ListenerSettings> {
+fn listener(node: &Node, proxies: &Arc<Proxies>, cx: &mut Cx) -> Option<ListenerSettings> {
     let mut fields = cx.map(node)?;
     let address = fields.required(cx, "address", |n, cx| cx.address(n));
     let tls_node = fields.take("tls");
@@ -57,6 +63,7 @@ fn listener(node: &Node, cx: &mut Cx) -> Option<ListenerSettings> {
     let max_connections = fields.optional(cx, "max_connections", |n, cx| {
         cx.integer(n, 1..=MOST_CONNECTIONS).and_then(|n| usize::try_from(n).ok())
     });
+    let door = Door::take(&mut fields, proxies, cx);
     let headers = headers(&mut fields, tls_node.is_some(), cx);
     fields.finish(cx);
     let address = address?;
@@ -87,6 +94,7 @@ fn listener(node: &Node, cx: &mut Cx) -> Option<ListenerSettings> {
         idle_timeout,
         send_timeout,
         max_connections: max_connections.unwrap_or(defaults::MAX_CONNECTIONS),
+        door,
         headers,
     })
 }

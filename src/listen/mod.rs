@@ -9,8 +9,10 @@ pub mod accept;
 pub mod acme;
 pub mod certificate;
 pub mod compile;
+pub mod door;
 pub mod h1;
 pub mod h2;
+pub mod proxy_protocol;
 pub mod service;
 pub mod settings;
 pub mod stream;
@@ -33,8 +35,11 @@ use wire::Wire;
 /// What a request needs to know of its connection.
 #[derive(Debug, Clone)]
 pub struct ConnCx {
-    /// The TCP peer, IPv4-mapped IPv6 addresses turned into IPv4.
+    /// The TCP peer, or the one that a trusted peer has announced by the PROXY protocol; IPv4-mapped IPv6
+    /// addresses are turned into IPv4.
     pub peer: SocketAddr,
+    /// Whether it may say by a header for whom it speaks, if it is trusted.
+    pub may_forward: bool,
     /// The certificate that the client has shown, checked.
     pub certificate: Option<Arc<ClientCertificate>>,
     /// The listener that it came in on.
@@ -96,4 +101,7 @@ pub trait Serve: Send + Sync + 'static {
 
     /// A connection was opened (`true`) or is gone (`false`).
     fn connection(&self, opened: bool);
+
+    /// A connection was closed before a byte of TLS or HTTP was read.
+    fn turned_away(&self, why: &'static str);
 }

@@ -13,6 +13,8 @@ use super::acme::AcmeSettings;
 use super::tls::trust::Trust;
 use crate::base::watch::Watched;
 
+use super::door::Door;
+
 /// One listener, as the config names it.
 #[derive(Debug, Clone)]
 pub struct ListenerSettings {
@@ -36,6 +38,8 @@ pub struct ListenerSettings {
     pub send_timeout: Duration,
     /// Open connections on this listener; further ones are closed. Default 16384.
     pub max_connections: usize,
+    /// Who may come in.
+    pub door: Door,
     /// Fields of every answer that does not have them: HSTS and other security headers.
     pub headers: Vec<(HeaderName, HeaderValue)>,
 }

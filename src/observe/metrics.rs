@@ -20,6 +20,7 @@ pub struct Metrics {
     pub connections: IntGauge,
     /// Event streams open now.
     pub streams: IntGauge,
+    turned_away: IntCounterVec,
     in_flight: IntGaugeVec,
     reload_failed: IntGaugeVec,
     acme_failed: IntGaugeVec,
@@ -56,6 +57,13 @@ impl Metrics {
             ),
             &["route", "key", "limit", "dry_run"],
         )?;
+        let turned_away = IntCounterVec::new(
+            Opts::new(
+                "mcp_edge_connections_refused_total",
+                "Connections closed before a byte of TLS or HTTP was read.",
+            ),
+            &["reason"],
+        )?;
         let in_flight = IntGaugeVec::new(
             Opts::new("mcp_edge_in_flight", "Requests and streams under way at a replica."),
             &["upstream", "replica"],
@@ -91,6 +99,7 @@ impl Metrics {
             requests: register(&registry, requests)?,
             refusals: register(&registry, refusals)?,
             limited: register(&registry, limited)?,
+            turned_away: register(&registry, turned_away)?,
             in_flight: register(&registry, in_flight)?,
             reload_failed: register(&registry, reload_failed)?,
             acme_failed: register(&registry, acme_failed)?,
@@ -138,6 +147,11 @@ impl Metrics {
     pub(super) fn stream_end(&self, record: &Record) {
         self.events.inc_by(record.events);
         self.comments.inc_by(record.comments);
+    }
+
+    /// A connection was closed at the door.
+    pub fn turned_away(&self, reason: &'static str) {
+        self.turned_away.with_label_values(&[reason]).inc();
     }
 
     /// Notes how many requests and streams are under way at a replica. Asked for when somebody

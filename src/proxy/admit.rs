@@ -20,7 +20,6 @@ use crate::base::denial::{Denial, Reason};
 use crate::base::head::Head;
 use crate::base::io::{Late, within};
 use crate::base::limits::Permits;
-use crate::client;
 use crate::forward::carrier::Carrier;
 use crate::forward::headers::SESSION;
 use crate::inspect::{self, Call, Era};
@@ -28,7 +27,7 @@ use crate::limit::buffer::{Budget, Share};
 use crate::listen::ConnCx;
 use crate::listen::wire::{Answer, BodyError, BodySize, Wire};
 use crate::observe::record::Record;
-use crate::route::{Routed, cors};
+use crate::route::{Routed, access, cors};
 use crate::stream::endpoint_url;
 
 /// A request that may be forwarded. Only [`admit`] makes one.
@@ -76,13 +75,14 @@ pub async fn admit<W: Wire>(
     rt: &Runtime,
     wire: &mut W,
     head: &Head,
+    client: Client,
     cx: &ConnCx,
     record: &mut Record,
     rpc_id: &mut Option<String>,
 ) -> Result<Admitted, Failure> {
-    let client = client::identify(cx);
     let routed = rt.routes.find(head, cx.is_local())?;
     record.route = Some(routed.route.clone());
+    access::check(&routed.route, client.address)?;
     if let Some(fields) = cors::preflight(&routed.route, head) {
         return Err(Failure::Settled(Box::new(Answer { status: 204, fields })));
     }

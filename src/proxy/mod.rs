@@ -13,6 +13,7 @@ pub mod redirect;
 pub mod respond;
 pub mod runtime;
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, LazyLock, Mutex, PoisonError};
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use tokio::io::AsyncReadExt;
 
+use crate::base::caller::Client;
 use crate::base::denial::Denial;
 use crate::base::head::{Head, Version};
 use crate::base::text::push_hex;
@@ -69,6 +71,7 @@ impl Edge {
         &self,
         wire: &mut W,
         head: &Head,
+        client: Client,
         cx: &ConnCx,
         record: &mut Record,
     ) -> Result<Option<Rest>, Failure> {
@@ -82,7 +85,8 @@ impl Edge {
         }
         let mut rpc_id = None;
         // results are matched in place: one with a name would be held, too, until the answer is out
-        let mut admitted = match admit::admit(rt, wire, head, cx, record, &mut rpc_id).await {
+        let mut admitted = match admit::admit(rt, wire, head, client, cx, record, &mut rpc_id).await
+        {
             Ok(admitted) => admitted,
             Err(failure) => {
                 close_if_draining(wire, cx);
@@ -122,17 +126,18 @@ impl Serve for Edge {
     fn handle<W: Wire>(
         &self,
         wire: &mut W,
-        head: Head,
+        mut head: Head,
         cx: &ConnCx,
     ) -> impl Future<Output = Option<Tail>> + Send {
-        let mut record = Box::new(begin(&head, cx));
+        let client = client::identify(&mut head, cx);
+        let mut record = Box::new(begin(&head, client.address));
         async move {
             if cx.listener.health_path.as_deref() == Some(head.path.as_str()) {
                 respond::health(wire, &head, cx, &mut record).await;
                 self.finish(wire, &mut record);
                 return None;
             }
-            match self.serve(wire, &head, cx, &mut record).await {
+            match self.serve(wire, &head, client, cx, &mut record).await {
                 Ok(None) => {
                     self.finish(wire, &mut record);
                     None
@@ -206,7 +211,7 @@ impl Serve for Edge {
             version: Version::H11,
             websocket: false,
         };
-        let mut record = begin(&head, cx);
+        let mut record = begin(&head, cx.peer.ip());
         respond::refuse(wire, &head, &denial, None, cx, &mut record).await;
         self.finish(wire, &mut record);
     }
@@ -223,6 +228,10 @@ impl Serve for Edge {
             }
             self.observer.metrics.connections.dec();
         }
+    }
+
+    fn turned_away(&self, why: &'static str) {
+        self.observer.metrics.turned_away(why);
     }
 }
 
@@ -269,12 +278,12 @@ fn end_code(end: End) -> Option<&'static str> {
 }
 
 /// A record of a request that has just come in.
-pub(crate) fn begin(head: &Head, cx: &ConnCx) -> Record {
+pub(crate) fn begin(head: &Head, client: IpAddr) -> Record {
     Record {
         started: Instant::now(),
         at: SystemTime::now(),
         request_id: request_id(),
-        client: client::identify(cx).address,
+        client,
         http: match head.version {
             Version::H10 => "1.0",
             Version::H11 => "1.1",

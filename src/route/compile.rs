@@ -8,6 +8,7 @@ use super::cors::Cors;
 use super::methods::{self, Methods};
 use super::settings::{Origins, PathMatch, PublicUrl, RouteSettings};
 use crate::base::caller::Authenticate;
+use crate::base::cidr::Access;
 use crate::base::compile::{Cx, Node, NodeKind};
 use crate::base::edits::{self, Edits};
 use crate::base::limits::Limits;
@@ -67,6 +68,7 @@ fn route(node: &Node, around: &Around, cx: &mut Cx) -> Option<RouteSettings> {
     let upstream = fields.required(cx, "upstream", |n, cx| upstream(n, &around.upstreams, cx));
     let rewrite = fields.optional(cx, "rewrite", |n, cx| cx.parse(n, "a path", url::prefix));
     let auth = fields.required(cx, "auth", around.auth);
+    let access = Access::take(&mut fields, cx);
     let limits = fields.optional(cx, "limits", around.limits);
     let methods = fields.or(cx, "methods", Methods::default(), methods);
     let origins = fields.or(cx, "origins", Origins::Listed(Vec::new()), origins);
@@ -91,6 +93,7 @@ fn route(node: &Node, around: &Around, cx: &mut Cx) -> Option<RouteSettings> {
         upstream: upstream?,
         rewrite,
         auth: auth?,
+        access,
         limits,
         methods,
         cors: sound(cors, &origins, cors_node.unwrap_or(node), cx),

@@ -3,6 +3,7 @@
 //! What two readers could take for different paths is refused before anything is matched, and the
 //! backend gets exactly the bytes that were matched.
 
+pub mod access;
 pub mod compile;
 pub mod cors;
 pub mod dress;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::cors::Cors;
 use super::methods::Methods;
 use crate::base::caller::Authenticate;
+use crate::base::cidr::Access;
 use crate::base::edits::Edits;
 use crate::base::limits::Limits;
 
@@ -26,6 +27,8 @@ pub struct RouteSettings {
     pub rewrite: Option<String>,
     /// Methods in the order of the config; never empty.
     pub auth: Vec<Arc<dyn Authenticate>>,
+    /// Addresses that may come in.
+    pub access: Access,
     /// How much of it anybody may have; absent = as much as there is.
     pub limits: Option<Arc<dyn Limits>>,
     /// HTTP methods that it takes.

@@ -184,6 +184,7 @@ pub(super) mod tests {
             upstream: upstream.into(),
             rewrite: None,
             auth: Vec::new(),
+            access: Default::default(),
             limits: None,
             methods: Methods::default(),
             origins: Origins::Listed(Vec::new()),

@@ -11,6 +11,7 @@
 
 mod support;
 
+mod addresses;
 mod browsers;
 mod forward;
 mod hostile;

@@ -162,7 +162,7 @@ class Replica:
 class Edge:
     """mcp-edge on two free ports, one plain and one with TLS, in front of some backends."""
 
-    def __init__(self, binary, folder, certificate, servers, path="/", rewrite=None, **upstream):
+    def __init__(self, binary, folder, certificate, servers, path="/", rewrite=None, top=None, listener=None, **upstream):
         self.binary, self.folder = binary, pathlib.Path(folder)
         self.addresses = ["127.0.0.1:0", "127.0.0.1:0"]
         self.certificate = certificate
@@ -170,6 +170,7 @@ class Edge:
         self.routes = [{"path": path, "upstream": "replicas", "auth": ["anonymous"]}]
         if rewrite:
             self.routes[0]["rewrite"] = rewrite
+        self.top, self.listener = top or {}, listener or {}
         self.state = self.folder / "state"
         self.process = None
         self.access = []
@@ -179,11 +180,12 @@ class Edge:
             "state_dir": str(self.state),
             "admin": "off",
             "listeners": [
-                {"address": self.addresses[0]},
-                {"address": self.addresses[1], "tls": {"certificates": [self.certificate.files()]}},
+                {"address": self.addresses[0], **self.listener},
+                {"address": self.addresses[1], "tls": {"certificates": [self.certificate.files()]}, **self.listener},
             ],
             "upstreams": self.upstreams,
             "routes": self.routes,
+            **self.top,
         }
         file = self.folder / "mcp-edge.yaml"  # JSON is YAML
         file.write_text(json.dumps(config, indent=2))

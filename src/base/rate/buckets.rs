@@ -171,12 +171,15 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
         Held { rate: &self.rate, shard, shared, key: key.clone(), full_at, now }
     }
 
-    /// Drops what is full again. To be called now and then: without it, only new keys make room.
+    /// Drops what is full again, where nobody has looked for some seconds. To be called now and then: without
+    /// it, only new keys make room.
     pub fn sweep(&self) {
         for shard in self.shards() {
             let mut shard = lock(shard);
             let now = self.clock.now();
-            shard.sweep(now);
+            if now >= shard.sweep_at.saturating_add(9 * SWEEP_EVERY) {
+                shard.sweep(now);
+            }
         }
     }
 

@@ -62,6 +62,8 @@ pub(super) async fn serve<S: Serve>(io: ClientStream, cx: ConnCx, open: Open<S>)
         return;
     };
     let (mut stopping, mut aside) = (false, Aside::default());
+    let most = cx.listener.door.most_requests.map_or(u64::MAX, |most| most.get().into());
+    let mut served = 0;
     let shared = Arc::new(Shared { cx, open, active: Active::default() });
     let active = &shared.active;
     let mut draining = std::pin::pin!(shared.cx.draining());
@@ -76,7 +78,8 @@ pub(super) async fn serve<S: Serve>(io: ClientStream, cx: ConnCx, open: Open<S>)
                     connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                 }
                 Some(Ok((request, respond))) => {
-                    if !stopping && shared.cx.is_draining() {
+                    served += 1;
+                    if !stopping && (served >= most || shared.cx.is_draining()) {
                         stopping = true;
                         connection.graceful_shutdown();
                     }

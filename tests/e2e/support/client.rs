@@ -105,6 +105,22 @@ impl Client {
         Self { wire: Wire::Tls(Box::new(stream)), buffer: Vec::new() }
     }
 
+    /// The same behind a PROXY protocol header, which leaves together with the first bytes of TLS.
+    pub(crate) fn tls_behind(
+        header: &[u8],
+        to: SocketAddr,
+        config: Arc<ClientConfig>,
+        name: &str,
+    ) -> Self {
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        let mut session = ClientConnection::new(config, name).unwrap();
+        let mut first = header.to_vec();
+        session.write_tls(&mut first).unwrap();
+        let mut stream = connect(to);
+        stream.write_all(&first).unwrap();
+        Self { wire: Wire::Tls(Box::new(StreamOwned::new(session, stream))), buffer: Vec::new() }
+    }
+
     /// Sends bytes. An edge that has already hung up is no failure here: the answer is what counts.
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         let sent = self.writer().write_all(bytes.as_ref()).and_then(|()| self.writer().flush());
