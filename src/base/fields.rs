@@ -7,9 +7,6 @@ use super::compile::{Cx, Node};
 const LATER: &[&str] = &[
     "acme",
     "allow",
-    "api_key",
-    "basic",
-    "client_certificate",
     "deny",
     "health",
     "mtls",

@@ -283,6 +283,7 @@ pub(crate) fn begin(head: &Head, cx: &ConnCx) -> Record {
         method: head.method.clone(),
         path: head.path.clone(),
         route: None,
+        principal: None,
         replica: None,
         era: "none",
         rpc_method: None,

@@ -161,7 +161,6 @@ pub(super) mod tests {
     use super::*;
     use crate::base::edits::Edits;
     use crate::base::head::Version;
-    use crate::base::principal::Principal;
     use crate::route::cors::Cors;
     use crate::route::settings::{Origins, PublicUrl};
     use http::HeaderMap;
@@ -183,8 +182,9 @@ pub(super) mod tests {
             },
             upstream: upstream.into(),
             rewrite: None,
-            auth: Vec::new(),
             limits: None,
+            auth: Default::default(),
+            outgoing: None,
             methods: Methods::default(),
             origins: Origins::Listed(Vec::new()),
             cors: Some(Cors::default()),
@@ -195,7 +195,6 @@ pub(super) mod tests {
     }
 
     pub(in crate::route) fn head(authority: &str, path: &str) -> Head {
-        let _ = Principal::anonymous();
         Head {
             method: Method::POST,
             path: path.into(),
