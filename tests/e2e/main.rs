@@ -11,6 +11,7 @@
 
 mod support;
 
+mod auth;
 mod browsers;
 mod forward;
 mod hostile;
