@@ -21,6 +21,12 @@ pub enum Command {
     Run(RunArgs),
     /// Check a config file and print what would run; all mistakes at once, exit code 2.
     Check(CheckArgs),
+    /// Make API keys.
+    Key {
+        /// What to do.
+        #[command(subcommand)]
+        command: KeyCommand,
+    },
     #[cfg(feature = "demo")]
     /// Run two stateful MCP servers and the edge with TLS in front of them.
     Demo,
@@ -35,6 +41,24 @@ pub enum Command {
         #[arg(long, default_value = "a")]
         name: String,
     },
+}
+
+/// What to do with API keys.
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Print a new key, its SHA-256 sum and the lines for the config; nothing is kept.
+    New(KeyArgs),
+}
+
+/// Arguments of `key new`.
+#[derive(Debug, Args)]
+pub struct KeyArgs {
+    /// Whose key it is.
+    #[arg(long, value_name = "NAME", default_value = "new")]
+    pub name: String,
+    /// What it begins with.
+    #[arg(long, value_name = "TEXT", default_value = "mcpk_")]
+    pub prefix: String,
 }
 
 /// Arguments of `run`.

@@ -4,8 +4,9 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use mcp_edge::auth::api_key::key;
 use mcp_edge::base::compile::ConfigError;
-use mcp_edge::cli::{CheckArgs, Cli, Command, RunArgs};
+use mcp_edge::cli::{CheckArgs, Cli, Command, KeyArgs, KeyCommand, RunArgs};
 use mcp_edge::config::quick::{self, Flags};
 use mcp_edge::config::{self, Mode, report};
 
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => run(&args),
         Command::Check(args) => check(&args),
+        Command::Key { command: KeyCommand::New(args) } => new_key(&args),
         #[cfg(feature = "demo")]
         Command::Demo => mcp_edge::app::demo(),
         #[cfg(feature = "demo")]
@@ -42,10 +44,27 @@ fn check(args: &CheckArgs) -> ExitCode {
         Ok(settings) => report::effective(&settings),
         Err(errors) => return refuse(&source, &errors),
     };
-    // a reader that went away is no reason to panic
-    match text.map(|text| io::stdout().write_all(text.as_bytes())) {
-        Ok(Ok(())) => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
+    match text {
+        Ok(text) => print(&text),
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn new_key(args: &KeyArgs) -> ExitCode {
+    match key::new(&args.prefix) {
+        Ok(new) => print(&key::lines(&new, &args.name)),
+        Err(problem) => {
+            eprintln!("mcp-edge key new: {problem}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// A reader that went away is no reason to panic.
+fn print(text: &str) -> ExitCode {
+    match io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
     }
 }
 

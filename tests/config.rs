@@ -33,7 +33,10 @@ fn invalid_files_are_refused_with_every_mistake() {
             fs::write(&golden, &stderr).unwrap();
         }
         let expected = fs::read_to_string(&golden).unwrap_or_default();
-        assert!(!stderr.contains(SECRET), "{file} shows a secret: {stderr}");
+        assert!(
+            !stderr.contains(SECRET) && !stderr.contains(API_KEY),
+            "{file} shows a secret: {stderr}"
+        );
         assert_eq!(text(&out.stdout), "", "{file}");
         if out.status.code() != Some(2) || expected.is_empty() || expected != stderr {
             wrong.push(format!("{file}: {}\n{stderr}--- expected\n{expected}", out.status));
@@ -64,7 +67,8 @@ fn valid_files_are_taken() {
             let found = lines.any(|line| line == expected);
             assert!(found, "{file}: no further line `{expected}` in\n{stdout}");
         }
-        assert!(!stdout.contains(SECRET) && !stdout.contains(KEY), "{file} shows a secret");
+        let secrets = [SECRET, KEY, API_KEY, SHA];
+        assert!(!secrets.iter().any(|s| stdout.contains(s)), "{file} shows a secret");
     }
 }
 
@@ -204,6 +208,11 @@ fn a_missing_file_and_bad_flags_are_usage_errors() {
 /// At least 32 bytes, and nowhere to be printed.
 const KEY: &str = "a key of the tests, long enough for every rule";
 
+/// As `mcp-edge key new` made it.
+const API_KEY: &str = "mcpk_auiCNaxPi6whJCWfyngk3NTK0krD5A1zzFqWLBmCLd3hW2";
+/// A line of an htpasswd file.
+const SHA: &str = "{SHA}NMfTLf4kql4x98PMVl16orqGin0=";
+
 /// A folder with certificates and keys, in which the binary runs.
 struct Stage {
     dir: TempDir,
@@ -263,6 +272,11 @@ impl Stage {
                 "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".into(),
             ),
             ("session-key", format!("{KEY}, from a file\n")),
+            ("upstream-token", "a-token\n".into()),
+            (".htpasswd", format!("ann:{SHA}\n")),
+            ("htpasswd-plain", format!("ann:{SHA}\n\nbob:{SECRET}\n")),
+            ("htpasswd-des", "ann:u40Fvup4dyM8.\n".into()),
+            ("htpasswd-twice", format!("ann:{SHA}\n# one more\nann:{SHA}\n")),
         ];
         for (name, content) in files {
             fs::write(stage.file(name), content).unwrap();
@@ -297,6 +311,9 @@ impl Stage {
             .env("XDG_STATE_HOME", self.file("state-home"))
             .env("TEST_SESSION_KEY", KEY)
             .env("TEST_SHORT_KEY", SECRET)
+            .env("TEST_KEY", API_KEY)
+            .env("TEST_DAMAGED_KEY", format!("{API_KEY}x"))
+            .env("TEST_BLANKS", " a b ")
             .env("TEST_THREADS", "2")
             .env("TEST_PORT", "8088")
             .output()

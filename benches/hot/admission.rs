@@ -162,6 +162,7 @@ pub(crate) fn record() -> Record {
         method: http::Method::POST,
         path: "/aws-pricing/mcp".into(),
         route: None,
+        principal: None,
         replica: None,
         era: "none",
         rpc_method: None,

@@ -1,40 +1,97 @@
-//! A route's `auth` list: in, its node; out, the methods in order.
+//! A route's `auth` list: in, its node; out, the methods in order and what follows from them.
 
 use std::sync::Arc;
 
-use super::METHODS;
-use crate::base::caller::Authenticate;
+use http::HeaderValue;
+
+use super::{METHODS, anonymous};
+use crate::base::caller::{Authenticate, Chain};
 use crate::base::compile::{Cx, Node, NodeKind};
 use crate::base::fields;
 
 /// Compiles a route's `auth` list; what is wrong is noted in `cx`.
-pub fn chain(node: &Node, cx: &mut Cx) -> Option<Vec<Arc<dyn Authenticate>>> {
-    let mut seen: Vec<&'static str> = Vec::new();
+pub fn chain(node: &Node, cx: &mut Cx) -> Option<Chain> {
+    let methods = methods(node, cx)?;
+    let mut challenges: Vec<HeaderValue> = Vec::new();
+    let mut headers = Vec::new();
+    for method in &methods {
+        for challenge in method.challenges() {
+            if !challenges.contains(&challenge) {
+                challenges.push(challenge);
+            }
+        }
+        for shape in method.shapes() {
+            if !headers.contains(&shape.header) {
+                headers.push(shape.header);
+            }
+        }
+    }
+    challenges.sort_by_key(|challenge| !challenge.as_bytes().starts_with(b"Bearer"));
+    Some(Chain { methods, challenges, headers })
+}
+
+/// The methods of a list, each of which finds credentials that no other one does.
+pub(super) fn methods(node: &Node, cx: &mut Cx) -> Option<Vec<Arc<dyn Authenticate>>> {
+    let mut before: Vec<(Arc<dyn Authenticate>, usize)> = Vec::new();
     cx.filled_list(node, |node, cx| {
-        let (name, settings) = match &node.kind {
-            NodeKind::Scalar { text, .. } => (text.as_str(), None),
-            NodeKind::Map(entries) => match entries.as_slice() {
-                [(name, _, settings)] => (name.as_str(), Some(settings)),
-                _ => {
-                    cx.error(node, "a method is one word, or one word with its settings below");
-                    return None;
-                }
-            },
+        let method = method(node, cx)?;
+        if let Some(problem) = before.iter().find_map(|(m, line)| conflict(m, *line, &method)) {
+            cx.error(node, problem);
+        }
+        before.push((method.clone(), node.line));
+        Some(method)
+    })
+}
+
+fn method(node: &Node, cx: &mut Cx) -> Option<Arc<dyn Authenticate>> {
+    let (name, settings) = match &node.kind {
+        NodeKind::Scalar { text, .. } => (text.as_str(), None),
+        NodeKind::Map(entries) => match entries.as_slice() {
+            [(name, _, settings)] => (name.as_str(), Some(settings)),
             _ => {
-                cx.expected(node, "the name of a method");
+                cx.error(node, "a method is one word, or one word with its settings below");
                 return None;
             }
-        };
-        let Some(method) = METHODS.iter().find(|method| method.name == name) else {
-            cx.error(node, unknown_method(name, &node.shown()));
+        },
+        _ => {
+            cx.expected(node, "the name of a method");
             return None;
-        };
-        if seen.contains(&method.name) {
-            cx.error(node, format!("`{name}` stands twice in the list"));
         }
-        seen.push(method.name);
-        cx.in_key(method.name, |cx| (method.compile)(settings, cx))
-    })
+    };
+    let Some(method) = METHODS.iter().find(|method| method.name == name) else {
+        cx.error(node, unknown_method(name, &node.shown()));
+        return None;
+    };
+    if settings.is_none() && name != anonymous::NAME {
+        cx.error(node, format!("`{name}` needs its settings below it"));
+        return None;
+    }
+    cx.in_key(method.name, |cx| (method.compile)(settings, cx))
+}
+
+/// Why a method cannot stand behind another one.
+fn conflict(
+    before: &Arc<dyn Authenticate>,
+    line: usize,
+    method: &Arc<dyn Authenticate>,
+) -> Option<String> {
+    let name = method.name();
+    if before.name() == anonymous::NAME {
+        return Some(format!(
+            "`anonymous` in line {line} lets everybody in: `{name}` is never asked"
+        ));
+    }
+    let (theirs, ours) = (before.shapes(), method.shapes());
+    if ours.is_empty() && theirs.is_empty() && before.name() == name {
+        return Some(format!("`{name}` stands already in line {line}"));
+    }
+    let shape = ours.iter().find(|shape| theirs.iter().any(|other| other.overlaps(shape)))?;
+    Some(format!(
+        "a credential in `{}` could be meant for this or for `{}` in line {line}: \
+         take another header, or a `prefix` that tells them apart",
+        shape.header,
+        before.name()
+    ))
 }
 
 fn unknown_method(name: &str, shown: &str) -> String {

@@ -3,6 +3,8 @@
 //! Nothing is forbidden yet to a caller whom `auth` has let in; scopes and tool rules come here.
 //! The proof type stands already, so that nothing can be forwarded around this stage.
 
+use std::sync::Arc;
+
 use crate::base::denial::Denial;
 use crate::base::principal::Principal;
 use crate::inspect::Call;
@@ -11,7 +13,7 @@ use crate::inspect::Call;
 #[derive(Debug, Clone)]
 pub struct Granted {
     /// Who calls.
-    pub principal: Principal,
+    pub principal: Arc<Principal>,
     /// What for.
     pub call: Call,
     #[allow(dead_code, reason = "its type is the point")]
@@ -26,6 +28,6 @@ struct Proof;
 ///
 /// # Errors
 /// The first rule's that forbids the call.
-pub fn authorize(principal: Principal, call: Call) -> Result<Granted, Denial> {
+pub fn authorize(principal: Arc<Principal>, call: Call) -> Result<Granted, Denial> {
     Ok(Granted { principal, call, proof: Proof })
 }

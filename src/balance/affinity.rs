@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn a_known_caller_is_known_whatever_its_address() {
         let replicas = replicas(4);
-        let who = Principal { method: "basic", issuer: String::new(), subject: "ann".into() };
+        let who = Principal::new("basic", "", "ann");
         let first = order(&replicas, &who, &client(1));
         assert!((2..50).all(|n| order(&replicas, &who, &client(n)) == first));
     }

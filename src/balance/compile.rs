@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 
+use super::credential;
 use super::policy::{POLICIES, Policy};
 use super::settings::{Affinity, HostHeader, ServerSettings, UpstreamSettings, UpstreamTls};
 use crate::base::compile::{Cx, Node, NodeKind};
@@ -52,6 +53,7 @@ pub fn from_origin(origin: &Origin) -> Option<UpstreamSettings> {
         servers,
         affinity: Affinity::Principal,
         host: HostHeader::Server,
+        credential: None,
         tls: UpstreamTls::default(),
         connect_timeout: defaults::CONNECT_TIMEOUT,
         first_byte_timeout: defaults::FIRST_BYTE_TIMEOUT,
@@ -66,6 +68,7 @@ fn upstream(node: &Node, cx: &mut Cx) -> Option<UpstreamSettings> {
     let balance = fields.or(cx, "balance", defaults::BALANCE, policy_name);
     let affinity = fields.or(cx, "affinity", Affinity::Principal, affinity);
     let host = fields.or(cx, "host", HostHeader::Server, host);
+    let credential = fields.optional(cx, "credentials", credential::credential);
     let tls_node = fields.take("tls");
     let tls = tls_node.and_then(|n| cx.in_key("tls", |cx| tls(n, cx)));
     let connect_timeout =
@@ -88,6 +91,7 @@ fn upstream(node: &Node, cx: &mut Cx) -> Option<UpstreamSettings> {
         servers,
         affinity,
         host,
+        credential,
         tls: tls.unwrap_or_default(),
         connect_timeout,
         first_byte_timeout,

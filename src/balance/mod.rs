@@ -6,6 +6,7 @@
 
 pub mod affinity;
 pub mod compile;
+mod credential;
 pub mod policy;
 pub mod session;
 pub mod settings;

@@ -271,7 +271,7 @@ mod tests {
     }
 
     fn alice() -> Principal {
-        Principal { method: "basic", issuer: "file".into(), subject: "alice".into() }
+        Principal::new("basic", "file", "alice")
     }
 
     fn owner(principal: &Principal) -> Owner<'_> {
@@ -289,7 +289,7 @@ mod tests {
             issued in 0..=NOW, endpoint in any::<bool>(), subject in ".{0,20}",
         ) {
             let kind = if endpoint { Kind::Endpoint } else { Kind::Session };
-            let who = Principal { method: "basic", issuer: "x".into(), subject };
+            let who = Principal::new("basic", "x", subject);
             let ticket = Ticket { kind, upstream, authority, inner, issued };
             let keys = keys(&["a"]);
             let text = keys.seal(&ticket, owner(&who)).unwrap();
@@ -360,7 +360,7 @@ mod tests {
     fn another_caller_or_kind_is_refused() {
         let keys = keys(&["a"]);
         let text = keys.seal(&ticket(), owner(&alice())).unwrap();
-        let moved = Principal { method: "basic", issuer: "filea".into(), subject: "lice".into() };
+        let moved = Principal::new("basic", "filea", "lice");
         for who in [Principal::anonymous(), Principal { subject: "bob".into(), ..alice() }, moved] {
             let got = keys.open(Kind::Session, &text, owner(&who), NOW, None);
             assert_eq!(got, Err(OpenError::Forged), "{who:?}");

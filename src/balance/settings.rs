@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::{HeaderName, HeaderValue};
+
 use super::policy::Policy;
 
 /// A group of replicas of one MCP server.
@@ -18,6 +20,8 @@ pub struct UpstreamSettings {
     pub affinity: Affinity,
     /// The Host that backends see.
     pub host: HostHeader,
+    /// What the edge shows to the servers of itself, in place of what a client sends.
+    pub credential: Option<(HeaderName, HeaderValue)>,
     /// For `https` servers; ignored by `http` ones.
     pub tls: UpstreamTls,
     /// Time for a TCP connect, and again for a TLS handshake. Default 5 s.

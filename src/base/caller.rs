@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 
-use async_trait::async_trait;
+use http::{HeaderName, HeaderValue};
 
 use super::denial::Denial;
 use super::head::Head;
@@ -43,15 +44,77 @@ pub struct ClientCertificate {
 }
 
 /// One way to say who a caller is. The methods are in `auth`.
-#[async_trait]
 pub trait Authenticate: Send + Sync + fmt::Debug {
     /// The method's name in configs and logs.
     fn name(&self) -> &'static str;
 
-    /// `Ok(None)`: no credential of mine here. `Err`: mine, and bad; the chain stops.
-    ///
-    /// # Errors
-    /// The refusal of a credential of this method's own shape.
-    async fn authenticate(&self, head: &Head, client: &Client)
-    -> Result<Option<Principal>, Denial>;
+    /// The same with what it is made of, for `check`.
+    fn described(&self) -> String {
+        self.name().to_owned()
+    }
+
+    /// What the credentials of this method look like in a request's head; empty where they are not
+    /// there (a certificate, or none at all).
+    fn shapes(&self) -> Vec<Shape> {
+        Vec::new()
+    }
+
+    /// What a 401 says of this method (RFC 9110 §11.6.1).
+    fn challenges(&self) -> Vec<HeaderValue> {
+        Vec::new()
+    }
+
+    /// Whether it can admit nobody but callers with a certificate.
+    fn needs_certificate(&self) -> bool {
+        false
+    }
+
+    /// Looks for a credential of this method's own shape, and at it.
+    fn authenticate<'a>(&'a self, head: &'a Head, client: &'a Client) -> Verdict<'a>;
+}
+
+/// What a method says of a request.
+pub enum Verdict<'a> {
+    /// There is no credential of its shape.
+    Absent,
+    /// There is one, and it is good.
+    Known(Arc<Principal>),
+    /// There is one, and it is bad: the chain stops.
+    Refused(Denial),
+    /// There is one, and to look at it takes time.
+    Later(Later<'a>),
+}
+
+/// A verdict that is still to come. Boxed, so that a verdict that is there at once costs nothing.
+pub type Later<'a> = Pin<Box<dyn Future<Output = Result<Arc<Principal>, Denial>> + Send + 'a>>;
+
+/// How credentials in a head are told apart. (An issuer comes with JWTs.)
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shape {
+    /// The header that carries it.
+    pub header: HeaderName,
+    /// In `Authorization`: the scheme, in lower case.
+    pub scheme: Option<&'static str>,
+    /// What it starts with; may be empty.
+    pub prefix: String,
+}
+
+impl Shape {
+    /// Whether a credential could be of both shapes.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.header == other.header
+            && self.scheme == other.scheme
+            && (self.prefix.starts_with(&other.prefix) || other.prefix.starts_with(&self.prefix))
+    }
+}
+
+/// A route's methods in the order of the config, and what follows from them. Only `auth` fills one.
+#[derive(Debug, Clone, Default)]
+pub struct Chain {
+    /// Never empty in a config.
+    pub methods: Vec<Arc<dyn Authenticate>>,
+    /// What a 401 carries: `Bearer` first, because MCP clients begin OAuth by it.
+    pub challenges: Vec<HeaderValue>,
+    /// The headers that carry credentials: each may stand once, and goes no further.
+    pub headers: Vec<HeaderName>,
 }

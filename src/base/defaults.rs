@@ -40,3 +40,10 @@ pub const PATH: &str = "/";
 pub const BODY_LIMIT: u64 = 4 << 20;
 /// `routes[].keepalive`.
 pub const KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// `routes[].auth[].basic.realm`, and of the other methods that name one.
+pub const REALM: &str = "MCP";
+/// `routes[].auth[].basic.failures`.
+pub const AUTH_FAILURES: &str = "10/m burst 10";
+/// `routes[].auth[].basic.cache`.
+pub const AUTH_CACHE: Duration = Duration::from_secs(300);

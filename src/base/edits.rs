@@ -65,17 +65,26 @@ pub fn edits(node: &Node, cx: &mut Cx) -> Option<Edits> {
 
 /// Reads a map of names and values.
 pub fn values(node: &Node, cx: &mut Cx) -> Option<Vec<(HeaderName, HeaderValue)>> {
+    named(node, cx, value)
+}
+
+/// Reads a map of names and whatever `read` makes of what stands behind them.
+pub fn named<T>(
+    node: &Node,
+    cx: &mut Cx,
+    read: impl Fn(&Node, &mut Cx) -> Option<T>,
+) -> Option<Vec<(HeaderName, T)>> {
     let NodeKind::Map(entries) = &node.kind else {
         cx.expected(node, "a map of header names and values");
         return None;
     };
-    let mut out: Vec<(HeaderName, HeaderValue)> = Vec::new();
+    let mut out: Vec<(HeaderName, T)> = Vec::new();
     for (key, line, node) in entries {
         let Some(name) = checked_name(key, *line, cx) else { continue };
         if out.iter().any(|(other, _)| *other == name) {
             cx.error_at(*line, format!("the header `{name}` stands twice"));
         }
-        out.extend(cx.in_key(key, |cx| value(node, cx)).map(|value| (name, value)));
+        out.extend(cx.in_key(key, |cx| read(node, cx)).map(|value| (name, value)));
     }
     Some(out)
 }

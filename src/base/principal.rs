@@ -9,12 +9,27 @@ pub struct Principal {
     pub issuer: String,
     /// The caller's name at that issuer; empty for `anonymous`.
     pub subject: String,
+    /// What people call the caller; often the subject.
+    pub name: String,
+    /// What else is known of the caller, by name.
+    pub metadata: Vec<(String, String)>,
 }
 
 impl Principal {
+    /// A caller of whom nothing else is known.
+    pub fn new(
+        method: &'static str,
+        issuer: impl Into<String>,
+        subject: impl Into<String>,
+    ) -> Self {
+        let subject = subject.into();
+        let name = subject.clone();
+        Self { method, issuer: issuer.into(), subject, name, metadata: Vec::new() }
+    }
+
     /// The caller of a route that says `auth: [ anonymous ]`.
     pub fn anonymous() -> Self {
-        Self { method: "anonymous", issuer: String::new(), subject: String::new() }
+        Self::new("anonymous", "", "")
     }
 
     /// Whether nothing tells this caller from another.
@@ -22,7 +37,8 @@ impl Principal {
         self.method == "anonymous"
     }
 
-    /// An unambiguous byte form (fields are length-prefixed), bound into session ids.
+    /// An unambiguous byte form (fields are length-prefixed), bound into session ids. Name and
+    /// metadata are not in it: a session outlives a change of these.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(24 + self.issuer.len() + self.subject.len());
         for field in [self.method, &self.issuer, &self.subject] {

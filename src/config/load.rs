@@ -133,10 +133,15 @@ fn compile_routes(
         None => Some(Vec::new()),
         Some(node) => cx.in_key("upstreams", |cx| balance::upstreams(node, cx)),
     };
+    // where listeners are wrong, that is said already
+    let certificates = listeners.is_none_or(|all| {
+        all.iter().any(|l| l.tls.as_ref().is_some_and(|tls| tls.clients.is_some()))
+    });
     let listeners = listeners.unwrap_or_default();
     // one that redirects serves no route
     let serving = listeners.iter().find(|l| l.redirect.is_none());
     let around = Around {
+        certificates,
         https: serving.is_some_and(|l| l.tls.is_some()),
         address: serving.map_or(defaults::LISTEN, |l| l.address),
         upstreams: node.map(balance::names).unwrap_or_default(),

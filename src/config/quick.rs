@@ -171,7 +171,7 @@ mod tests {
         let mut flags = flags(&["http://127.0.0.1:8000", "http://127.0.0.1:8001/"], "127.0.0.1:0");
         let settings = super::settings(&flags, &env).unwrap();
         assert_eq!(settings.upstreams[0].servers.len(), 2);
-        assert_eq!(settings.routes[0].auth[0].name(), "anonymous");
+        assert_eq!(settings.routes[0].auth.methods[0].name(), "anonymous");
         assert_eq!(settings.admin, None);
         assert!(settings.listeners[0].tls.is_none());
         flags.tls_self_signed = true;

@@ -92,7 +92,7 @@ struct Route {
     rewrite: Option<String>,
     balance: String,
     servers: Vec<String>,
-    auth: Vec<&'static str>,
+    auth: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     warning: Option<&'static str>,
 }
@@ -148,7 +148,7 @@ impl Route {
             rewrite: route.rewrite.clone(),
             balance: upstream.map(|u| u.policy.name().to_owned()).unwrap_or_default(),
             servers: upstream.iter().flat_map(|u| &u.servers).map(server).collect(),
-            auth: route.auth.iter().map(|method| method.name()).collect(),
+            auth: route.auth.methods.iter().map(|method| method.described()).collect(),
             warning: insecure.then_some("the servers' certificates are not checked"),
         }
     }

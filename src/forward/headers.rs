@@ -7,8 +7,10 @@ use http::{HeaderMap, Method};
 
 use crate::base::head::Head;
 use crate::base::names::{MCP_SESSION_ID, X_REQUEST_ID, ascii, header_name, is_type, list};
+use crate::base::principal::Principal;
 use crate::base::text::{push_ip, push_number};
 use crate::listen::wire::BodySize;
+use crate::route::outgoing::{Outgoing as RouteEdits, reads_as};
 
 /// The session header of the legacy era.
 pub const SESSION: HeaderName = MCP_SESSION_ID;
@@ -32,6 +34,12 @@ pub struct Outgoing<'a> {
     pub tls: bool,
     /// The request's id.
     pub request_id: &'a str,
+    /// Who asks.
+    pub principal: &'a Principal,
+    /// What the route does to fields.
+    pub route: Option<&'a RouteEdits>,
+    /// What the edge shows to the backend of itself.
+    pub credential: Option<&'a (HeaderName, HeaderValue)>,
     /// The body that will follow.
     pub body: BodySize,
 }
@@ -44,9 +52,11 @@ pub struct Outgoing<'a> {
 fn request(out: &Outgoing<'_>, bytes: &mut Vec<u8>) {
     line(bytes, b"host: ", out.host.as_bytes());
     let headers = &out.head.headers;
+    let configured = out.route.is_some() || out.credential.is_some();
     for (name, value) in headers {
         let coding = *name == header::ACCEPT_ENCODING && accepts_events(headers);
-        if !coding && !is_own(name) {
+        let dropped = coding || is_own(name) || configured && is_replaced(out, name);
+        if !dropped {
             bytes.extend_from_slice(name.as_str().as_bytes());
             line(bytes, b": ", value.as_bytes());
         }
@@ -55,6 +65,9 @@ fn request(out: &Outgoing<'_>, bytes: &mut Vec<u8>) {
         line(bytes, b"mcp-session-id: ", session.as_bytes());
     }
     forwarded(out, bytes);
+    if configured {
+        replacements(out, bytes);
+    }
     line(bytes, b"x-request-id: ", out.request_id.as_bytes());
     if out.head.websocket {
         bytes.extend_from_slice(b"connection: Upgrade\r\nupgrade: websocket\r\n");
@@ -71,6 +84,25 @@ fn request(out: &Outgoing<'_>, bytes: &mut Vec<u8>) {
             bytes.extend_from_slice(b"content-length: 0\r\n");
         }
         BodySize::None => {}
+    }
+}
+
+/// Whether a client's field gives way to one of the config's, or is a credential that ends here.
+fn is_replaced(out: &Outgoing<'_>, name: &HeaderName) -> bool {
+    out.route.is_some_and(|route| route.drops(name))
+        || out.credential.is_some_and(|(own, _)| reads_as(name, own))
+}
+
+/// What the config says in place of the client. A credential of the upstream goes last: what the
+/// route sets by that name gives way to it.
+fn replacements(out: &Outgoing<'_>, bytes: &mut Vec<u8>) {
+    let credential = out.credential;
+    if let Some(route) = out.route {
+        route.write(out.principal, credential.map(|(name, _)| name), bytes);
+    }
+    if let Some((name, value)) = credential {
+        bytes.extend_from_slice(name.as_str().as_bytes());
+        line(bytes, b": ", value.as_bytes());
     }
 }
 
@@ -217,6 +249,9 @@ mod tests {
             client: "2001:db8::1".parse().unwrap(),
             tls: true,
             request_id: "id",
+            principal: &Principal::anonymous(),
+            route: None,
+            credential: None,
             body,
         };
         let mut bytes = Vec::new();

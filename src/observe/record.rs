@@ -11,6 +11,7 @@ use http::Method;
 
 use crate::balance::Replica;
 use crate::base::limits::Limited;
+use crate::base::principal::Principal;
 use crate::base::text::{push_ip, push_json, push_millis, push_number, push_time};
 use crate::route::settings::RouteSettings;
 
@@ -36,6 +37,8 @@ pub struct Record {
     pub path: String,
     /// The route.
     pub route: Option<Arc<RouteSettings>>,
+    /// Who asks, once that is known.
+    pub principal: Option<Arc<Principal>>,
     /// The replica.
     pub replica: Option<Arc<Replica>>,
     /// `legacy`, `modern` or `none`.
@@ -87,6 +90,10 @@ impl Record {
         if let Some(route) = &self.route {
             text(out, b",\"route\":", &route.label);
             text(out, b",\"upstream\":", &route.upstream);
+        }
+        if let Some(principal) = self.principal.as_ref().filter(|who| !who.is_anonymous()) {
+            word(out, b",\"auth\":\"", principal.method);
+            text(out, b"\",\"principal\":", bounded(&principal.subject));
         }
         if let Some(replica) = &self.replica {
             text(out, b",\"replica\":", &replica.server.authority);

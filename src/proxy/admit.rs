@@ -95,6 +95,7 @@ pub async fn admit<W: Wire>(
         return Err(denial.into());
     }
     let principal = auth::authenticate(&routed.route.auth, head, &client).await?;
+    record.principal = Some(principal.clone());
     let body = read_body(wire, head, &routed, cx, &rt.budget).await?;
     let scan = body.as_ref().map(|body| inspect::scan(&body.bytes));
     *rpc_id = scan.as_ref().and_then(|scan| scan.id().map(str::to_owned));

@@ -207,6 +207,9 @@ fn request_bytes(
         client: admitted.client.address,
         tls: admitted.client.tls,
         request_id: &record.request_id,
+        principal: &admitted.granted.principal,
+        route: admitted.routed.route.outgoing.as_ref(),
+        credential: settings.credential.as_ref(),
         body,
     };
     let joined = admitted.body.as_ref().map(|b| &b.bytes).filter(|b| b.len() <= MAX_JOINED);

@@ -78,7 +78,7 @@ pub(super) fn stays(admitted: &mut Admitted, head: &Head, stream: bool) {
         && stream
         && !is_stream(head, &granted.call)
     {
-        let principal = Some(&granted.principal);
+        let principal = Some(&*granted.principal);
         limits.count_stream(&Asker { head, client, principal, stream }, permits);
     }
 }

@@ -292,6 +292,7 @@ pub(crate) fn begin(head: &Head, client: IpAddr) -> Record {
         method: head.method.clone(),
         path: head.path.clone(),
         route: None,
+        principal: None,
         replica: None,
         era: "none",
         rpc_method: None,

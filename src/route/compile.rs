@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use super::cors::Cors;
 use super::methods::{self, Methods};
+use super::outgoing::outgoing;
 use super::settings::{Origins, PathMatch, PublicUrl, RouteSettings};
-use crate::base::caller::Authenticate;
+use crate::base::caller::Chain;
 use crate::base::cidr::Access;
 use crate::base::compile::{Cx, Node, NodeKind};
 use crate::base::edits::{self, Edits};
@@ -25,6 +26,8 @@ pub struct Around {
     pub upstreams: Vec<String>,
     /// Bytes of bodies that may be held at once.
     pub buffer_budget: u64,
+    /// Whether a listener asks clients for certificates.
+    pub certificates: bool,
     /// Compiles an `auth` list: the methods are a later stage's.
     pub auth: CompileAuth,
     /// Compiles a `limits` list, likewise.
@@ -32,7 +35,7 @@ pub struct Around {
 }
 
 /// Compiles an `auth` list; what is wrong is noted in the context.
-pub type CompileAuth = fn(&Node, &mut Cx) -> Option<Vec<Arc<dyn Authenticate>>>;
+pub type CompileAuth = fn(&Node, &mut Cx) -> Option<Chain>;
 
 /// Compiles a `limits` list; what is wrong is noted in the context.
 pub type CompileLimits = fn(&Node, &mut Cx) -> Option<Arc<dyn Limits>>;
@@ -67,13 +70,25 @@ fn route(node: &Node, around: &Around, cx: &mut Cx) -> Option<RouteSettings> {
     let public_url = fields.optional(cx, "public_url", |n, cx| cx.parse(n, "a URL", public_url));
     let upstream = fields.required(cx, "upstream", |n, cx| upstream(n, &around.upstreams, cx));
     let rewrite = fields.optional(cx, "rewrite", |n, cx| cx.parse(n, "a path", url::prefix));
-    let auth = fields.required(cx, "auth", around.auth);
+    let auth = fields.required(cx, "auth", |n, cx| {
+        let chain = (around.auth)(n, cx)?;
+        let only_certificates = chain.methods.iter().all(|method| method.needs_certificate());
+        if !around.certificates && only_certificates && !chain.methods.is_empty() {
+            cx.error(n, "nobody could come in: no listener asks for `client_certificates`");
+        }
+        Some(chain)
+    });
     let access = Access::take(&mut fields, cx);
     let limits = fields.optional(cx, "limits", around.limits);
+    let outgoing = outgoing(&mut fields, auth.as_ref(), cx);
     let methods = fields.or(cx, "methods", Methods::default(), methods);
     let origins = fields.or(cx, "origins", Origins::Listed(Vec::new()), origins);
     let cors_node = fields.take("cors");
-    let cors = cors_node.map_or(Some(Cors::default()), |n| cx.in_key("cors", |cx| cors(n, cx)));
+    let mut cors = cors_node.map_or(Some(Cors::default()), |n| cx.in_key("cors", |cx| cors(n, cx)));
+    if let (Some(cors), Some(chain)) = (&mut cors, &auth) {
+        // a page must be able to send what it is asked for
+        cors.headers.extend(chain.headers.iter().cloned());
+    }
     let answer_edits = fields.or(cx, "response_headers", Edits::default(), edits::edits);
     let body_limit = fields.or(cx, "body_limit", defaults::BODY_LIMIT, |n, cx| cx.byte_size(n));
     if body_limit > around.buffer_budget {
@@ -95,6 +110,7 @@ fn route(node: &Node, around: &Around, cx: &mut Cx) -> Option<RouteSettings> {
         auth: auth?,
         access,
         limits,
+        outgoing,
         methods,
         cors: sound(cors, &origins, cors_node.unwrap_or(node), cx),
         origins,
@@ -231,6 +247,7 @@ mod tests {
             address,
             upstreams: vec![],
             buffer_budget: 1,
+            certificates: false,
             auth: |_, _| None,
             limits: |_, _| None,
         }

@@ -9,6 +9,7 @@ pub mod cors;
 pub mod dress;
 pub mod methods;
 pub mod origin;
+pub mod outgoing;
 pub mod path;
 pub mod settings;
 pub mod table;

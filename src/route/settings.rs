@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::cors::Cors;
 use super::methods::Methods;
-use crate::base::caller::Authenticate;
+use super::outgoing::Outgoing;
+use crate::base::caller::Chain;
 use crate::base::cidr::Access;
 use crate::base::edits::Edits;
 use crate::base::limits::Limits;
@@ -25,12 +26,14 @@ pub struct RouteSettings {
     pub upstream: String,
     /// What the prefix becomes upstream; absent = unchanged. Starts with `/`, no trailing `/` unless it is `/`.
     pub rewrite: Option<String>,
-    /// Methods in the order of the config; never empty.
-    pub auth: Vec<Arc<dyn Authenticate>>,
     /// Addresses that may come in.
     pub access: Access,
     /// How much of it anybody may have; absent = as much as there is.
     pub limits: Option<Arc<dyn Limits>>,
+    /// Who may come in; its methods are never empty.
+    pub auth: Chain,
+    /// What is done to the fields of its requests; absent where nothing is.
+    pub outgoing: Option<Outgoing>,
     /// HTTP methods that it takes.
     pub methods: Methods,
     /// Web pages that may call.

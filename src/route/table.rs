@@ -161,7 +161,6 @@ pub(super) mod tests {
     use super::*;
     use crate::base::edits::Edits;
     use crate::base::head::Version;
-    use crate::base::principal::Principal;
     use crate::route::cors::Cors;
     use crate::route::settings::{Origins, PublicUrl};
     use http::HeaderMap;
@@ -183,9 +182,10 @@ pub(super) mod tests {
             },
             upstream: upstream.into(),
             rewrite: None,
-            auth: Vec::new(),
             access: Default::default(),
             limits: None,
+            auth: Default::default(),
+            outgoing: None,
             methods: Methods::default(),
             origins: Origins::Listed(Vec::new()),
             cors: Some(Cors::default()),
@@ -196,7 +196,6 @@ pub(super) mod tests {
     }
 
     pub(in crate::route) fn head(authority: &str, path: &str) -> Head {
-        let _ = Principal::anonymous();
         Head {
             method: Method::POST,
             path: path.into(),

@@ -12,6 +12,7 @@
 mod support;
 
 mod addresses;
+mod auth;
 mod browsers;
 mod forward;
 mod hostile;

@@ -2,36 +2,36 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
-
 use super::Method;
-use crate::base::caller::{Authenticate, Client};
+use crate::base::caller::{Authenticate, Client, Verdict};
 use crate::base::compile::{Cx, Node};
-use crate::base::denial::Denial;
 use crate::base::head::Head;
 use crate::base::principal::Principal;
 
+/// Its name in configs.
+pub(super) const NAME: &str = "anonymous";
 /// The table line.
-pub(super) const METHOD: Method = Method { name: "anonymous", compile };
+pub(super) const METHOD: Method = Method { name: NAME, compile };
 
 fn compile(node: Option<&Node>, cx: &mut Cx) -> Option<Arc<dyn Authenticate>> {
     if let Some(node) = node {
         cx.error(node, "`anonymous` takes no settings");
         return None;
     }
-    Some(Arc::new(Anonymous))
+    Some(Arc::new(Anonymous { nobody: Arc::new(Principal::anonymous()) }))
 }
 
 #[derive(Debug)]
-struct Anonymous;
+struct Anonymous {
+    nobody: Arc<Principal>,
+}
 
-#[async_trait]
 impl Authenticate for Anonymous {
     fn name(&self) -> &'static str {
-        "anonymous"
+        NAME
     }
 
-    async fn authenticate(&self, _: &Head, _: &Client) -> Result<Option<Principal>, Denial> {
-        Ok(Some(Principal::anonymous()))
+    fn authenticate<'a>(&'a self, _: &'a Head, _: &'a Client) -> Verdict<'a> {
+        Verdict::Known(self.nobody.clone())
     }
 }

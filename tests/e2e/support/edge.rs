@@ -74,6 +74,12 @@ impl Builder {
         self
     }
 
+    /// A route that says itself who may come in.
+    pub(crate) fn raw_route(mut self, all: &str) -> Self {
+        self.routes.push(all.to_owned());
+        self
+    }
+
     /// One route for everything to this backend.
     pub(crate) fn to(self, backend: &Backend) -> Self {
         let url = backend.url();

@@ -1,0 +1,118 @@
+//! `all: [ … ]`: several credentials at once. Every method of the list must admit the caller, who
+//! then is whom the first of them says.
+//!
+//! A certificate is there on every request of a connection, asked for or not. So `all` decides when
+//! a credential that was sent with the request is one of its own, or when every one of them is there;
+//! a certificate alone leaves the request to the methods behind it.
+
+use std::sync::Arc;
+
+use http::HeaderValue;
+
+use super::{Method, anonymous, compile as list};
+use crate::base::caller::{Authenticate, Client, Shape, Verdict};
+use crate::base::compile::{Cx, Node};
+use crate::base::denial::{Denial, Reason};
+use crate::base::head::Head;
+use crate::base::principal::Principal;
+
+/// Its name in configs.
+const NAME: &str = "all";
+/// The table line.
+pub(super) const METHOD: Method = Method { name: NAME, compile };
+
+#[derive(Debug)]
+struct All {
+    methods: Vec<Arc<dyn Authenticate>>,
+}
+
+fn compile(node: Option<&Node>, cx: &mut Cx) -> Option<Arc<dyn Authenticate>> {
+    let node = node?;
+    let methods = list::methods(node, cx)?;
+    if let Some(wrong) = methods.iter().find(|m| [NAME, anonymous::NAME].contains(&m.name())) {
+        cx.error(node, format!("`{}` cannot be one of `all`", wrong.name()));
+    }
+    if methods.len() < 2 {
+        cx.error(node, "`all` is for several methods: here is only one");
+    }
+    let shapes: Vec<Shape> = methods.iter().flat_map(|m| m.shapes()).collect();
+    for (i, shape) in shapes.iter().enumerate() {
+        if shapes.iter().skip(i + 1).any(|other| other.header == shape.header) {
+            let name = &shape.header;
+            cx.error(node, format!("two of these need `{name}`, which can stand only once"));
+        }
+    }
+    Some(Arc::new(All { methods }))
+}
+
+impl Authenticate for All {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn described(&self) -> String {
+        let methods: Vec<String> = self.methods.iter().map(|m| m.described()).collect();
+        format!("all of {}", methods.join(", "))
+    }
+
+    fn shapes(&self) -> Vec<Shape> {
+        self.methods.iter().flat_map(|m| m.shapes()).collect()
+    }
+
+    fn challenges(&self) -> Vec<HeaderValue> {
+        self.methods.iter().flat_map(|m| m.challenges()).collect()
+    }
+
+    fn needs_certificate(&self) -> bool {
+        self.methods.iter().any(|m| m.needs_certificate())
+    }
+
+    fn authenticate<'a>(&'a self, head: &'a Head, client: &'a Client) -> Verdict<'a> {
+        let mut verdicts = Vec::with_capacity(self.methods.len());
+        let (mut sent, mut missing) = (false, false);
+        for method in &self.methods {
+            let verdict = method.authenticate(head, client);
+            let absent = matches!(verdict, Verdict::Absent);
+            missing |= absent;
+            sent |= !absent && !method.shapes().is_empty();
+            verdicts.push(verdict);
+        }
+        match (sent, missing) {
+            (false, true) => Verdict::Absent,
+            (true, true) => {
+                let several = "Several credentials are required";
+                Verdict::Refused(Denial::new(Reason::Unauthenticated, "auth.all.missing", several))
+            }
+            (_, false) => settle(verdicts),
+        }
+    }
+}
+
+/// Cheap verdicts first: nothing slow is begun for a caller who is refused anyway.
+fn settle(mut verdicts: Vec<Verdict<'_>>) -> Verdict<'_> {
+    if let Some(at) = verdicts.iter().position(|v| matches!(v, Verdict::Refused(_))) {
+        return verdicts.swap_remove(at);
+    }
+    if verdicts.iter().all(|v| matches!(v, Verdict::Known(_))) {
+        return verdicts.into_iter().next().unwrap_or(Verdict::Absent);
+    }
+    Verdict::Later(Box::pin(wait(verdicts)))
+}
+
+async fn wait(verdicts: Vec<Verdict<'_>>) -> Result<Arc<Principal>, Denial> {
+    let mut first = None;
+    for verdict in verdicts {
+        let principal = match verdict {
+            Verdict::Known(principal) => principal,
+            Verdict::Later(verdict) => verdict.await?,
+            Verdict::Refused(denial) => return Err(denial),
+            Verdict::Absent => return Err(nobody()),
+        };
+        first.get_or_insert(principal);
+    }
+    first.ok_or_else(nobody)
+}
+
+fn nobody() -> Denial {
+    Denial::new(Reason::Unauthenticated, "auth.all.missing", "Several credentials are required")
+}

@@ -1,0 +1,208 @@
+//! `basic`: a name and a password (RFC 7617) against an htpasswd file that is read again when it
+//! changes.
+//!
+//! The way of an attempt: how often its address has failed lately, before anything else; the user's
+//! line in the file as it is now; the pair of line and password, if it was right a moment ago; and only
+//! then the hash, on a thread of its own (`desk`). A name that is not in the file takes the same way
+//! with a line of the file's most common kind, so that time does not tell who is in it. (In a file
+//! of several kinds, users of the rarer ones do differ.)
+//!
+//! The limit on failures comes before the cache, too: else an address that is shut out could go on
+//! guessing the passwords that are in it, at full speed. So one client that has a wrong password and
+//! does not stop shuts out its neighbours behind the same address; `failures` says from when on.
+
+mod cache;
+pub mod credentials;
+mod desk;
+pub mod file;
+mod hash;
+mod md5_crypt;
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::HeaderValue;
+use http::header::AUTHORIZATION;
+
+use super::{Method, authorization, quoted, realm};
+use crate::base::caller::{Authenticate, Client, Later, Shape, Verdict};
+use crate::base::compile::{Cx, Node};
+use crate::base::denial::{Denial, Reason};
+use crate::base::head::Head;
+use crate::base::principal::Principal;
+use crate::base::rate::{Buckets, Rate, Wait};
+use crate::base::watch::Watched;
+use crate::base::{defaults, files};
+use cache::Cache;
+use credentials::Credentials;
+use desk::{Desk, Outcome};
+use file::{NAME, User, Users};
+
+/// The table line.
+pub(super) const METHOD: Method = Method { name: NAME, compile };
+
+/// Most addresses whose failures are counted apart.
+const MAX_ADDRESSES: usize = 16_384;
+
+#[derive(Debug)]
+struct Basic {
+    file: Arc<Watched<Users>>,
+    challenge: HeaderValue,
+    /// Shared with the work that is under way.
+    memory: Arc<Memory>,
+}
+
+/// What is remembered of attempts.
+#[derive(Debug)]
+struct Memory {
+    right: Cache,
+    failures: Buckets<IpAddr>,
+}
+
+fn compile(node: Option<&Node>, cx: &mut Cx) -> Option<Arc<dyn Authenticate>> {
+    let mut fields = cx.map(node?)?;
+    let realm = fields.or(cx, "realm", defaults::REALM.to_owned(), realm);
+    let file = fields.required(cx, "file", |n, cx| {
+        let (path, issuer) = (cx.file(n)?, realm.clone());
+        cx.watch(n, vec![path], move |paths| {
+            let path = paths.first().map_or_else(Default::default, Clone::clone);
+            let named = |problem| format!("`{}`: {problem}", path.display());
+            Users::parse(&files::read_text(&path)?, &issuer).map_err(named)
+        })
+    });
+    let failures = fields.optional(cx, "failures", rate);
+    let failures = failures.or_else(|| Rate::parse(defaults::AUTH_FAILURES).ok());
+    let keep = fields.or(cx, "cache", defaults::AUTH_CACHE, |n, cx| {
+        if n.text() == Some("off") { Some(Duration::ZERO) } else { cx.period(n) }
+    });
+    fields.finish(cx);
+    let right = Cache::new(keep).map_err(|problem| cx.error_at(0, problem)).ok()?;
+    let memory = Memory { right, failures: Buckets::new(failures?, MAX_ADDRESSES) };
+    let challenge = format!("Basic realm={}, charset=\"UTF-8\"", quoted(&realm));
+    let challenge = HeaderValue::try_from(challenge).ok()?;
+    Some(Arc::new(Basic { file: file?, challenge, memory: Arc::new(memory) }))
+}
+
+fn rate(node: &Node, cx: &mut Cx) -> Option<Rate> {
+    cx.parse(node, "a rate such as `10/m burst 10`", Rate::parse)
+}
+
+impl Authenticate for Basic {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn shapes(&self) -> Vec<Shape> {
+        let (header, prefix) = (AUTHORIZATION, String::new());
+        vec![Shape { header, scheme: Some("basic"), prefix }]
+    }
+
+    fn challenges(&self) -> Vec<HeaderValue> {
+        vec![self.challenge.clone()]
+    }
+
+    fn authenticate<'a>(&'a self, head: &'a Head, client: &'a Client) -> Verdict<'a> {
+        let Some(encoded) = authorization(head, "basic") else { return Verdict::Absent };
+        let Some(credentials) = Credentials::read(encoded) else {
+            let malformed = "The credentials are malformed";
+            let reason = Reason::Unauthenticated;
+            return Verdict::Refused(Denial::new(reason, "auth.basic.malformed", malformed));
+        };
+        let address = network(client.address);
+        if let Err(wait) = self.memory.failures.peek(&address) {
+            return Verdict::Refused(limited(wait));
+        }
+        let users = self.file.fresh();
+        let known = users.get(&credentials.user);
+        // also for unknown users, who must not be quicker
+        let line = known.or(users.dummy());
+        let code =
+            self.memory.right.code(line.map_or("", |user| &user.line), &credentials.password);
+        match known {
+            Some(user) if self.memory.right.holds(&code, Instant::now()) => {
+                Verdict::Known(user.principal.clone())
+            }
+            _ => Verdict::Later(self.verify(
+                known.cloned(),
+                line.cloned(),
+                code,
+                credentials,
+                address,
+            )),
+        }
+    }
+}
+
+impl Basic {
+    /// Has the hash made. `line` is the user's own, or the one that stands in for it.
+    fn verify(
+        &self,
+        known: Option<User>,
+        line: Option<User>,
+        code: cache::Code,
+        credentials: Credentials,
+        address: IpAddr,
+    ) -> Later<'_> {
+        let memory = self.memory.clone();
+        let (is_known, password) = (known.is_some(), credentials.password);
+        let work = move || {
+            // before the hash, so that no two threads can spend the last one; a right password gets it
+            // back, and whoever comes from there meanwhile must find another
+            let room = match memory.failures.take(&address) {
+                Ok(room) => room,
+                Err(wait) => return Outcome::Limited(wait),
+            };
+            let fits = line.is_some_and(|line| line.hash.fits(&password));
+            if !(fits && is_known) {
+                return Outcome::Wrong;
+            }
+            memory.failures.give_back(&address, room);
+            memory.right.keep(code, Instant::now());
+            Outcome::Right
+        };
+        Box::pin(async move {
+            let outcome = match Desk::shared() {
+                Some(desk) => desk.ask((code, address, is_known), work).await,
+                None => Outcome::Full,
+            };
+            verdict(outcome, known)
+        })
+    }
+}
+
+fn verdict(outcome: Outcome, known: Option<User>) -> Result<Arc<Principal>, Denial> {
+    match (outcome, known) {
+        (Outcome::Right, Some(user)) => Ok(user.principal),
+        (Outcome::Right | Outcome::Wrong, known) => {
+            let wrong = "The user name or the password is wrong";
+            let denial = Denial::new(Reason::Unauthenticated, "auth.basic.wrong", wrong);
+            // a name that is not in the file may be a password in the wrong place
+            Err(denial.detail(match known {
+                Some(user) => format!("wrong password for `{}`", user.principal.subject),
+                None => "no such user".to_owned(),
+            }))
+        }
+        (Outcome::Limited(wait), _) => Err(limited(wait)),
+        (Outcome::Full, _) => {
+            let busy = "Too many passwords are being verified";
+            Err(Denial::new(Reason::Busy, "auth.basic.busy", busy).retry_after(1))
+        }
+    }
+}
+
+fn limited(wait: Wait) -> Denial {
+    let failures = "There were too many failed attempts";
+    Denial::new(Reason::Limited, "auth.basic.failures", failures).retry_after(wait.seconds())
+}
+
+/// Who has one IPv6 address has a whole /64 of them (RFC 6177).
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64))),
+    }
+}
+
+#[cfg(test)]
+mod tests;
