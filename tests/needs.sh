@@ -25,7 +25,10 @@ if [ "${1:-test}" = test ]; then
     need openssl openssl
     need python3 python3
     need pebble pebble             # an ACME directory of our own
-    need haproxy haproxy # sends the PROXY protocol in tests/peers
+    need haproxy haproxy           # sends the PROXY protocol
+    need nginx nginx               # what imported configs are compared with
+    need certbot certbot           # asks for challenges in a webroot
+    need htpasswd apache2-utils    # password files as people have them
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
     command -v node >/dev/null || by_hand+=("Node 20 or newer: https://nodejs.org")
     command -v npm >/dev/null || by_hand+=("npm: it comes with Node, or as Debian's package npm")
@@ -36,7 +39,8 @@ if [ ${#missing[@]} -gt 0 ]; then
         echo "installing: ${missing[*]}"
         export DEBIAN_FRONTEND=noninteractive
         apt-get update -qq || true # a dead extra source must not stop us; the next line would
-        apt-get install -y -qq --no-install-recommends "${missing[@]}"
+        # in run level 1 Debian's packages do not start their services
+        RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "${missing[@]}"
     else
         by_hand+=("as root: apt-get install ${missing[*]}")
     fi
