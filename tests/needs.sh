@@ -2,6 +2,7 @@
 # In: "demo" or "test". Out: 0 when all programs that it needs are there; as root on Debian it installs
 # the missing ones, else it names them.
 set -euo pipefail
+export PATH=$PATH:/usr/sbin # nginx, haproxy; not in the path of ordinary users
 
 missing=()      # Debian packages
 by_hand=()      # what apt is not to bring
