@@ -66,18 +66,39 @@ class AcmeEdge:
     def metrics(self):
         return subprocess.run(["curl", "-sS", self.admin + "/metrics"], check=True, capture_output=True, text=True).stdout
 
-    def call(self, root, path="/mcp"):
-        """A whole MCP request over a new connection: its status."""
+    def send(self, root, method, extra="", body=b""):
+        """A request over a new connection, which is left open: the connection, the status and the head."""
         context = ssl.create_default_context(cadata=root)
+        tcp = socket.create_connection(("127.0.0.1", self.port), 5)
+        tls = context.wrap_socket(tcp, server_hostname=DOMAIN)
+        head = (
+            f"{method} /mcp HTTP/1.1\r\nHost: {DOMAIN}\r\nContent-Type: application/json\r\n{extra}"
+            f"Accept: application/json, text/event-stream\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        tls.sendall(head.encode() + body)
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            more = tls.recv(4096)
+            if not more:
+                raise ConnectionError("no whole head")
+            answer += more
+        return tls, int(answer.split()[1]), answer.decode()
+
+    def call(self, root):
+        """A whole MCP request over a new connection: its status and session."""
         body = json.dumps(wire.call("initialize", wire.INITIALIZE)).encode()
-        with socket.create_connection(("127.0.0.1", self.port), 5) as tcp:
-            with context.wrap_socket(tcp, server_hostname=DOMAIN) as tls:
-                head = (
-                    f"POST {path} HTTP/1.1\r\nHost: {DOMAIN}\r\nContent-Type: application/json\r\nConnection: close\r\n"
-                    f"Accept: application/json, text/event-stream\r\nContent-Length: {len(body)}\r\n\r\n"
-                )
-                tls.sendall(head.encode() + body)
-                return int(tls.recv(4096).split()[1])
+        tls, status, head = self.send(root, "POST", "Connection: close\r\n", body)
+        tls.close()
+        session = [line for line in head.split("\r\n") if line.lower().startswith("mcp-session-id:")]
+        return status, session[0] if session else None
+
+    def stream(self, root):
+        """The event stream of a new session, which servers and edge keep alive by comments."""
+        _, session = self.call(root)
+        tls, status, _ = self.send(root, "GET", session + "\r\n")
+        assert status == 200
+        tls.settimeout(40)
+        return tls
 
 
 @pytest.fixture
@@ -119,11 +140,12 @@ def test_obtained_renewed_under_load_and_kept_through_an_outage(directory, start
     def load():
         while not done.is_set():
             try:
-                if edge.call(root) != 200:
+                if edge.call(root)[0] != 200:
                     failed.append("status")
             except OSError as error:
                 failed.append(repr(error))
 
+    stream = edge.stream(root)
     loads = [threading.Thread(target=load) for _ in range(2)]
     for thread in loads:
         thread.start()
@@ -134,6 +156,9 @@ def test_obtained_renewed_under_load_and_kept_through_an_outage(directory, start
         for thread in loads:
             thread.join()
     assert not failed, failed[:3]
+    while b"\n:" not in b"\n" + (came := stream.recv(4096)):
+        assert came, "the stream was cut"
+    stream.close()
 
     # an outage when the next renewal is due: the old one stays
     directory.stop()
