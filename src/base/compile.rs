@@ -4,6 +4,7 @@
 //! throws all results away when there was one. So what a stage puts in place of a bad value does
 //! not matter, as long as it causes no second error.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -82,6 +83,7 @@ pub struct Cx {
     pub watched: Vec<Arc<dyn Refresh>>,
     /// Nothing will be run: what a run gets by with, such as an expired certificate, is an error.
     pub checking: bool,
+    shared: HashMap<String, Arc<dyn Any + Send + Sync>>,
     path: Vec<String>,
 }
 
@@ -164,6 +166,20 @@ impl Cx {
             return None;
         }
         self.list(node, item)
+    }
+
+    /// What several places of a config have in common: made by the first that asks for it by this key.
+    pub fn shared<T: Any + Send + Sync>(
+        &mut self,
+        key: String,
+        make: impl FnOnce(&mut Self) -> Option<T>,
+    ) -> Option<Arc<T>> {
+        if let Some(found) = self.shared.get(&key) {
+            return found.clone().downcast().ok();
+        }
+        let made = Arc::new(make(self)?);
+        self.shared.insert(key, made.clone());
+        Some(made)
     }
 
     /// Reads files, now and whenever they change; what is wrong with them is noted at `node`.

@@ -53,6 +53,13 @@ struct Basic {
     memory: Arc<Memory>,
 }
 
+/// What methods with the same settings have in common.
+#[derive(Debug)]
+struct Common {
+    file: Arc<Watched<Users>>,
+    memory: Arc<Memory>,
+}
+
 /// What is remembered of attempts.
 #[derive(Debug)]
 struct Memory {
@@ -63,25 +70,33 @@ struct Memory {
 fn compile(node: Option<&Node>, cx: &mut Cx) -> Option<Arc<dyn Authenticate>> {
     let mut fields = cx.map(node?)?;
     let realm = fields.or(cx, "realm", defaults::REALM.to_owned(), realm);
-    let file = fields.required(cx, "file", |n, cx| {
-        let (path, issuer) = (cx.file(n)?, realm.clone());
-        cx.watch(n, vec![path], move |paths| {
-            let path = paths.first().map_or_else(Default::default, Clone::clone);
-            let named = |problem| format!("`{}`: {problem}", path.display());
-            Users::parse(&files::read_text(&path)?, &issuer).map_err(named)
-        })
-    });
+    let file = fields.required(cx, "file", |n, cx| Some((n, cx.file(n)?)));
     let failures = fields.optional(cx, "failures", rate);
-    let failures = failures.or_else(|| Rate::parse(defaults::AUTH_FAILURES).ok());
+    let failures = failures.or_else(|| Rate::parse(defaults::AUTH_FAILURES).ok())?;
     let keep = fields.or(cx, "cache", defaults::AUTH_CACHE, |n, cx| {
         if n.text() == Some("off") { Some(Duration::ZERO) } else { cx.period(n) }
     });
     fields.finish(cx);
-    let right = Cache::new(keep).map_err(|problem| cx.error_at(0, problem)).ok()?;
-    let memory = Memory { right, failures: Buckets::new(failures?, MAX_ADDRESSES) };
+    let (node, path) = file?;
+    // routes that say the same count failures together: more of them are not more guesses
+    let key = format!("basic {realm:?} {failures} {keep:?} {}", path.display());
+    let issuer = realm.clone();
+    let common = cx.in_key("file", |cx| {
+        cx.shared(key, |cx| {
+            let file = cx.watch(node, vec![path], move |paths| {
+                let path = paths.first().map_or_else(Default::default, Clone::clone);
+                let named = |problem| format!("`{}`: {problem}", path.display());
+                Users::parse(&files::read_text(&path)?, &issuer).map_err(named)
+            })?;
+            let right = Cache::new(keep).map_err(|problem| cx.error_at(0, problem)).ok()?;
+            let failures = Buckets::new(failures, MAX_ADDRESSES);
+            Some(Common { file, memory: Arc::new(Memory { right, failures }) })
+        })
+    })?;
     let challenge = format!("Basic realm={}, charset=\"UTF-8\"", quoted(&realm));
     let challenge = HeaderValue::try_from(challenge).ok()?;
-    Some(Arc::new(Basic { file: file?, challenge, memory: Arc::new(memory) }))
+    let Common { file, memory } = &*common;
+    Some(Arc::new(Basic { file: file.clone(), challenge, memory: memory.clone() }))
 }
 
 fn rate(node: &Node, cx: &mut Cx) -> Option<Rate> {

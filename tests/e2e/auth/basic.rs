@@ -150,6 +150,28 @@ fn failures_shut_out_their_own_address() {
 }
 
 #[test]
+fn routes_with_the_same_settings_count_failures_together() {
+    let (files, backend) = (Files::new(), plain());
+    let (same, other) = (", failures: 1/h burst 2", ", failures: 1/h burst 2, cache: 1m");
+    let edge = guarded(&backend, &files.basic("htpasswd", same), "path: /x")
+        .raw_route(&format!("upstream: one, path: /y, auth: [ {} ]", files.basic("htpasswd", same)))
+        .raw_route(&format!(
+            "upstream: one, path: /z, auth: [ {} ]",
+            files.basic("htpasswd", other)
+        ))
+        .start();
+    let ask = |path: &str, password: &str| {
+        let request = with(&basic("sha", password)).replacen("/x", path, 1);
+        verdict(&edge, &edge.ask(request))
+    };
+    assert_eq!((ask("/x", "1"), ask("/y", "2")), (WRONG.into(), WRONG.into()));
+    for path in ["/x", "/y"] {
+        assert_eq!(ask(path, WORD), "auth.basic.failures", "{path}");
+    }
+    assert_eq!(ask("/z", WORD), "ok", "another count");
+}
+
+#[test]
 fn a_right_password_is_hashed_once() {
     let (files, backend) = (Files::new(), plain());
     let edge = guarded(&backend, &files.basic("htpasswd", MANY), "").start();
