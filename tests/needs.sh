@@ -25,7 +25,7 @@ if [ "${1:-test}" = test ]; then
     need openssl openssl
     need python3 python3
     need pebble pebble             # an ACME directory of our own
-    need haproxy haproxy # sends the PROXY protocol in tests/peers
+    [ -x /usr/sbin/haproxy ] || need haproxy haproxy # sends the PROXY protocol in tests/peers
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
     command -v node >/dev/null || by_hand+=("Node 20 or newer: https://nodejs.org")
     command -v npm >/dev/null || by_hand+=("npm: it comes with Node, or as Debian's package npm")
