@@ -5,10 +5,10 @@
 //! A request's way is the order of the folders. Each stage takes plain values and gives a proof that
 //! the next one needs, or a [`Denial`](base::denial::Denial).
 //!
-//! 1. [`listen`]: a socket is accepted by Pingora; TLS is done, HTTP/1.x or HTTP/2 is read, and what
+//! 1. [`listen`]: a socket is accepted by Pingora; who it is may come in; TLS is done, HTTP/1.x or HTTP/2 is read, and what
 //!    is not a clean request is refused. Out comes a [`Head`](base::head::Head) and a
 //!    [`Wire`](listen::wire::Wire).
-//! 2. [`client`]: who is connected.
+//! 2. [`client`]: who is connected, or whom a trusted proxy names.
 //! 3. [`route`]: path, Host and Origin are checked, and the longest path wins. Out comes
 //!    [`Routed`](route::Routed) with the path that the backend gets.
 //! 4. [`auth`]: the route's methods say who the caller is: a

@@ -277,6 +277,7 @@ impl Stage {
             ("htpasswd-plain", format!("ann:{SHA}\n\nbob:{SECRET}\n")),
             ("htpasswd-des", "ann:u40Fvup4dyM8.\n".into()),
             ("htpasswd-twice", format!("ann:{SHA}\n# one more\nann:{SHA}\n")),
+            ("networks.txt", "# ours\n10.0.0.0/8\n2001:db8::1\n".into()),
         ];
         for (name, content) in files {
             fs::write(stage.file(name), content).unwrap();

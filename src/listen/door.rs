@@ -22,6 +22,18 @@ use crate::base::rate::{Counts, Permit};
 /// More than this no listener serves.
 const MOST: u64 = 1_000_000;
 
+/// Headers that are something else: the one that is believed does not reach the rest of the edge.
+const NO_ADDRESS: &[&str] = &[
+    "authorization",
+    "content-type",
+    "cookie",
+    "host",
+    "mcp-session-id",
+    "origin",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+];
+
 /// Who may come in by a listener, and how.
 #[derive(Debug, Clone, Default)]
 pub struct Door {
@@ -81,6 +93,9 @@ fn header(node: &Node, cx: &mut Cx) -> Option<Option<HeaderName>> {
     cx.parse(node, what, |text| match text {
         "off" => Ok(None),
         _ => match HeaderName::try_from(text) {
+            Ok(name) if NO_ADDRESS.contains(&name.as_str()) => {
+                Err(format!("no addresses stand in `{text}`: write {what}"))
+            }
             Ok(name) => Ok(Some(name)),
             Err(_) => Err(format!("`{text}` is not {what}")),
         },

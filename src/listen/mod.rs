@@ -1,8 +1,8 @@
 //! Connections: in, sockets; out, requests on a [`wire::Wire`], given to a [`Serve`].
 //!
 //! Pingora listens, passes sockets on upgrade and stops; TLS is ours on top of its streams, so that
-//! what must happen before TLS can (connection limits now, PROXY protocol and address lists later)
-//! and every TLS setting is within reach. HTTP/1.x is read by our own loop ([`h1`]), HTTP/2 by the
+//! what must happen before TLS can (PROXY protocol, address lists, connection limits: [`door`]) and
+//! every TLS setting is within reach. HTTP/1.x is read by our own loop ([`h1`]), HTTP/2 by the
 //! `h2` crate under our accept loop ([`h2`]).
 
 pub mod accept;

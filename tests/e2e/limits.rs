@@ -90,6 +90,48 @@ fn each_key_divides_as_it_says() {
     }
 }
 
+/// Two callers with keys of their own.
+const KEYS: &str = "auth: [ { api_key: { keys: [ \
+     { name: ann, sha256: \"292bf566a7eb9187d92d51254d49c7c891fe1a5e15244a7abe29ee963d75ccca\" }, \
+     { name: bob, sha256: \"e696ba82745ea66f90a8012307370045fd5f10c977248770e82ceba5a6cfeaab\" } ] } } ]";
+const ANN: &str = "X-API-Key: annsannsannsannsannsannsannsanns\r\n";
+const BOB: &str = "X-API-Key: bobsbobsbobsbobsbobsbobsbobsbobs\r\n";
+
+fn guarded(backend: &Backend, limits: &str) -> Edge {
+    let route = format!("{KEYS}, path: /mcp, upstream: one, limits: {limits}");
+    edge().upstream("one", &[backend.url()], "").raw_route(&route).start()
+}
+
+#[test]
+fn each_caller_has_a_rate_of_its_own() {
+    let backend = plain();
+    let edge = guarded(&backend, "[ { key: principal, rate: 1/h } ]");
+    call(&edge, "").assert_refused(401);
+    for caller in [ANN, BOB] {
+        assert_eq!(call(&edge, caller).status, 200);
+        limited(&call(&edge, caller), "\"principal\";q=1;w=3600");
+    }
+    call(&edge, "").assert_refused(401);
+}
+
+#[test]
+fn addresses_are_limited_before_anybody_is_authenticated_and_all_others_after_it() {
+    let backend = plain();
+    let edge = guarded(&backend, "[ { key: address, rate: 2/h } ]");
+    call(&edge, "").assert_refused(401);
+    call(&edge, "X-API-Key: wrong\r\n").assert_refused(401);
+    limited(&call(&edge, "X-API-Key: wrong\r\n"), "\"address\";q=2;w=3600");
+    limited(&call(&edge, ANN), "\"address\";q=2;w=3600");
+    for key in ["route", "{ header: T }"] {
+        let edge = guarded(&backend, &format!("[ {{ key: {key}, rate: 1/h }} ]"));
+        for _ in 0..3 {
+            call(&edge, "").assert_refused(401);
+        }
+        assert_eq!(call(&edge, ANN).status, 200);
+        assert_eq!(call(&edge, BOB).status, 429);
+    }
+}
+
 #[test]
 fn a_refusal_by_one_burns_nothing_in_another() {
     let backend = plain();

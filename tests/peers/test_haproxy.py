@@ -3,6 +3,8 @@
 import http.client
 import http.server
 import json
+import os
+import shutil
 import socket
 import ssl
 import threading
@@ -12,6 +14,7 @@ import pytest
 from harness import Process, log
 
 CLIENT = "127.0.0.5"
+HAPROXY = shutil.which("haproxy", path=os.environ["PATH"] + ":/usr/sbin") or "haproxy"
 
 
 class Backend(http.server.BaseHTTPRequestHandler):
@@ -52,7 +55,7 @@ def haproxy(tmp_path):
             "defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 10s\n  timeout server 10s\n"
             f"listen edge\n  bind 127.0.0.1:{own}\n  server edge 127.0.0.1:{port} {words}\n"
         )
-        started.append(Process(["haproxy", "-db", "-f", str(file)], name="haproxy"))
+        started.append(Process([HAPROXY, "-db", "-f", str(file)], name="haproxy"))
         deadline = time.monotonic() + 10
         while True:
             try:

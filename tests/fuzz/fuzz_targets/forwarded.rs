@@ -1,0 +1,41 @@
+//! Forwarding headers: what a client sends hides nothing of what a trusted proxy has appended, and an address
+//! that is found was there.
+#![no_main]
+
+use std::net::IpAddr;
+
+use http::HeaderValue;
+use libfuzzer_sys::fuzz_target;
+use mcp_edge::client::forwarded::{list, rfc7239};
+
+fuzz_target!(|bytes: &[u8]| {
+    let lines = bytes.split(|b| *b == b'\n').filter_map(|l| HeaderValue::from_bytes(l).ok());
+    let mut lines: Vec<HeaderValue> = lines.collect();
+    let peer = IpAddr::from([10, 0, 0, 1]);
+    let trusted = |a: IpAddr| matches!(a, IpAddr::V4(four) if four.octets()[0] == 10);
+    let found = [list(lines.iter(), peer, trusted), rfc7239(lines.iter(), peer, trusted).address];
+    for address in found {
+        assert_eq!(address, address.to_canonical());
+        if address != peer {
+            let digit = |b: &u8| b.is_ascii_hexdigit() || *b == b':';
+            assert!(bytes.iter().any(digit), "{address} from nothing");
+        }
+    }
+    // the proxy's own word, on the client's line and on one of its own
+    let client = IpAddr::from([192, 0, 2, 1]);
+    for (more, old) in
+        [("192.0.2.1, 10.0.0.7", true), ("for=192.0.2.1;proto=https, for=10.0.0.7", false)]
+    {
+        let told = |lines: &[HeaderValue]| match old {
+            true => list(lines.iter(), peer, trusted),
+            false => rfc7239(lines.iter(), peer, trusted).address,
+        };
+        lines.push(HeaderValue::from_static(more));
+        assert_eq!(told(&lines), client);
+        lines.pop();
+        if let Some(last) = lines.last() {
+            let joined = [last.as_bytes(), b", ", more.as_bytes()].concat();
+            assert_eq!(told(&[HeaderValue::from_bytes(&joined).unwrap()]), client);
+        }
+    }
+});
