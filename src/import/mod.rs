@@ -1,0 +1,3 @@
+//! Leaving nginx.
+
+pub mod nginx;
