@@ -21,6 +21,9 @@ pub enum Command {
     Run(RunArgs),
     /// Check a config file and print what would run; all mistakes at once, exit code 2.
     Check(CheckArgs),
+    /// Write a config that says the same as another proxy's.
+    #[command(subcommand)]
+    Import(ImportFrom),
     /// Make API keys.
     Key {
         /// What to do.
@@ -93,4 +96,32 @@ pub struct CheckArgs {
     /// The config file.
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
+}
+
+/// Whose config is imported.
+#[derive(Debug, Subcommand)]
+pub enum ImportFrom {
+    /// Import an nginx.conf and all that it includes.
+    ///
+    /// What is not carried to the letter is listed on stderr and at the end of the config. Exit codes:
+    /// 0 carried; 3 written, but something that restricts could not be carried, and what it stood over
+    /// refuses; 2 the file cannot be read, nothing is written; 1 the config cannot be written.
+    Nginx(ImportArgs),
+}
+
+/// Arguments of `import nginx`.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// The file, such as /etc/nginx/nginx.conf.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Where the config is written, over nothing that is there; absent: stdout.
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// certbot's folder [default: the one that the certificates are in].
+    #[arg(long, value_name = "DIR")]
+    pub letsencrypt: Option<PathBuf>,
+    /// Where certbot is to put answers to challenges, where nginx does not say it [default: /var/www/html].
+    #[arg(long, value_name = "DIR")]
+    pub webroot: Option<String>,
 }

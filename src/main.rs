@@ -1,14 +1,20 @@
-//! The binary: in, arguments; out, an exit code (0 ok, 1 runtime failure, 2 config or usage error).
+//! The binary: in, arguments; out, an exit code (0 ok, 1 runtime failure, 2 config or usage
+//! error, 3 imported with refusals).
 
+use std::fs::OpenOptions;
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::ExitCode;
 
 use clap::Parser;
 use mcp_edge::auth::api_key::key;
 use mcp_edge::base::compile::ConfigError;
-use mcp_edge::cli::{CheckArgs, Cli, Command, KeyArgs, KeyCommand, RunArgs};
+use mcp_edge::cli::{
+    CheckArgs, Cli, Command, ImportArgs, ImportFrom, KeyArgs, KeyCommand, RunArgs,
+};
 use mcp_edge::config::quick::{self, Flags};
 use mcp_edge::config::{self, Mode, report};
+use mcp_edge::import;
 
 /// -11 % instructions per request against glibc's, measured.
 #[global_allocator]
@@ -18,6 +24,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => run(&args),
         Command::Check(args) => check(&args),
+        Command::Import(ImportFrom::Nginx(args)) => import(&args),
         Command::Key { command: KeyCommand::New(args) } => new_key(&args),
         #[cfg(feature = "demo")]
         Command::Demo => mcp_edge::app::demo(),
@@ -41,7 +48,11 @@ fn check(args: &CheckArgs) -> ExitCode {
     let source = args.config.display().to_string();
     let loaded = config::load(&args.config, &env, Mode::Check);
     let text = match loaded {
-        Ok(settings) => report::effective(&settings),
+        Ok(settings) => {
+            let files = report::certificate_files(&settings);
+            import::warnings(&files).iter().for_each(|warning| eprintln!("warning: {warning}"));
+            report::effective(&settings)
+        }
         Err(errors) => return refuse(&source, &errors),
     };
     match text {
@@ -66,6 +77,37 @@ fn print(text: &str) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
+}
+
+fn import(args: &ImportArgs) -> ExitCode {
+    let options =
+        import::Options { letsencrypt: args.letsencrypt.clone(), webroot: args.webroot.clone() };
+    // the config may stand elsewhere than nginx's file: its paths are whole
+    let file = std::path::absolute(&args.file).unwrap_or_else(|_| args.file.clone());
+    let imported = match import::import(&file, &options) {
+        Ok(imported) => imported,
+        Err(problem) => {
+            eprintln!("{problem}");
+            return ExitCode::from(2);
+        }
+    };
+    eprint!("{}", imported.report());
+    let written = match &args.output {
+        None => io::stdout().write_all(imported.yaml.as_bytes()),
+        // a config may hold credentials, and one that is there is never lost
+        Some(path) => OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o640)
+            .open(path)
+            .and_then(|mut file| file.write_all(imported.yaml.as_bytes())),
+    };
+    if let Err(e) = written {
+        let name = args.output.as_ref().map_or("stdout".into(), |path| path.display().to_string());
+        eprintln!("cannot write `{name}`: {e}");
+        return ExitCode::FAILURE;
+    }
+    if imported.refuses() { ExitCode::from(import::REFUSED) } else { ExitCode::SUCCESS }
 }
 
 fn flags(args: &RunArgs) -> Flags {

@@ -23,6 +23,7 @@ const ORDER: &[&[&str]] = &[
     &["acme"],
     &["cli"],
     &["config"],
+    &["import"],
     &["proxy", "admin"],
     &["demo"],
     &["app"],

@@ -1,5 +1,7 @@
 //! What `check` prints: in, settings or errors; out, text for people, in YAML where it is settings.
 
+use std::path::PathBuf;
+
 use serde::Serialize;
 
 use super::{AccessLog, KeysFrom, Settings};
@@ -45,6 +47,12 @@ pub fn effective(settings: &Settings) -> Result<String, String> {
         session_keys: session_keys(settings),
     };
     serde_yaml::to_string(&report).map_err(|e| e.to_string())
+}
+
+/// The certificates' files of all listeners.
+pub fn certificate_files(settings: &Settings) -> Vec<PathBuf> {
+    let tls = settings.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+    tls.flat_map(|tls| tls.current()).map(|certificate| certificate.source.clone().into()).collect()
 }
 
 #[derive(Serialize)]

@@ -98,7 +98,7 @@ fn is_replaced(out: &Outgoing<'_>, name: &HeaderName) -> bool {
 fn replacements(out: &Outgoing<'_>, bytes: &mut Vec<u8>) {
     let credential = out.credential;
     if let Some(route) = out.route {
-        route.write(out.principal, credential.map(|(name, _)| name), bytes);
+        route.write(out.principal, out.client, credential.map(|(name, _)| name), bytes);
     }
     if let Some((name, value)) = credential {
         bytes.extend_from_slice(name.as_str().as_bytes());

@@ -1,6 +1,8 @@
 //! What a route says to its backend of its own: in, nodes of the config; later, a caller; out, header
 //! fields. A client can send none of them itself.
 
+use std::net::IpAddr;
+
 use http::{HeaderName, HeaderValue};
 
 use crate::base::caller::Chain;
@@ -8,6 +10,7 @@ use crate::base::compile::{Cx, Node};
 use crate::base::edits::{self, Edits};
 use crate::base::fields::{Fields, hint};
 use crate::base::principal::Principal;
+use crate::base::text::push_ip;
 
 /// What is done to the fields of a route's requests.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,6 +26,8 @@ pub struct Outgoing {
 /// What of a caller a field says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Part {
+    /// Where the request comes from, as in X-Forwarded-For; known of everybody.
+    Address,
     Subject,
     Method,
     Issuer,
@@ -31,6 +36,7 @@ enum Part {
 }
 
 const PARTS: &[(&str, Part)] = &[
+    ("address", Part::Address),
     ("subject", Part::Subject),
     ("method", Part::Method),
     ("issuer", Part::Issuer),
@@ -89,11 +95,21 @@ impl Outgoing {
 
     /// Writes the route's own fields as lines of HTTP/1.1, but for one of this name. What is not
     /// known of the caller is not said.
-    pub fn write(&self, principal: &Principal, but: Option<&HeaderName>, bytes: &mut Vec<u8>) {
+    pub fn write(
+        &self,
+        principal: &Principal,
+        client: IpAddr,
+        but: Option<&HeaderName>,
+        bytes: &mut Vec<u8>,
+    ) {
         for (name, value) in self.set.iter().filter(|(name, _)| Some(name) != but) {
             line(name, bytes, |bytes| bytes.extend_from_slice(value.as_bytes()));
         }
         for (name, part) in self.identity.iter().filter(|(name, _)| Some(name) != but) {
+            if *part == Part::Address {
+                line(name, bytes, |bytes| push_ip(client, bytes));
+                continue;
+            }
             let value = part.of(principal).filter(|value| !value.is_empty());
             if let Some(value) = value {
                 line(name, bytes, |bytes| push_encoded(value, bytes));
@@ -105,6 +121,7 @@ impl Outgoing {
 impl Part {
     fn of<'p>(&self, principal: &'p Principal) -> Option<&'p str> {
         Some(match self {
+            Self::Address => return None,
             Self::Subject => &principal.subject,
             Self::Method => principal.method,
             Self::Issuer => &principal.issuer,
@@ -179,17 +196,19 @@ mod tests {
                 (name("x-name"), Part::Name),
                 (name("x-tenant"), Part::Metadata("tenant".into())),
                 (name("x-none"), Part::Metadata("none".into())),
+                (name("x-real-ip"), Part::Address),
             ],
         };
         let mut principal = Principal::new("basic", "", "jörg\r\nx: 50% ");
         principal.metadata = vec![("tenant".into(), "a".into())];
         let mut bytes = Vec::new();
-        outgoing.write(&principal, None, &mut bytes);
+        outgoing.write(&principal, "2001:db8::1".parse().unwrap(), None, &mut bytes);
         let encoded = "j%C3%B6rg%0D%0Ax:%2050%25%20";
         assert_eq!(
             String::from_utf8(bytes).unwrap(),
             format!(
-                "x-env: a b\r\nx-user: {encoded}\r\nx-method: basic\r\nx-name: {encoded}\r\nx-tenant: a\r\n"
+                "x-env: a b\r\nx-user: {encoded}\r\nx-method: basic\r\nx-name: {encoded}\r\nx-tenant: a\r\n\
+                 x-real-ip: 2001:db8::1\r\n"
             )
         );
     }

@@ -1,0 +1,338 @@
+//! Routes: in, what a server does at its paths; out, the edge's routes, those that must refuse included.
+
+use super::access::Access;
+use super::entry::{Content, Entry};
+use super::guard::Guard;
+use super::headers::Answers;
+use super::nginx::At;
+use super::note::Notes;
+use super::place::{Matches, Simple, edge_prefix};
+use super::plan::Item;
+use super::values::{list, scalar};
+use crate::base::url;
+use crate::route::path::is_below;
+
+/// A path as routes match it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Path {
+    Exact(String),
+    Prefix(String),
+}
+
+/// A route before it is written: for every host of its server.
+#[derive(Debug)]
+pub(super) struct Route<'e, 't> {
+    pub(super) path: Path,
+    pub(super) entry: &'e Entry<'t>,
+    /// Why it refuses.
+    pub(super) refusing: Vec<At>,
+    /// The letters of nginx's prefix, and its rank: regular expressions are asked before plain prefixes.
+    letters: String,
+    rank: Rank,
+}
+
+/// Which of two that both match a path nginx prefers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Exact,
+    /// `^~`
+    First,
+    /// Regular expressions, in their order.
+    Regex(usize),
+    Plain,
+}
+
+/// The routes of a server. What the edge would let through more than nginx did is noted, and refuses.
+pub(super) fn routes<'e, 't>(entries: &'e [Entry<'t>], notes: &mut Notes) -> Vec<Route<'e, 't>> {
+    let mut routes: Vec<Route<'e, 't>> = Vec::new();
+    for (n, entry) in entries.iter().enumerate() {
+        if matches!(entry.content, Content::Acme(_) | Content::Well) {
+            continue;
+        }
+        for (path, letters, rank) in paths(n, entry, notes) {
+            if routes.iter().any(|route| route.path == path) {
+                continue;
+            }
+            routes.push(Route { path, entry, refusing: entry.refusing.clone(), letters, rank });
+        }
+    }
+    regexes(entries, &mut routes, notes);
+    preferences(&mut routes, notes);
+    borders(&routes, notes);
+    // what nobody is let into needs a route only where another one would take its paths
+    let covered = |route: &Route<'_, '_>| {
+        let (Path::Exact(path) | Path::Prefix(path)) = &route.path;
+        let around = |other: &&Route<'_, '_>| match &other.path {
+            Path::Prefix(prefix) => {
+                other.entry.is_proxy() && other.path != route.path && is_below(path, prefix)
+            }
+            Path::Exact(_) => false,
+        };
+        routes.iter().find(around).is_some()
+    };
+    let keep: Vec<bool> =
+        routes.iter().map(|route| route.entry.is_proxy() || covered(route)).collect();
+    let mut keep = keep.into_iter();
+    routes.retain(|_| keep.next().unwrap_or(true));
+    routes
+}
+
+/// The edge's paths for a location, with nginx's letters.
+fn paths(n: usize, entry: &Entry<'_>, notes: &mut Notes) -> Vec<(Path, String, Rank)> {
+    let prefix = |path: &str| edge_prefix(path).map(Path::Prefix);
+    let exact = |path: &str| url::path(path).ok().map(Path::Exact);
+    let found: Vec<(Option<Path>, String, Rank)> = match &entry.place.matches {
+        Matches::Exact(path) => vec![(exact(path), path.clone(), Rank::Exact)],
+        Matches::Prefix { path, first } => {
+            let rank = if *first { Rank::First } else { Rank::Plain };
+            vec![(prefix(path), path.clone(), rank)]
+        }
+        Matches::Paths(simple) => simple
+            .iter()
+            .map(|simple| match simple {
+                Simple::Exact(path) => (exact(path), path.clone(), Rank::Regex(n)),
+                Simple::Prefix(path) => (prefix(path), path.clone(), Rank::Regex(n)),
+            })
+            .collect(),
+        Matches::Regex | Matches::Named => Vec::new(),
+    };
+    let mut out = Vec::new();
+    for (path, letters, rank) in found {
+        match path {
+            Some(path) => out.push((path, letters, rank)),
+            None => notes.refused(entry.place.directive, "no route can have this path"),
+        }
+    }
+    out
+}
+
+/// Regular expressions that the edge cannot match: what they kept out, the prefixes must not let in.
+fn regexes(entries: &[Entry<'_>], routes: &mut [Route<'_, '_>], notes: &mut Notes) {
+    for (n, entry) in entries.iter().enumerate().filter(|(_, e)| e.place.matches == Matches::Regex)
+    {
+        let strict = entry.strictness();
+        let restricts =
+            !matches!(entry.content, Content::Nothing | Content::ToHttps(_)) || !strict.is_open();
+        let mut opened = false;
+        for route in routes.iter_mut().filter(|route| route.rank > Rank::Regex(n)) {
+            if restricts && route.entry.is_proxy() && !route.strictness().is_as_strict_as(&strict) {
+                route.refusing.push(entry.place.directive.at.clone());
+                opened = true;
+            }
+        }
+        let why = "the edge matches no regular expressions; what this kept out, the other paths would let in. \
+                   If it guards nothing at the servers, take it out and import again";
+        match &entry.content {
+            _ if opened => notes.refused(entry.place.directive, why),
+            Content::Proxy(_) => {
+                notes.refused(entry.place.directive, "the edge matches no regular expressions")
+            }
+            _ => notes.dropped(entry.place.directive, "the edge matches no regular expressions"),
+        }
+    }
+}
+
+/// Paths below a location that nginx would have preferred: the longer path wins here.
+fn preferences(routes: &mut [Route<'_, '_>], notes: &mut Notes) {
+    let preferred: Vec<(String, Rank, Guard, At)> = routes
+        .iter()
+        .filter(|route| matches!((route.rank, &route.path), (Rank::Regex(_), Path::Prefix(_))))
+        .map(|route| {
+            (
+                route.letters.clone(),
+                route.rank,
+                route.strictness(),
+                route.entry.place.directive.at.clone(),
+            )
+        })
+        .collect();
+    for route in routes.iter_mut() {
+        for (letters, rank, strict, at) in &preferred {
+            let below = route.letters.starts_with(letters.as_str()) && route.letters != *letters;
+            if below && route.rank > *rank && !route.strictness().is_as_strict_as(strict) {
+                notes.refused(
+                    route.entry.place.directive,
+                    "nginx preferred a regular expression here",
+                );
+                route.refusing.push(at.clone());
+            }
+        }
+    }
+    let first: Vec<String> =
+        routes.iter().filter(|r| r.rank == Rank::First).map(|r| r.letters.clone()).collect();
+    for route in routes.iter_mut().filter(|route| matches!(route.rank, Rank::Regex(_))) {
+        if first.iter().any(|letters| route.letters.starts_with(letters.as_str())) {
+            let directive = route.entry.place.directive;
+            notes.refused(directive, "nginx preferred a `^~` location to this one");
+            route.refusing.push(directive.at.clone());
+        }
+    }
+}
+
+/// `location /admin` was for `/administrator`, too; here that belongs to the next shorter path.
+fn borders(routes: &[Route<'_, '_>], notes: &mut Notes) {
+    for route in routes {
+        let Path::Prefix(path) = &route.path else { continue };
+        if route.letters.ends_with('/') {
+            continue;
+        }
+        let beside = format!("{path}x");
+        let around = routes.iter().filter(|other| match &other.path {
+            Path::Prefix(prefix) => other.entry.is_proxy() && is_below(&beside, prefix),
+            Path::Exact(_) => false,
+        });
+        let Some(next) = around.max_by_key(|other| other.letters.len()) else { continue };
+        if !next.strictness().is_as_strict_as(&route.strictness()) {
+            let why = format!(
+                "nginx guards every path that starts with these letters, such as `{beside}`; the edge guards \
+                 `{path}` and what is below it. Make sure that the servers have nothing else there, and write \
+                 `location {path}/` and `location = {path}`"
+            );
+            notes.refused(route.entry.place.directive, why);
+        }
+    }
+}
+
+impl Route<'_, '_> {
+    fn strictness(&self) -> Guard {
+        if self.refusing.is_empty() {
+            return self.entry.strictness();
+        }
+        Guard { access: Access::nobody(), ..Guard::default() }
+    }
+
+    /// The route for one host. `answers`: the fields that the listener does not add already.
+    pub(super) fn item(
+        &self,
+        host: Option<&str>,
+        public_url: Option<&str>,
+        answers: Option<&Answers>,
+        more: &[At],
+    ) -> Item {
+        let mut item = Item::default();
+        let refusing = [self.refusing.as_slice(), more].concat();
+        let directive = self.entry.place.directive;
+        let words = [std::slice::from_ref(&directive.name), &directive.args].concat();
+        item.head.push(format!("{} {}", directive.at, words.join(" ")));
+        if let Some(host) = host {
+            item.key("host", scalar(host), "");
+        }
+        match &self.path {
+            Path::Prefix(path) => item.key("path", scalar(path), ""),
+            Path::Exact(path) => item.key("path", format!("{{ exact: {} }}", scalar(path)), ""),
+        }
+        if let Some(url) = public_url {
+            let (Path::Prefix(path) | Path::Exact(path)) = &self.path;
+            item.key("public_url", scalar(&format!("{url}{path}")), "");
+        }
+        let Content::Proxy(proxy) = &self.entry.content else {
+            item.key("upstream", scalar(NOWHERE), "nothing is served here");
+            refuse(&mut item, &refusing);
+            item.key("auth", "[ anonymous ]", "");
+            return item;
+        };
+        item.key("upstream", scalar(&proxy.upstream), "");
+        if let Some(rewrite) = &proxy.rewrite {
+            item.key("rewrite", scalar(rewrite), "");
+        }
+        guard(&mut item, self.entry.guard.as_ref(), &refusing);
+        if let Some((identity, at)) = &proxy.requests.identity {
+            item.from("identity", identity, at);
+        }
+        if let Some(at) = &proxy.requests.credentials {
+            item.from("forward_credentials", "true", at);
+        }
+        if let Some((edits, at)) = &proxy.requests.edits {
+            item.from("request_headers", edits, at);
+        }
+        dressed(&mut item, &self.entry.answers, answers);
+        item.key("body_limit", &proxy.body_limit.0, &proxy.body_limit.1);
+        item
+    }
+}
+
+/// An upstream for routes that let nobody through to it.
+const NOWHERE: &str = "http://127.0.0.1:9";
+
+/// A route for everything that a host does not serve, where other routes serve any host.
+pub(super) fn nothing_else(host: &str) -> Item {
+    let mut item = Item::default();
+    item.head.push(
+        "nginx has nothing else for this host; without this, routes for any host would have it"
+            .into(),
+    );
+    item.key("host", scalar(host), "");
+    item.key("path", "/", "");
+    item.key("upstream", scalar(NOWHERE), "nothing is served here");
+    refuse(&mut item, &[]);
+    item.key("auth", "[ anonymous ]", "");
+    item
+}
+
+fn refuse(item: &mut Item, why: &[At]) {
+    let why: Vec<String> = why.iter().map(ToString::to_string).collect();
+    let comment =
+        if why.is_empty() { String::new() } else { format!("refuses: {}", why.join(", ")) };
+    item.key("deny", list(Access::nobody().deny), comment);
+}
+
+fn guard(item: &mut Item, guard: Option<&Guard>, refusing: &[At]) {
+    let open = Guard::default();
+    let known = guard.unwrap_or(&open);
+    let from = known.from.access.as_ref().map(ToString::to_string).unwrap_or_default();
+    if guard.is_none() || !refusing.is_empty() {
+        refuse(item, refusing);
+    } else {
+        if !known.access.allow.is_empty() {
+            item.key("allow", list(&known.access.allow), &from);
+        }
+        if !known.access.deny.is_empty() {
+            item.key("deny", list(&known.access.deny), &from);
+        }
+    }
+    let places: Vec<String> = known.from.methods.iter().map(ToString::to_string).collect();
+    match known.methods.as_slice() {
+        [] => item.key("auth", "[ anonymous ]", ""),
+        [one] => item.list("auth", vec![(format!("{{ {one} }}"), places.join(", "))]),
+        several => {
+            let all: Vec<String> = several.iter().map(|method| format!("{{ {method} }}")).collect();
+            item.list(
+                "auth",
+                vec![(format!("{{ all: [ {} ] }}", all.join(", ")), places.join(", "))],
+            );
+        }
+    }
+    let limits = known.limits.iter().zip(&known.from.limits);
+    item.list("limits", limits.map(|(limit, at)| (limit.clone(), at.to_string())).collect());
+}
+
+fn dressed(item: &mut Item, answers: &Answers, left: Option<&Answers>) {
+    let at = answers.at.as_ref().map(ToString::to_string).unwrap_or_default();
+    if let Some(origins) = &answers.origins {
+        item.key("origins", origins, &at);
+        if answers.with_credentials && origins != "any" {
+            item.key("cors", "{ credentials: true }", &at);
+        }
+    }
+    let mut set = Vec::new();
+    if let Some(left) = left {
+        set.extend(
+            left.hsts.iter().map(|value| ("Strict-Transport-Security".to_owned(), value.clone())),
+        );
+        set.extend(left.set.iter().cloned());
+    }
+    let mut parts = Vec::new();
+    if !set.is_empty() {
+        let set: Vec<String> = set
+            .iter()
+            .map(|(name, value)| format!("{}: {}", scalar(name), scalar(value)))
+            .collect();
+        parts.push(format!("set: {{ {} }}", set.join(", ")));
+    }
+    if !answers.remove.is_empty() {
+        parts.push(format!("remove: {}", list(&answers.remove)));
+    }
+    if !parts.is_empty() {
+        item.key("response_headers", format!("{{ {} }}", parts.join(", ")), at);
+    }
+}

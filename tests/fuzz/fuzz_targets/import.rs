@@ -1,0 +1,32 @@
+//! The importer: no nginx.conf panics or hangs it, and nothing in one breaks out of its place in the config.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use mcp_edge::import::{self, Options, Weight, nginx};
+
+fuzz_target!(|text: &[u8]| {
+    let Ok(tree) = nginx::read_text(text, "n.conf") else { return };
+    // files of the machine are none of the fuzzer's business
+    let options = Options { letsencrypt: Some("/nonexistent".into()), webroot: None };
+    let Ok(imported) = import::from_tree(&tree, &options) else { return };
+    let yaml: serde_yaml::Value = serde_yaml::from_str(&imported.yaml).expect("what is written is YAML");
+    let known = [
+        "threads",
+        "access_log",
+        "trusted_proxies",
+        "forwarded_header",
+        "listeners",
+        "upstreams",
+        "routes",
+    ];
+    for (key, _) in yaml.as_mapping().expect("a map") {
+        assert!(known.contains(&key.as_str().expect("a text")), "{key:?}");
+    }
+    let routes = yaml["routes"].as_sequence().expect("routes");
+    let closed = |route: &serde_yaml::Value| !route["auth"].is_null() && !route["upstream"].is_null();
+    assert!(routes.iter().all(closed), "a route without its keys");
+    assert!(imported.refuses() == imported.notes.iter().any(|n| n.weight == Weight::Refused));
+    for note in &imported.notes {
+        assert!(!note.to_string().contains(['\n', '\r']));
+    }
+});
