@@ -67,7 +67,7 @@ pub(super) fn load_pair(paths: &[PathBuf]) -> Result<Certificate, String> {
 }
 
 /// Loads a chain and its key and checks that they belong together. Whether it is valid now is asked
-/// by [`Dated::problem`].
+/// apart (`Dated::problem`).
 ///
 /// # Errors
 /// A sentence that names the file at fault.
