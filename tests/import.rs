@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use mcp_edge::import::{self, Options};
+use proptest::prelude::*;
+use proptest::sample::Index;
 
 const FOLDER: &str = "tests/import";
 
@@ -251,4 +253,40 @@ fn hostile_words_stay_in_their_place() {
         }
     }
     assert!(read > 20, "only {read} were read");
+}
+
+/// Pieces of real configurations, thrown together.
+fn scraps() -> Vec<String> {
+    let mut out: Vec<String> =
+        ["}", "}", "}", "{", ";", "server {", "location / {", "http {", "\u{0}", "'", "if ("]
+            .map(str::to_owned)
+            .to_vec();
+    for case in cases() {
+        out.extend(fs::read_to_string(case).unwrap().lines().map(|line| format!("{line}\n")));
+    }
+    out
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+    #[test]
+    fn whatever_is_read_gives_a_config_or_a_sentence(picks in proptest::collection::vec(any::<Index>(), 0..120)) {
+        let scraps = scraps();
+        let inner: String = picks.iter().map(|pick| pick.get(&scraps).as_str()).collect();
+        let whole = format!(
+            "server {{ listen 127.0.0.1:1; location / {{ proxy_pass http://127.0.0.1:2; }} {inner}"
+        );
+        for text in [inner.clone(), whole.clone() + "}", whole] {
+            let options = Options { letsencrypt: Some("/nonexistent".into()), webroot: None };
+            let imported = import::nginx::read_text(text.as_bytes(), "n.conf")
+                .and_then(|tree| import::from_tree(&tree, &options));
+            match imported {
+                Ok(imported) => {
+                    let yaml: Result<serde_yaml::Value, _> = serde_yaml::from_str(&imported.yaml);
+                    prop_assert!(yaml.is_ok(), "{:?}\n{}\n{text}", yaml, imported.yaml);
+                }
+                Err(problem) => prop_assert!(!problem.is_empty()),
+            }
+        }
+    }
 }

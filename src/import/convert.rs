@@ -15,7 +15,7 @@ use super::route::{self, Path, Route};
 use super::scope::{Scope, audit};
 use super::site::site;
 use super::sockets::{Server, Sockets, sockets};
-use super::trust::trust;
+use super::trust::{authorities, trust};
 use super::upstream::Upstreams;
 use super::values::scalar;
 
@@ -46,6 +46,7 @@ pub(super) fn convert(
     let mut plan = Plan { head: head(), ..Plan::default() };
     main_level(tree, &mut plan.top, &mut notes);
     trust(&mut servers, &sockets, &mut plan.top, &mut notes);
+    authorities(&mut servers, &sockets, &mut notes);
     let routes: Vec<(&Server<'_>, Vec<Route<'_, '_>>)> = servers
         .iter()
         .filter(|server| server.serves(&sockets))

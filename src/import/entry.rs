@@ -190,6 +190,12 @@ fn content<'t>(
         notes.refused(handler, "the edge speaks HTTP to servers");
         return Content::Nothing;
     }
+    let fallback = own.iter().find(|d| d.name == "try_files");
+    if let Some(fallback) = fallback.filter(|d| d.args.iter().any(|arg| arg.starts_with('@'))) {
+        let why = "the edge serves no files: write the `proxy_pass` of the named location here, and import again";
+        notes.refused(fallback, why);
+        return Content::Nothing;
+    }
     let Some(pass) = own.iter().find(|d| d.name == "proxy_pass") else {
         return folder(place, notes);
     };

@@ -200,6 +200,11 @@ fn does<'t>(scope: &Scope<'t>, names: &Names<'_>, notes: &mut Notes) -> Does<'t>
             _ => {}
         }
     }
+    if let Some((to, directive)) = &does.redirect
+        && to.host.as_ref().is_some_and(|host| !names.hosts.contains(host))
+    {
+        notes.differs(directive, "the edge redirects to the name that was asked for");
+    }
     // certbot writes one `if` per name; what is left over is not served in plain either
     if !sent.is_empty() && does.serves_plain {
         does.serves_plain = false;

@@ -98,7 +98,14 @@ fn redirects(servers: &mut [Server<'_>], sockets: &mut Sockets, notes: &mut Note
             .iter()
             .map(|listen| listen.socket)
             .filter(|s| !sockets.tls.contains(s));
-        if server.site.does.redirect.is_some() {
+        if let Some((_, directive)) = &server.site.does.redirect {
+            let over_tls = server.site.listens.iter().any(|l| sockets.tls.contains(&l.socket));
+            if over_tls && !server.site.does.serves_tls {
+                notes.differs(
+                    directive,
+                    "over TLS nothing is redirected: these names are answered 421",
+                );
+            }
             sockets.redirect.extend(plain);
         }
     }

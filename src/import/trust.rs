@@ -57,6 +57,26 @@ pub(super) fn trust(
     }
 }
 
+/// The edge's listener asks for certificates of one set of CAs: who came in by another's must not come in
+/// by this one's.
+pub(super) fn authorities(servers: &mut [Server<'_>], sockets: &Sockets, notes: &mut Notes) {
+    let mut first: Option<(Option<String>, Option<String>)> = None;
+    for server in servers.iter_mut().filter(|server| server.serves(sockets)) {
+        let scope = server.site.scope.clone();
+        let Some(verify) = scope.last("ssl_verify_client").filter(|d| d.arg(0) != "off") else {
+            continue;
+        };
+        let path = |name: &str| scope.last(name).map(|d| scope.path(d.arg(0)));
+        let own = (path("ssl_client_certificate"), path("ssl_crl"));
+        if *first.get_or_insert_with(|| own.clone()) != own {
+            let why = "the edge asks for certificates of the same CAs, with the same list of revoked ones, \
+                       on all servers, and a server before has others";
+            notes.refused(verify, why);
+            server.refusing.push(verify.at.clone());
+        }
+    }
+}
+
 fn read<'t>(server: &mut Server<'t>, notes: &mut Notes) -> (Trust, Vec<&'t Directive>) {
     let scope = server.site.scope.clone();
     let sources = scope.all("set_real_ip_from");
