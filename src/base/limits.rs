@@ -19,11 +19,17 @@ pub trait Limits: fmt::Debug + Send + Sync {
     /// 429 where one has no room; then nothing is taken from any.
     fn before_auth(&self, asker: &Asker<'_>, permits: &mut Permits) -> Result<(), Denial>;
 
-    /// Asks all others.
+    /// Asks all others but those of streams.
     ///
     /// # Errors
     /// As [`Limits::before_auth`]; what that one took is given back.
     fn after_auth(&self, asker: &Asker<'_>, permits: &mut Permits) -> Result<(), Denial>;
+
+    /// Asks the limits of streams, for what stays open.
+    ///
+    /// # Errors
+    /// As [`Limits::before_auth`]; what the others took is given back.
+    fn stream(&self, asker: &Asker<'_>, permits: &mut Permits) -> Result<(), Denial>;
 
     /// Counts an answer that has turned out to be a stream: its call was made, so it is let through even
     /// where there is no room for another.
@@ -42,8 +48,6 @@ pub struct Asker<'a> {
     pub client: &'a Client,
     /// Who sent it; absent before that is known.
     pub principal: Option<&'a Principal>,
-    /// Whether it asks for something that stays open by its nature.
-    pub stream: bool,
 }
 
 /// What a request has taken. Places among so many at once are free again when it is dropped.

@@ -52,7 +52,8 @@ pub fn split(text: &str) -> Result<(Origin, &str), String> {
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, rest) = rest.split_at(end);
     if authority.contains('@') {
-        return Err(format!("`{text}` holds a user name: credentials do not belong in a URL"));
+        // and not in a message either
+        return Err("the URL holds a user name: credentials do not belong in a URL".to_owned());
     }
     let (host, port) = split_port(authority)?;
     let origin =

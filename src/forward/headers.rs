@@ -146,9 +146,10 @@ fn forwarded(out: &Outgoing<'_>, bytes: &mut Vec<u8>) {
 
 /// Fields that never go from a client to a backend as they are.
 fn is_own(name: &HeaderName) -> bool {
-    // CGI-like servers (RFC 3875 §4.1.18) read `X_Forwarded_For` as `X-Forwarded-For`
-    if name.as_str().as_bytes().contains(&b'_') {
-        return is_own_name(&name.as_str().replace('_', "-"));
+    // CGI-like servers (RFC 3875 §4.1.18) read `X_Forwarded_For` as `X-Forwarded-For`, and some any sign
+    let odd = |b: char| !b.is_ascii_alphanumeric() && b != '-';
+    if name.as_str().contains(odd) {
+        return is_own_name(&name.as_str().replace(odd, "-"));
     }
     is_own_name(name.as_str())
 }

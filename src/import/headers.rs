@@ -72,12 +72,20 @@ pub(super) fn to_servers(scope: &Scope<'_>, known: bool, notes: &mut Notes) -> R
     let mut out = Requests::default();
     let (mut set, mut remove, mut identity): (Vec<String>, Vec<String>, Vec<String>) =
         Default::default();
-    let mut at = None;
+    let (mut at, mut seen) = (None, Vec::new());
     for directive in requests(scope) {
         let name = directive.arg(0).to_ascii_lowercase();
         let value = directive.arg(1);
         if is_credential(directive) {
             continue;
+        }
+        if by_itself(&name, value).is_none() {
+            let same = name.replace('_', "-");
+            if seen.contains(&same) {
+                notes.differs(directive, "the field is set twice; servers get the first");
+                continue;
+            }
+            seen.push(same);
         }
         if value == "$remote_addr" && !FORWARDED.contains(&name.as_str()) {
             let Some(name) = field(directive.arg(0), directive, notes) else { continue };
@@ -300,6 +308,16 @@ mod tests {
         assert_eq!(edits, "{ set: { X-Env: prod }, remove: [ X-Verified, Accept-Encoding ] }");
         assert_eq!(out.identity.unwrap().0, "{ X-User: subject, X-Real-IP: address }");
         assert!(out.credentials.is_some());
+    }
+
+    #[test]
+    fn a_field_is_written_once() {
+        let (out, _) = requests_of(
+            "proxy_set_header X-User $remote_user; proxy_set_header x_user a; proxy_set_header X-A 1;
+             proxy_set_header X-A $remote_addr; proxy_set_header X-Gone ''; proxy_set_header X-Gone '';",
+        );
+        assert_eq!(out.identity.unwrap().0, "{ X-User: subject }");
+        assert_eq!(out.edits.unwrap().0, "{ set: { X-A: \"1\" }, remove: [ X-Gone ] }");
     }
 
     #[test]

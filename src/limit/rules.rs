@@ -62,48 +62,63 @@ impl Gate {
 pub struct Rules {
     before_auth: Vec<Rule>,
     after_auth: Vec<Rule>,
+    streams: Vec<Rule>,
     /// What each point tells of its policies.
-    policies: [String; 2],
+    policies: [String; 3],
 }
 
 impl Rules {
-    /// Sorts rules by the point at which they act. A stream is known after authentication at the
-    /// earliest, since for some it takes the request's body.
+    /// Sorts rules by the point at which they act. A stream is known last, since for
+    /// some it takes the request's body.
     pub fn new(rules: Vec<Rule>) -> Self {
-        let early = |rule: &Rule| rule.kind.before_auth && !matches!(rule.gate, Gate::Streams(_));
-        let (before_auth, after_auth): (Vec<_>, Vec<_>) = rules.into_iter().partition(early);
-        let policies = [&before_auth, &after_auth].map(|rules| {
+        let (streams, rules): (Vec<_>, Vec<_>) =
+            rules.into_iter().partition(|rule| matches!(rule.gate, Gate::Streams(_)));
+        let (before_auth, after_auth): (Vec<_>, Vec<_>) =
+            rules.into_iter().partition(|rule| rule.kind.before_auth);
+        let policies = [&before_auth, &after_auth, &streams].map(|rules| {
             let told = rules.iter().filter(|rule| !rule.dry_run);
             let told = told.map(|rule| super::refusal::policy(&rule.name, &rule.gate));
             told.collect::<Vec<_>>().join(", ")
         });
-        Self { before_auth, after_auth, policies }
+        Self { before_auth, after_auth, streams, policies }
+    }
+
+    fn has_later(&self) -> bool {
+        !(self.after_auth.is_empty() && self.streams.is_empty())
     }
 
     fn all(&self) -> impl Iterator<Item = &Rule> {
-        self.before_auth.iter().chain(&self.after_auth)
+        self.before_auth.iter().chain(&self.after_auth).chain(&self.streams)
     }
 }
 
 impl Limits for Rules {
     fn before_auth(&self, asker: &Asker<'_>, permits: &mut Permits) -> Result<(), Denial> {
-        let mut verdict = Verdict { refused: None, may_undo: !self.after_auth.is_empty() };
+        let mut verdict = Verdict { refused: None, may_undo: self.has_later() };
         ask(&self.before_auth, asker, &mut verdict, permits);
         verdict.told(&self.policies[0])
     }
 
     fn after_auth(&self, asker: &Asker<'_>, permits: &mut Permits) -> Result<(), Denial> {
-        let mut verdict = Verdict { refused: None, may_undo: false };
+        let mut verdict = Verdict { refused: None, may_undo: !self.streams.is_empty() };
         ask(&self.after_auth, asker, &mut verdict, permits);
-        match verdict.refused {
-            None => permits.settle(),
-            Some(_) => permits.undo(),
+        if verdict.refused.is_some() {
+            permits.undo();
         }
         verdict.told(&self.policies[1])
     }
 
+    fn stream(&self, asker: &Asker<'_>, permits: &mut Permits) -> Result<(), Denial> {
+        let mut verdict = Verdict { refused: None, may_undo: false };
+        ask(&self.streams, asker, &mut verdict, permits);
+        if verdict.refused.is_some() {
+            permits.undo();
+        }
+        verdict.told(&self.policies[2])
+    }
+
     fn count_stream(&self, asker: &Asker<'_>, permits: &mut Permits) {
-        for rule in &self.after_auth {
+        for rule in &self.streams {
             if let Gate::Streams(counts) = &rule.gate {
                 permits.held.push(counts.hold(rule.key.of(asker)).take());
             }
@@ -149,7 +164,6 @@ fn ask<'a>(rules: &'a [Rule], asker: &Asker<'_>, verdict: &mut Verdict<'a>, perm
     let Some((rule, rest)) = rules.split_first() else { return };
     let key = rule.key.of(asker);
     match &rule.gate {
-        Gate::Streams(_) if !asker.stream => ask(rest, asker, verdict, permits),
         Gate::Rate(buckets) => {
             let held = buckets.hold(&key);
             let room = held.room();
@@ -227,12 +241,16 @@ mod tests {
             Self { head, client }
         }
 
-        /// Both points, as a request meets them.
+        /// All points, as a request meets them.
         fn ask(&self, rules: &Rules, stream: bool) -> Result<Permits, Denial> {
-            let asker = Asker { head: &self.head, client: &self.client, principal: None, stream };
+            let asker = Asker { head: &self.head, client: &self.client, principal: None };
             let mut permits = Permits::default();
             rules.before_auth(&asker, &mut permits)?;
             rules.after_auth(&asker, &mut permits)?;
+            if stream {
+                rules.stream(&asker, &mut permits)?;
+            }
+            permits.settle();
             Ok(permits)
         }
     }
@@ -251,6 +269,23 @@ mod tests {
             drop(scene.ask(&rules, false).unwrap());
             assert_eq!(scene.ask(&rules, false).unwrap_err().code, "limit.rate");
         }
+    }
+
+    #[test]
+    fn a_refusal_of_a_stream_takes_nothing_from_a_rate() {
+        let rules = Rules::new(vec![
+            rule("address", "rate 3/h"),
+            rule("principal", "rate 4/h"),
+            rule("principal", "streams 1"),
+        ]);
+        let scene = Scene::new("192.0.2.1");
+        let _stream = scene.ask(&rules, true).unwrap();
+        for _ in 0..10 {
+            assert_eq!(scene.ask(&rules, true).unwrap_err().code, "limit.streams");
+        }
+        drop(scene.ask(&rules, false).unwrap());
+        drop(scene.ask(&rules, false).unwrap());
+        assert_eq!(scene.ask(&rules, false).unwrap_err().code, "limit.rate");
     }
 
     #[test]
@@ -303,8 +338,7 @@ mod tests {
         drop(scene.ask(&rules, true).unwrap());
 
         // one that nobody expected is let through, and counts
-        let asker =
-            Asker { head: &scene.head, client: &scene.client, principal: None, stream: true };
+        let asker = Asker { head: &scene.head, client: &scene.client, principal: None };
         let mut permits = Permits::default();
         let first = scene.ask(&rules, true).unwrap();
         rules.count_stream(&asker, &mut permits);

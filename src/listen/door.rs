@@ -163,25 +163,35 @@ impl Door {
         limit: Duration,
         places: Option<&Arc<Counts>>,
     ) -> Result<Guest, TurnedAway> {
-        let (peer, may_forward) = match self.proxy_protocol {
-            ProxyProtocol::Off => (peer, true),
-            // boxed: it has a buffer, and most listeners have no proxy before them
-            _ => Box::pin(self.announced(tcp, peer, limit)).await?,
-        };
+        if self.proxy_protocol == ProxyProtocol::Off {
+            let place = self.admit(peer, true, places)?;
+            return Ok(Guest { peer, may_forward: true, place });
+        }
+        // a stranger speaks for itself whatever it sends: it has to be let in before it is waited for
+        let stranger = !self.proxies.trusted.contains(peer.ip());
+        let place = if stranger { self.admit(peer, true, places)? } else { None };
+        // boxed: it has a buffer, and most listeners have no proxy before them
+        let (peer, may_forward) = Box::pin(self.announced(tcp, peer, limit)).await?;
+        let place = if stranger { place } else { self.admit(peer, may_forward, places)? };
+        Ok(Guest { peer, may_forward, place })
+    }
+
+    /// Whether an address may come in, and its place among the connections of that address.
+    fn admit(
+        &self,
+        peer: SocketAddr,
+        may_forward: bool,
+        places: Option<&Arc<Counts>>,
+    ) -> Result<Option<Permit>, TurnedAway> {
         if !self.access.admits(peer.ip()) {
             return Err("denied");
         }
-        let place = match places {
-            Some(places) if !(may_forward && self.proxies.trusted.contains(peer.ip())) => {
-                let held = places.hold(subscriber(peer.ip()));
-                if !held.has_room() {
-                    return Err("per_address");
-                }
-                Some(held.take())
-            }
-            _ => None,
-        };
-        Ok(Guest { peer, may_forward, place })
+        let Some(places) = places else { return Ok(None) };
+        if may_forward && self.proxies.trusted.contains(peer.ip()) {
+            return Ok(None);
+        }
+        let held = places.hold(subscriber(peer.ip()));
+        if held.has_room() { Ok(Some(held.take())) } else { Err("per_address") }
     }
 
     /// Whom the PROXY protocol announces. A header that names nobody leaves the peer, who is then taken

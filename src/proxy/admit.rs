@@ -96,6 +96,13 @@ pub async fn admit<W: Wire>(
     }
     let principal = auth::authenticate(&routed.route.auth, head, &client).await?;
     record.principal = Some(principal.clone());
+    if let Some(limits) = &routed.route.limits
+        && let Err(denial) =
+            limited::after_auth(&**limits, head, &client, &principal, &mut permits, record)
+    {
+        *rpc_id = limited::id(wire, head, &routed, cx, &rt.budget).await;
+        return Err(denial.into());
+    }
     let body = read_body(wire, head, &routed, cx, &rt.budget).await?;
     let scan = body.as_ref().map(|body| inspect::scan(&body.bytes));
     *rpc_id = scan.as_ref().and_then(|scan| scan.id().map(str::to_owned));
@@ -103,7 +110,7 @@ pub async fn admit<W: Wire>(
     note_call(record, &call);
     let granted = authz::authorize(principal, call)?;
     if let Some(limits) = &routed.route.limits {
-        limited::after_auth(&**limits, head, &client, &granted, &mut permits, record)?;
+        limited::stream(&**limits, head, &client, &granted, &mut permits, record)?;
     }
     let mut admitted = place(rt, head, routed, client, granted, body, unix(record.at))?;
     admitted.permits = permits;

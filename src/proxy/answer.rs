@@ -12,6 +12,7 @@ use http::{HeaderValue, Method};
 use super::admit::Admitted;
 use super::endpoint;
 use super::exchange::{Exchanged, Failure};
+use super::limited;
 use super::respond::request_id_field;
 use super::runtime::{Runtime, unix};
 use crate::balance::session::{Kind as TicketKind, Owner, Ticket};
@@ -79,7 +80,7 @@ pub struct At<'a> {
 /// The client left, or the backend failed before anything was sent.
 pub async fn answer<W: Wire>(
     at: &At<'_>,
-    admitted: &Admitted,
+    admitted: &mut Admitted,
     exchanged: Exchanged,
     wire: &mut W,
     head: &Head,
@@ -105,6 +106,9 @@ pub async fn answer<W: Wire>(
     let fields = fields(at, admitted, &mut response, &replica, head, record);
     record.status = response.status;
     record.stream = events && pending.is_some();
+    if record.stream {
+        limited::stays(admitted, head, record)?;
+    }
     let now = Instant::now();
     record.first_byte = Some(now);
     let rest = match pending {

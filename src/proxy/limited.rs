@@ -1,5 +1,7 @@
 //! Limits on a request's way: in, a route's limits and what is known of who asks; out, what is held.
 
+use std::time::Duration;
+
 use http::Method;
 
 use super::admit::{Admitted, read_body};
@@ -7,7 +9,9 @@ use crate::authz::Granted;
 use crate::base::caller::Client;
 use crate::base::denial::Denial;
 use crate::base::head::Head;
+use crate::base::io::within;
 use crate::base::limits::{Asker, Limits, Permits};
+use crate::base::principal::Principal;
 use crate::forward::headers::accepts_events;
 use crate::inspect::{self, Call};
 use crate::limit::buffer::Budget;
@@ -18,6 +22,9 @@ use crate::route::Routed;
 
 /// Bodies up to this size are read for their id when a request is refused before its body was read.
 const MOST_FOR_ID: u64 = 16 * 1024;
+
+/// And no longer than this.
+const FOR_ID: Duration = Duration::from_secs(1);
 
 /// Asks the limits that act before authentication.
 ///
@@ -30,13 +37,14 @@ pub(super) fn before_auth(
     permits: &mut Permits,
     record: &mut Record,
 ) -> Result<(), Denial> {
-    let asker = Asker { head, client, principal: None, stream: false };
+    let asker = Asker { head, client, principal: None };
     let asked = limits.before_auth(&asker, permits);
     record.limited.append(&mut permits.limited);
     asked
 }
 
-/// Asks all others.
+/// Asks all others but those of streams: before the body is read, so that who is over a limit takes up no
+/// room for it.
 ///
 /// # Errors
 /// 429.
@@ -44,14 +52,35 @@ pub(super) fn after_auth(
     limits: &dyn Limits,
     head: &Head,
     client: &Client,
+    principal: &Principal,
+    permits: &mut Permits,
+    record: &mut Record,
+) -> Result<(), Denial> {
+    let asker = Asker { head, client, principal: Some(principal) };
+    let asked = limits.after_auth(&asker, permits);
+    record.limited.append(&mut permits.limited);
+    asked
+}
+
+/// Asks the limits of streams where the request is for one.
+///
+/// # Errors
+/// 429.
+pub(super) fn stream(
+    limits: &dyn Limits,
+    head: &Head,
+    client: &Client,
     granted: &Granted,
     permits: &mut Permits,
     record: &mut Record,
 ) -> Result<(), Denial> {
-    let stream = is_stream(head, &granted.call);
-    let asker = Asker { head, client, principal: Some(&granted.principal), stream };
-    let asked = limits.after_auth(&asker, permits);
-    record.limited.append(&mut permits.limited);
+    let mut asked = Ok(());
+    if is_stream(head, &granted.call) {
+        let asker = Asker { head, client, principal: Some(&granted.principal) };
+        asked = limits.stream(&asker, permits);
+        record.limited.append(&mut permits.limited);
+    }
+    permits.settle();
     asked
 }
 
@@ -67,20 +96,36 @@ pub(super) async fn id<W: Wire>(
     if !matches!(wire.body_size(), BodySize::Known(n) if n <= MOST_FOR_ID) {
         return None;
     }
-    let body = read_body(wire, head, routed, cx, budget).await.ok()??;
+    let read = within(FOR_ID, read_body(wire, head, routed, cx, budget)).await.ok()?;
+    let body = read.ok()??;
     inspect::scan(&body.bytes).id().map(str::to_owned)
 }
 
-/// Counts an answer that goes on as a stream although nothing in the request said so.
-pub(super) fn stays(admitted: &mut Admitted, head: &Head, stream: bool) {
+/// Counts an answer that goes on as a stream although nothing in the request said so. A GET is refused
+/// where there is no room: leaving `text/event-stream` out of `Accept` must not be a way around. Any other
+/// call was made by now, and its answer is let through.
+///
+/// # Errors
+/// 429.
+pub(super) fn stays(
+    admitted: &mut Admitted,
+    head: &Head,
+    record: &mut Record,
+) -> Result<(), Denial> {
     let Admitted { routed, client, granted, permits, .. } = admitted;
-    if let Some(limits) = &routed.route.limits
-        && stream
-        && !is_stream(head, &granted.call)
-    {
-        let principal = Some(&*granted.principal);
-        limits.count_stream(&Asker { head, client, principal, stream }, permits);
+    let Some(limits) = &routed.route.limits else { return Ok(()) };
+    if is_stream(head, &granted.call) {
+        return Ok(());
     }
+    let asker = Asker { head, client, principal: Some(&*granted.principal) };
+    if head.method == Method::GET {
+        let asked = limits.stream(&asker, permits);
+        record.limited.append(&mut permits.limited);
+        record.stream = asked.is_ok();
+        return asked;
+    }
+    limits.count_stream(&asker, permits);
+    Ok(())
 }
 
 /// Whether a request asks for something that stays open by its nature: a WebSocket, a GET for events, a

@@ -102,9 +102,8 @@ impl Edge {
         };
         close_if_draining(wire, cx);
         let at = At { rt, observer: &self.observer, cx };
-        match answer::answer(&at, &admitted, exchanged, wire, head, record).await {
+        match answer::answer(&at, &mut admitted, exchanged, wire, head, record).await {
             Ok(Some(mut rest)) => {
-                limited::stays(&mut admitted, head, record.stream);
                 rest.permits = admitted.permits.held;
                 Ok(Some(rest))
             }

@@ -341,6 +341,36 @@ fn an_optional_header_is_taken_from_trusted_peers_only() {
 }
 
 #[test]
+fn a_stranger_is_looked_at_before_it_is_waited_for() {
+    let backend = plain();
+    let rest = "deny: [ 127.0.0.9 ], max_connections_per_address: 1";
+    let edge = edge()
+        .top(TRUSTED)
+        .top("admin: { address: \"127.0.0.1:0\" }")
+        .listener(&format!("header_timeout: 1h, proxy_protocol: optional, {rest}"))
+        .to(&backend)
+        .start();
+    // neither sends anything, and neither is waited for
+    assert!(turned_away(from("127.0.0.9", &edge)));
+    assert_eq!(refused_connections(&edge, "denied").as_deref(), Some("1"));
+    // whichever of them comes second
+    let _both = [from("127.0.0.2", &edge), from("127.0.0.2", &edge)];
+    let late = Instant::now() + DEADLINE;
+    while refused_connections(&edge, "per_address").as_deref() != Some("1") {
+        assert!(Instant::now() < late, "both wait");
+    }
+}
+
+#[test]
+fn a_client_cannot_pass_for_its_proxy_by_nominating_what_that_says_of_it() {
+    let backend = plain();
+    let edge = edge().top(TRUSTED).to(&backend).start();
+    let hidden = "X-Forwarded-For: 192.0.2.66\r\nConnection: X-Forwarded-For\r\n";
+    assert_eq!(ask("127.0.0.1", &edge, hidden).status, 200);
+    assert_eq!(backend.last().header("x-forwarded-for").as_deref(), Some("192.0.2.66"));
+}
+
+#[test]
 fn a_header_where_none_is_spoken_is_no_request() {
     let backend = plain();
     let edge = edge().top(TRUSTED).to(&backend).start();

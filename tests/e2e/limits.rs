@@ -228,6 +228,24 @@ fn an_answer_that_turns_out_to_be_a_stream_counts_and_is_let_through() {
         client.chunks(1);
     }
     edge.ask(get_events("localhost", "/mcp", "")).assert_refused(429);
+    // a GET is not let through by saying nothing of events
+    let refused = edge.ask("GET /mcp HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n");
+    refused.assert_refused(429);
+    assert_eq!(edge.log_of(&refused)["code"], "limit.streams");
+}
+
+#[test]
+fn who_is_over_a_limit_takes_up_no_room_for_bodies() {
+    let backend = plain();
+    let edge = guarded(&backend, "[ { key: principal, rate: 1/h } ]");
+    assert_eq!(call(&edge, ANN).status, 200);
+    let mut slow = edge.client();
+    slow.send(format!(
+        "POST /mcp HTTP/1.1\r\nHost: localhost\r\n{ANN}Content-Type: application/json\r\n\
+         Content-Length: 1000000\r\n\r\n{{"
+    ));
+    // without a look at the body that does not come
+    assert_eq!(slow.response().status, 429);
 }
 
 #[test]

@@ -9,7 +9,8 @@
 //!
 //! The limit on failures comes before the cache, too: else an address that is shut out could go on
 //! guessing the passwords that are in it, at full speed. So one client that has a wrong password and
-//! does not stop shuts out its neighbours behind the same address; `failures` says from when on.
+//! does not stop shuts out its neighbours behind the same address; `failures` says from when on. Where so
+//! many addresses fail that further ones are counted together, passwords that are in the cache go on.
 
 mod cache;
 pub mod credentials;
@@ -125,7 +126,8 @@ impl Authenticate for Basic {
             return Verdict::Refused(Denial::new(reason, "auth.basic.malformed", malformed));
         };
         let address = network(client.address);
-        if let Err(wait) = self.memory.failures.peek(&address) {
+        let shut_out = self.memory.failures.peek(&address).err();
+        if let Some(wait) = shut_out.filter(|wait| !wait.shared) {
             return Verdict::Refused(limited(wait));
         }
         let users = self.file.fresh();
@@ -138,6 +140,7 @@ impl Authenticate for Basic {
             Some(user) if self.memory.right.holds(&code, Instant::now()) => {
                 Verdict::Known(user.principal.clone())
             }
+            _ if let Some(wait) = shut_out => Verdict::Refused(limited(wait)),
             _ => Verdict::Later(self.verify(
                 known.cloned(),
                 line.cloned(),

@@ -127,6 +127,18 @@ fn failures_shut_an_address_out_and_no_other() {
 }
 
 #[test]
+fn a_flood_from_everywhere_shuts_out_nobody_whose_password_is_known() {
+    let stage = Stage::new(&format!("ann:{SHA}\nbob:{SHA}\n"), "1/h burst 1");
+    assert_eq!(stage.attempt(HERE, "ann:pass:wörd"), slow("ann"));
+    for n in 0..2000 {
+        stage.attempt(&format!("2001:db8:{n:x}::1"), "ann:x");
+    }
+    let limited = quick("auth.basic.failures");
+    assert_eq!(stage.attempt("192.0.2.77", "bob:pass:wörd"), limited, "nothing is hashed");
+    assert_eq!(stage.attempt("192.0.2.78", "ann:pass:wörd"), quick("ann"));
+}
+
+#[test]
 fn an_ipv6_network_is_one_address() {
     let stage = Stage::new(&format!("ann:{SHA}\n"), "1/h burst 1");
     assert_eq!(stage.attempt("2001:db8::1", "ann:x"), slow("auth.basic.wrong"));

@@ -39,12 +39,17 @@ pub struct Room {
 
 /// There is no room for one more before this time has passed; never zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wait(pub Duration);
+pub struct Wait {
+    /// How long.
+    pub time: Duration,
+    /// Whether this is the bucket that all keys beyond the cap share: others may have emptied it.
+    pub shared: bool,
+}
 
 impl Wait {
     /// Whole seconds, rounded up, so that who waits them is not refused again: for `Retry-After`.
     pub fn seconds(self) -> u32 {
-        let whole = self.0.as_secs() + u64::from(self.0.subsec_nanos() > 0);
+        let whole = self.time.as_secs() + u64::from(self.time.subsec_nanos() > 0);
         u32::try_from(whole).unwrap_or(u32::MAX)
     }
 }
@@ -282,7 +287,8 @@ impl<K: Hash + Eq> Held<'_, K> {
             }
             Err(refused) => {
                 let wait = refused.wait_time_from(Nanos::new(self.now));
-                Err(Wait(wait.max(Duration::from_nanos(1))))
+                let shared = self.shared.is_some();
+                Err(Wait { time: wait.max(Duration::from_nanos(1)), shared })
             }
         }
     }
@@ -341,11 +347,12 @@ mod tests {
         let (buckets, now) = manual("60/m burst 3", 100);
         let remaining: Vec<_> = (0..3).map(|_| buckets.take(&1).unwrap().remaining).collect();
         assert_eq!(remaining, [2, 1, 0]);
-        assert_eq!(buckets.take(&1), Err(Wait(Duration::from_secs(1))));
+        let second = Wait { time: Duration::from_secs(1), shared: false };
+        assert_eq!(buckets.take(&1), Err(second));
         assert!(buckets.take(&2).is_ok(), "another key has its own");
         now.store(SECOND - 1, Ordering::SeqCst);
         let wait = buckets.take(&1).unwrap_err();
-        assert_eq!((wait.0.as_nanos(), wait.seconds()), (1, 1));
+        assert_eq!((wait.time.as_nanos(), wait.seconds()), (1, 1));
         now.store(SECOND, Ordering::SeqCst);
         assert!(buckets.take(&1).is_ok());
         assert!(buckets.take(&1).is_err());

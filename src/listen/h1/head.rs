@@ -323,15 +323,21 @@ fn expectation(noted: &Noted<'_>, version: Version) -> Result<bool, Denial> {
 }
 
 /// What `Connection` nominates is for us alone (RFC 9110 §7.6.1), and gone before any stage looks: what
-/// one stage read and the backend did not get would be two requests.
+/// one stage read and the backend did not get would be two requests. But for what a proxy says of its
+/// client: a client that nominates that would pass for the proxy itself, and none of it goes on as it is.
 fn drop_nominated(fields: &mut HeaderMap) {
     let values = fields.get_all(CONNECTION).iter().filter_map(ascii);
     let options: Vec<_> = values.flat_map(list).filter_map(header_name).collect();
     for name in options {
-        if name != CONNECTION && name != UPGRADE {
+        if name != CONNECTION && name != UPGRADE && !names_client(&name) {
             fields.remove(name);
         }
     }
+}
+
+fn names_client(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name == "forwarded" || name.starts_with("x-forwarded-") || name.ends_with("-ip")
 }
 
 /// RFC 6455 §4.1. Any other upgrade is declined by not taking it up (RFC 9110 §7.8).
