@@ -63,6 +63,9 @@ pub(super) fn convert(
     };
     plan.routes = items(&routes, &sockets, &common, &mut notes);
     close(&servers, &sockets, &mut plan.routes);
+    if plan.routes.is_empty() {
+        plan.routes.push(route::nothing_left());
+    }
     for socket in &sockets.order {
         if sockets.serve.contains(socket) || sockets.redirect.contains(socket) {
             plan.listeners.push(listener(*socket, &servers, &sockets, &common, &mut notes));

@@ -269,6 +269,17 @@ pub(super) fn nothing_else(host: &str) -> Item {
     item
 }
 
+/// The only route of a config whose servers could none of them be carried.
+pub(super) fn nothing_left() -> Item {
+    let mut item = Item::default();
+    item.head.push("no server could be carried: the notes at the end say why".into());
+    item.key("path", "/", "");
+    item.key("upstream", scalar(NOWHERE), "nothing is served here");
+    refuse(&mut item, &[]);
+    item.key("auth", "[ anonymous ]", "");
+    item
+}
+
 fn refuse(item: &mut Item, why: &[At]) {
     let why: Vec<String> = why.iter().map(ToString::to_string).collect();
     let comment =
