@@ -42,8 +42,14 @@ pub(super) fn map(rt: &Arc<Runtime>, admitted: &Admitted, replica: &Replica, hea
             request_path: &request_path,
         };
         let path = match map_endpoint(text, &site)? {
-            // a longer route may own that path: then the client is sent to this one by another way
-            Mapped::Public(path) if rt.routes.leads_to(&authority, &path, &route) => path,
+            // The server's own id stands in that path: where callers have names, no client needs to know
+            // it, and who does not know it cannot leave the token away. And a longer route may own that
+            // path: then the client is sent to this one by another way.
+            Mapped::Public(path)
+                if principal.is_anonymous() && rt.routes.leads_to(&authority, &path, &route) =>
+            {
+                path
+            }
             Mapped::Public(path) => {
                 let (path, query) = path.split_at(path.find('?').unwrap_or(path.len()));
                 ticket.inner = backend_path(&route, path) + query;

@@ -71,12 +71,14 @@ fn an_endpoint_of_the_old_transport_is_its_callers_too() {
         text += &String::from_utf8(stream.chunk().unwrap()).unwrap();
     }
     let place = text.lines().find_map(|line| line.strip_prefix("data: ")).unwrap();
+    assert!(!place.contains("5b2c8c0e"), "the server's own id would do without the token");
     let body = r#"{"jsonrpc":"2.0","id":7,"method":"ping"}"#;
     let before = server.count();
     edge.ask(post("localhost", place, &bob, body)).assert_refused(404);
     edge.ask(post("localhost", place, "", body)).assert_refused(401);
     assert_eq!(server.count(), before);
     assert_eq!(edge.ask(post("localhost", place, &ann, body)).status, 202);
+    assert_eq!(server.last().target, "/mcp/messages?sessionId=5b2c8c0e");
 }
 
 #[test]

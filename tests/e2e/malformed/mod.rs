@@ -6,23 +6,53 @@ mod http2;
 use self::cases::After::{Any, Closes, Stays};
 use self::cases::{Case, HOST};
 use crate::support::backend::{Backend, plain};
-use crate::support::client::{Response, get};
-use crate::support::edge::{Edge, edge};
+use crate::support::certs::Certs;
+use crate::support::client::{Client, Response, get};
+use crate::support::edge::{Builder, Edge, edge};
 use crate::support::wait::DEADLINE;
+
+/// A connection that is ready for a request.
+type Open<'a> = &'a dyn Fn() -> Client;
 
 #[test]
 fn malformed_requests_get_the_right_refusal_and_reach_nobody() {
     let backend = plain();
-    let edge = edge()
-        .upstream("one", &[backend.url()], "")
+    let edge = world(edge(), &backend);
+    check_all(&backend, &|| edge.client());
+}
+
+#[test]
+fn over_tls_they_get_the_same() {
+    let (backend, certs) = (plain(), Certs::new());
+    let edge = world(edge().listener(&certs.listener()), &backend);
+    check_all(&backend, &|| edge.tls(certs.client(&["http/1.1"])));
+}
+
+#[test]
+fn behind_a_proxy_that_announces_its_clients_they_get_the_same() {
+    let backend = plain();
+    let announcing = edge().top("trusted_proxies: [ 127.0.0.0/8 ]");
+    let edge = world(announcing.listener("proxy_protocol: required"), &backend);
+    check_all(&backend, &|| {
+        let mut client = edge.client();
+        client.send("PROXY TCP4 192.0.2.1 192.0.2.2 4711 80\r\n");
+        client
+    });
+}
+
+fn world(edge: Builder, backend: &Backend) -> Edge {
+    edge.upstream("one", &[backend.url()], "")
         .route(&format!("host: {HOST}, upstream: one, body_limit: 64KiB"))
-        .start();
+        .start()
+}
+
+fn check_all(backend: &Backend, open: Open<'_>) {
     let cases = cases::all();
     assert!(cases.len() >= 60, "the issue asks for 60");
     let mut wrong = Vec::new();
     for (n, case) in cases.iter().enumerate() {
         let before = backend.count();
-        for result in [check(&edge, case), nothing_arrived(&edge, &backend, n, before)] {
+        for result in [check(open, case), nothing_arrived(open, backend, n, before)] {
             if let Err(why) = result {
                 wrong.push(format!(
                     "{} ({}): {why}\n    sent {}",
@@ -37,9 +67,9 @@ fn malformed_requests_get_the_right_refusal_and_reach_nobody() {
 }
 
 /// One case on a connection of its own. A panic of the client (silence) is a finding like others.
-fn check(edge: &Edge, case: &Case) -> Result<(), String> {
+fn check(open: Open<'_>, case: &Case) -> Result<(), String> {
     let run = || {
-        let mut client = edge.client();
+        let mut client = open();
         client.send(&case.bytes);
         let Some(answer) = client.try_response() else {
             return Err("closed without an answer".to_owned());
@@ -81,9 +111,14 @@ fn judge(case: &Case, answer: &Response) -> Result<(), String> {
 }
 
 /// Sends a good request, which comes later than all of the case's bytes could, and looks at what came before it.
-fn nothing_arrived(edge: &Edge, backend: &Backend, n: usize, before: usize) -> Result<(), String> {
+fn nothing_arrived(
+    open: Open<'_>,
+    backend: &Backend,
+    n: usize,
+    before: usize,
+) -> Result<(), String> {
     let probe = format!("/probe-{n}");
-    let answer = edge.ask(get(HOST, &probe));
+    let answer = open().ask(get(HOST, &probe));
     if answer.status != 200 {
         return Err(format!("the probe got {}", answer.status));
     }
