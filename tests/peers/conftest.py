@@ -50,11 +50,11 @@ def edge(binary, certificate, tmp_path):
     """edge(servers, …) starts mcp-edge in front of them; all end with the test."""
     started = []
 
-    def start(servers, folder=None, **options):
+    def start(servers, folder=None, start=True, **options):
         folder = pathlib.Path(folder or tmp_path / f"edge-{len(started)}")
         folder.mkdir(exist_ok=True)
-        started.append(Edge(binary, folder, certificate, servers, **options).start())
-        return started[-1]
+        started.append(Edge(binary, folder, certificate, servers, **options))
+        return started[-1].start() if start else started[-1]
 
     yield start
     for running in started:

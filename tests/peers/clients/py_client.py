@@ -45,6 +45,7 @@ def arguments():
     parser.add_argument("--command", help="stdio only: JSON list; the URL is appended (mcp-remote)")
     parser.add_argument("--mode", default="legacy", help="legacy | auto | 2026-07-28 (SDK 2.x only)")
     parser.add_argument("--ca")
+    parser.add_argument("--header", help="sent with every request: `Name: value`")
     parser.add_argument("--h2", action="store_true")
     parser.add_argument("--sessions", type=int, default=1)
     parser.add_argument("--tools", choices=["kit", "everything", "demo"], default="kit")
@@ -260,6 +261,9 @@ def http_client(args, report, **more):
 
     verify = ssl.create_default_context(cafile=args.ca) if args.ca else True
     more = {name: value for name, value in more.items() if value is not None}
+    if args.header:
+        name, value = args.header.split(": ", 1)
+        more["headers"] = {**more.get("headers", {}), name: value}
     timeout = httpx.Timeout(30, read=300)
     return httpx.AsyncClient(
         verify=verify, http1=not args.h2, http2=args.h2, timeout=timeout, event_hooks={"response": [note]}, **more

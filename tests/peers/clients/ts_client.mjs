@@ -14,6 +14,7 @@ const { values: args, positionals } = parseArgs({
         transport: { type: 'string', default: 'http' },
         mode: { type: 'string', default: 'legacy' },
         ca: { type: 'string' },
+        header: { type: 'string' },
         h2: { type: 'boolean', default: false },
         sessions: { type: 'string', default: '1' },
         tools: { type: 'string', default: 'kit' },
@@ -176,7 +177,9 @@ function makeTransport(report) {
     const dispatcher = new Agent({ allowH2: args.h2, connect: { ca, ALPNProtocols: args.h2 ? ['h2'] : ['http/1.1'] } });
     const fetch = (input, init) => {
         report.http.push(args.h2 ? 'HTTP/2' : 'HTTP/1.1');
-        return undiciFetch(input, { ...init, dispatcher });
+        const headers = new Headers(init?.headers);
+        if (args.header) headers.set(...args.header.split(': '));
+        return undiciFetch(input, { ...init, headers: Object.fromEntries(headers), dispatcher });
     };
     if (args.transport === 'sse') return new sdk.SSEClientTransport(url, { fetch, eventSourceInit: { fetch } });
     return new sdk.StreamableHTTPClientTransport(url, { fetch });
