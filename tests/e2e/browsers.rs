@@ -167,7 +167,16 @@ fn tls_answers_carry_security_headers_unless_told_otherwise() {
         assert_eq!(answer.header("x-frame-options"), Some("SAMEORIGIN"));
     }
     assert_eq!(ask(&usual, "/").header("referrer-policy"), Some("origin"), "the backend knows");
+    assert_eq!(ask(&usual, "/").count("referrer-policy"), 1);
     assert_eq!(ask(&usual, "/%00").header("referrer-policy"), Some("no-referrer"));
+
+    let route = "upstream: one, response_headers: { remove: [ X-Frame-Options ] }";
+    let without = edge()
+        .listener(&certs.listener())
+        .upstream("one", &[theirs.url()], "")
+        .route(route)
+        .start();
+    assert_eq!(ask(&without, "/").header("x-frame-options"), None, "the route has the last word");
 
     let told = tls("hsts: \"max-age=5; includeSubDomains\", security_headers: { X-Mine: a }");
     let answer = ask(&told, "/");
