@@ -269,6 +269,8 @@ mod tests {
                 ("connection", "close"),
                 ("x-forwarded-user", "root"),
                 ("x_original_url", "/admin"),
+                ("x.forwarded.for", "6.6.6.6"),
+                ("mcp.session_id", "raw"),
                 ("te", "trailers"),
                 ("content-length", "3"),
                 ("x-forwarded-for", "6.6.6.6"),
