@@ -5,19 +5,22 @@
 //! A request's way is the order of the folders. Each stage takes plain values and gives a proof that
 //! the next one needs, or a [`Denial`](base::denial::Denial).
 //!
-//! 1. [`listen`]: a socket is accepted by Pingora; who it is may come in; TLS is done, HTTP/1.x or HTTP/2 is read, and what
-//!    is not a clean request is refused. Out comes a [`Head`](base::head::Head) and a
+//! 1. [`listen`]: a socket is accepted by Pingora, and asked whether it may come in (address lists,
+//!    PROXY protocol, connections by address); TLS is done, HTTP/1.x or HTTP/2 is read, and what is
+//!    not a clean request is refused. Out comes a [`Head`](base::head::Head) and a
 //!    [`Wire`](listen::wire::Wire).
 //! 2. [`client`]: who is connected, or whom a trusted proxy names.
-//! 3. [`route`]: path, Host and Origin are checked, and the longest path wins. Out comes
+//! 3. [`route`]: path, Host and Origin are checked, and the longest path wins; then the client's
+//!    address and the method; preflights of browsers are answered here. Out comes
 //!    [`Routed`](route::Routed) with the path that the backend gets.
 //! 4. [`auth`]: the route's methods say who the caller is: a
 //!    [`Principal`](base::principal::Principal).
 //! 5. [`inspect`]: a JSON body is read whole and scanned; era, method and tool are known from here
 //!    on: a [`Call`](inspect::Call).
 //! 6. [`authz`]: may this caller make this call? Out comes [`Granted`](authz::Granted).
-//! 7. [`limit`]: how much? Limits by address are asked before step 4, all others here. (The body of
-//!    step 5 has already taken its share of the buffer budget.)
+//! 7. [`limit`]: how much? Limits by address are asked before step 4, others right after it, so that
+//!    who is over one takes up no room for a body; those of streams here, where a stream is known for
+//!    one. (The body of step 5 has already taken its share of the buffer budget.)
 //! 8. [`balance`]: the session's replica, the caller's, or the policy's: a
 //!    [`Plan`](balance::Plan).
 //! 9. [`forward`]: the request goes out once; the answer's head comes back.
@@ -48,7 +51,7 @@
 //! # The import rule
 //!
 //! base ← listen ← client ← route ← auth ← inspect ← authz ← limit ← balance ← forward ← stream ←
-//! observe ← config ← import ← proxy, admin ← app, demo ← main. A stage imports `base` and earlier stages
+//! observe ← acme ← config ← import ← proxy, admin ← app, demo ← main. A stage imports `base` and earlier stages
 //! only; Pingora is named only in listen, balance, forward, proxy, admin and app.
 //! `tests/architecture.rs` holds it. (A stage's `compile.rs` turns config nodes into its settings;
 //! the nodes are in `base`, so that the rule holds for them, too.)
