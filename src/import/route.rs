@@ -58,7 +58,7 @@ pub(super) fn routes<'e, 't>(entries: &'e [Entry<'t>], notes: &mut Notes) -> Vec
     }
     regexes(entries, &mut routes, notes);
     preferences(&mut routes, notes);
-    borders(&routes, notes);
+    borders(&mut routes, notes);
     // what nobody is let into needs a route only where another one would take its paths
     let covered = |route: &Route<'_, '_>| {
         let (Path::Exact(path) | Path::Prefix(path)) = &route.path;
@@ -169,26 +169,36 @@ fn preferences(routes: &mut [Route<'_, '_>], notes: &mut Notes) {
     }
 }
 
-/// `location /admin` was for `/administrator`, too; here that belongs to the next shorter path.
-fn borders(routes: &[Route<'_, '_>], notes: &mut Notes) {
-    for route in routes {
+/// `location /admin` was for `/administrator`, too; here that belongs to the next shorter path, which
+/// must not let in whom nginx did not: it refuses.
+fn borders(routes: &mut [Route<'_, '_>], notes: &mut Notes) {
+    let mut open: Vec<(usize, At)> = Vec::new();
+    for route in routes.iter() {
         let Path::Prefix(path) = &route.path else { continue };
         if route.letters.ends_with('/') {
             continue;
         }
         let beside = format!("{path}x");
-        let around = routes.iter().filter(|other| match &other.path {
+        let around = routes.iter().enumerate().filter(|(_, other)| match &other.path {
             Path::Prefix(prefix) => other.entry.is_proxy() && is_below(&beside, prefix),
             Path::Exact(_) => false,
         });
-        let Some(next) = around.max_by_key(|other| other.letters.len()) else { continue };
+        let Some(next) = around.max_by_key(|(_, other)| other.letters.len()) else { continue };
+        let (number, next) = next;
         if !next.strictness().is_as_strict_as(&route.strictness()) {
             let why = format!(
                 "nginx guards every path that starts with these letters, such as `{beside}`; the edge guards \
-                 `{path}` and what is below it. Make sure that the servers have nothing else there, and write \
-                 `location {path}/` and `location = {path}`"
+                 `{path}` and what is below it, so `location {letters}` refuses. If the servers have nothing else \
+                 there, write `location {path}/` and `location = {path}`",
+                letters = next.letters
             );
             notes.refused(route.entry.place.directive, why);
+            open.push((number, route.entry.place.directive.at.clone()));
+        }
+    }
+    for (number, at) in open {
+        if let Some(route) = routes.get_mut(number) {
+            route.refusing.push(at);
         }
     }
 }
