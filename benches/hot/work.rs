@@ -120,6 +120,7 @@ fn route(path: String) -> RouteSettings {
         cors: Some(Cors::default()),
         access: Default::default(),
         limits: None,
+        rules: Vec::new(),
         answer_edits: Edits::default(),
         body_limit: 4 << 20,
         keepalive: None,

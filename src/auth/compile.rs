@@ -26,8 +26,10 @@ pub fn chain(node: &Node, cx: &mut Cx) -> Option<Chain> {
             }
         }
     }
+    let rules = methods.iter().filter_map(|method| method.rule()).collect();
+    let resource = methods.iter().find_map(|method| method.protects());
     challenges.sort_by_key(|challenge| !challenge.as_bytes().starts_with(b"Bearer"));
-    Some(Chain { methods, challenges, headers })
+    Some(Chain { methods, challenges, headers, rules, resource })
 }
 
 /// The methods of a list, each of which finds credentials that no other one does.

@@ -5,11 +5,13 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 
 use super::denial::Denial;
 use super::head::Head;
 use super::principal::Principal;
+use super::rules::Rule;
 
 /// The other end, as far as addresses tell. Only `client` makes one.
 #[derive(Debug, Clone)]
@@ -69,6 +71,16 @@ pub trait Authenticate: Send + Sync + fmt::Debug {
         false
     }
 
+    /// What its callers may do, where that depends on what they have shown.
+    fn rule(&self) -> Option<Arc<dyn Rule>> {
+        None
+    }
+
+    /// What it makes of its route.
+    fn protects(&self) -> Option<Arc<Resource>> {
+        None
+    }
+
     /// Looks for a credential of this method's own shape, and at it.
     fn authenticate<'a>(&'a self, head: &'a Head, client: &'a Client) -> Verdict<'a>;
 }
@@ -117,4 +129,33 @@ pub struct Chain {
     pub challenges: Vec<HeaderValue>,
     /// The headers that carry credentials: each may stand once, and goes no further.
     pub headers: Vec<HeaderName>,
+    /// What the methods say of what their callers may do.
+    pub rules: Vec<Arc<dyn Rule>>,
+    /// What the route is to OAuth; absent where no method takes tokens.
+    pub resource: Option<Arc<Resource>>,
 }
+
+/// A protected resource, as its metadata describe it (RFC 9728 §2). `auth` makes it, `proxy` serves it.
+#[derive(Debug, Clone)]
+pub struct Resource {
+    /// Its canonical URL, without a slash at the end unless the path is `/`.
+    pub url: String,
+    /// The issuers of its tokens, as they write themselves.
+    pub authorization_servers: Vec<String>,
+    /// Every scope that a call may need.
+    pub scopes: Vec<String>,
+    /// Where its metadata are: the well-known URL with the resource's path behind it (RFC 9728 §3.1).
+    pub metadata_url: String,
+    /// Metadata of an authorization server that the resource's origin repeats.
+    pub server: Option<Arc<dyn ServerMetadata>>,
+}
+
+/// An authorization server's metadata (RFC 8414), for clients of MCP 2025-03-26, which ask the
+/// resource's origin for them.
+pub trait ServerMetadata: Send + Sync + fmt::Debug {
+    /// The document as the provider publishes it, JSON.
+    fn document(&self) -> Document<'_>;
+}
+
+/// A document that is still to come.
+pub type Document<'a> = Pin<Box<dyn Future<Output = Result<Bytes, Denial>> + Send + 'a>>;

@@ -83,6 +83,8 @@ pub struct Cx {
     pub watched: Vec<Arc<dyn Refresh>>,
     /// Nothing will be run: what a run gets by with, such as an expired certificate, is an error.
     pub checking: bool,
+    /// What clients type to reach the route that is being compiled; `None` where its port is not known yet.
+    pub public_url: Option<String>,
     shared: HashMap<String, Arc<dyn Any + Send + Sync>>,
     path: Vec<String>,
 }

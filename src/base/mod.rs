@@ -18,6 +18,7 @@ pub mod limits;
 pub mod names;
 pub mod principal;
 pub mod rate;
+pub mod rules;
 pub mod table;
 pub mod text;
 pub mod url;

@@ -1,5 +1,10 @@
 //! Who the caller is, once `auth` has said so: the value that sessions are bound to.
 
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde_json::{Map, Value};
+
 /// A caller. Only `auth` makes one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Principal {
@@ -13,6 +18,21 @@ pub struct Principal {
     pub name: String,
     /// What else is known of the caller, by name.
     pub metadata: Vec<(String, String)>,
+    /// The access token that was shown; absent where another method admitted the caller.
+    pub token: Option<Arc<Token>>,
+}
+
+/// What an access token says, once it was found good.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Token {
+    /// The protected resource that it was shown to, by its canonical URL (RFC 8707 §2).
+    pub resource: String,
+    /// What it allows (RFC 6749 §3.3).
+    pub scopes: Vec<String>,
+    /// All of its claims (RFC 7519 §4), or all of an introspection answer (RFC 7662 §2.2).
+    pub claims: Map<String, Value>,
+    /// When streams that were opened with it end; `None`: they may outlive it.
+    pub streams_until: Option<SystemTime>,
 }
 
 impl Principal {
@@ -24,7 +44,7 @@ impl Principal {
     ) -> Self {
         let subject = subject.into();
         let name = subject.clone();
-        Self { method, issuer: issuer.into(), subject, name, metadata: Vec::new() }
+        Self { method, issuer: issuer.into(), subject, name, metadata: Vec::new(), token: None }
     }
 
     /// The caller of a route that says `auth: [ anonymous ]`.
@@ -37,8 +57,8 @@ impl Principal {
         self.method == "anonymous"
     }
 
-    /// An unambiguous byte form (fields are length-prefixed), bound into session ids. Name and
-    /// metadata are not in it: a session outlives a change of these.
+    /// An unambiguous byte form (fields are length-prefixed), bound into session ids. Name,
+    /// metadata and token are not in it: a session outlives a change of these.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(24 + self.issuer.len() + self.subject.len());
         for field in [self.method, &self.issuer, &self.subject] {

@@ -148,6 +148,7 @@ fn compile_routes(
         buffer_budget,
         auth: auth::compile::chain,
         limits: limit::limits,
+        rules: |_, _| Vec::new(),
     };
     let routes = fields.required(cx, "routes", |n, cx| route::routes(n, &around, cx));
     (upstreams, routes)

@@ -12,7 +12,9 @@ use crate::base::caller::Chain;
 use crate::base::cidr::Access;
 use crate::base::compile::{Cx, Node, NodeKind};
 use crate::base::edits::{self, Edits};
+use crate::base::fields::Fields;
 use crate::base::limits::Limits;
+use crate::base::rules::Rule;
 use crate::base::{defaults, fields, url};
 
 /// What routes must know of the rest of the config.
@@ -32,6 +34,8 @@ pub struct Around {
     pub auth: CompileAuth,
     /// Compiles a `limits` list, likewise.
     pub limits: CompileLimits,
+    /// Takes a route's rules for callers, likewise.
+    pub rules: TakeRules,
 }
 
 /// Compiles an `auth` list; what is wrong is noted in the context.
@@ -39,6 +43,9 @@ pub type CompileAuth = fn(&Node, &mut Cx) -> Option<Chain>;
 
 /// Compiles a `limits` list; what is wrong is noted in the context.
 pub type CompileLimits = fn(&Node, &mut Cx) -> Option<Arc<dyn Limits>>;
+
+/// Takes the keys that say what callers may do; what is wrong is noted in the context.
+pub type TakeRules = fn(&mut Fields<'_>, &mut Cx) -> Vec<Arc<dyn Rule>>;
 
 /// Compiles the list; what is wrong is noted in `cx`. A route whose upstream is a URL carries that
 /// URL's origin as the upstream's name.
@@ -68,6 +75,10 @@ fn route(node: &Node, around: &Around, cx: &mut Cx) -> Option<RouteSettings> {
         Some(node) => cx.in_key("path", |cx| path_match(node, cx)),
     };
     let public_url = fields.optional(cx, "public_url", |n, cx| cx.parse(n, "a URL", public_url));
+    let public_url =
+        public_url.or_else(|| path.as_ref().map(|path| default_url(host.as_deref(), path, around)));
+    cx.public_url =
+        public_url.as_ref().filter(|url| !url.authority.ends_with(":0")).map(PublicUrl::whole);
     let upstream = fields.required(cx, "upstream", |n, cx| upstream(n, &around.upstreams, cx));
     let rewrite = fields.optional(cx, "rewrite", |n, cx| cx.parse(n, "a path", url::prefix));
     let auth = fields.required(cx, "auth", |n, cx| {
@@ -78,6 +89,8 @@ fn route(node: &Node, around: &Around, cx: &mut Cx) -> Option<RouteSettings> {
         }
         Some(chain)
     });
+    let mut rules = auth.as_ref().map_or_else(Vec::new, |chain| chain.rules.clone());
+    rules.extend((around.rules)(&mut fields, cx));
     let access = Access::take(&mut fields, cx);
     let limits = fields.optional(cx, "limits", around.limits);
     let outgoing = outgoing(&mut fields, auth.as_ref(), cx);
@@ -102,12 +115,13 @@ fn route(node: &Node, around: &Around, cx: &mut Cx) -> Option<RouteSettings> {
     let (PathMatch::Prefix(text) | PathMatch::Exact(text)) = &path;
     Some(RouteSettings {
         label: format!("{}{text}", host.as_deref().unwrap_or("*")),
-        public_url: public_url.unwrap_or_else(|| default_url(host.as_deref(), &path, around)),
+        public_url: public_url?,
         host,
         path,
         upstream: upstream?,
         rewrite,
         auth: auth?,
+        rules,
         access,
         limits,
         outgoing,
@@ -250,6 +264,7 @@ mod tests {
             certificates: false,
             auth: |_, _| None,
             limits: |_, _| None,
+            rules: |_, _| Vec::new(),
         }
     }
 

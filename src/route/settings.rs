@@ -10,6 +10,7 @@ use crate::base::caller::Chain;
 use crate::base::cidr::Access;
 use crate::base::edits::Edits;
 use crate::base::limits::Limits;
+use crate::base::rules::Rule;
 
 /// One route.
 #[derive(Debug, Clone)]
@@ -32,6 +33,8 @@ pub struct RouteSettings {
     pub limits: Option<Arc<dyn Limits>>,
     /// Who may come in; its methods are never empty.
     pub auth: Chain,
+    /// What its callers may do; empty where whoever comes in may do everything.
+    pub rules: Vec<Arc<dyn Rule>>,
     /// What is done to the fields of its requests; absent where nothing is.
     pub outgoing: Option<Outgoing>,
     /// HTTP methods that it takes.
@@ -81,5 +84,10 @@ impl PublicUrl {
     /// `scheme://host[:port]`.
     pub fn origin(&self) -> String {
         format!("{}://{}", self.scheme, self.authority)
+    }
+
+    /// All of it, as a resource identifier (RFC 8707 §2): without a slash at the end.
+    pub fn whole(&self) -> String {
+        format!("{}{}", self.origin(), self.path.trim_end_matches('/'))
     }
 }

@@ -184,6 +184,7 @@ pub(super) mod tests {
             rewrite: None,
             access: Default::default(),
             limits: None,
+            rules: Vec::new(),
             auth: Default::default(),
             outgoing: None,
             methods: Methods::default(),

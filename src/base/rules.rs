@@ -1,0 +1,32 @@
+//! What callers may do, as `authz` asks it: in, a principal and a tool; out, a refusal or nothing.
+//!
+//! The rules are made in `auth` (scopes of tokens) and in `authz` (conditions, lists of tools); these
+//! words are here because a route carries its rules.
+
+use std::fmt;
+
+use super::denial::Denial;
+use super::principal::Principal;
+
+/// Something that may forbid a call.
+pub trait Rule: fmt::Debug + Send + Sync {
+    /// Whether the caller may use the route at all.
+    ///
+    /// # Errors
+    /// 403.
+    fn caller(&self, _: &Principal) -> Result<(), Denial> {
+        Ok(())
+    }
+
+    /// Whether the caller may call this tool.
+    ///
+    /// # Errors
+    /// 403.
+    fn tool(&self, principal: &Principal, tool: &str) -> Result<(), Denial>;
+
+    /// Whether it has anything to say about tools. Where no rule has, bodies need no strict reading
+    /// and answers no filter.
+    fn has_tools(&self) -> bool {
+        true
+    }
+}
