@@ -21,6 +21,7 @@ use crate::base::body::Pieces;
 use crate::base::denial::{Denial, Reason};
 use crate::base::head::Head;
 use crate::base::io::{Late, within};
+use crate::base::principal::Principal;
 use crate::base::rate::Permit;
 use crate::forward::carrier::Carrier;
 use crate::forward::conn::BackendConn;
@@ -51,6 +52,8 @@ pub struct Rest {
     pub replica: Arc<Replica>,
     /// What it holds of its route's limits.
     pub permits: Vec<Permit>,
+    /// When it ends at the latest.
+    pub until: Option<tokio::time::Instant>,
     _held: InFlight,
 }
 
@@ -91,10 +94,11 @@ pub async fn answer<W: Wire>(
         wire.close_after();
         conn.spoil();
     }
+    let until = expiry(&admitted.granted.principal);
     if response.status == 101 {
         conn.rest();
         let body = Body::Tunnel(Box::new(conn));
-        let tunnel = Rest { body, carrier, replica, permits: Vec::new(), _held: held };
+        let tunnel = Rest { body, carrier, replica, permits: Vec::new(), until, _held: held };
         let fields = fields(at, admitted, &mut response, &tunnel.replica, head, record);
         return Box::pin(switch(tunnel, fields, wire, record)).await;
     }
@@ -117,8 +121,8 @@ pub async fn answer<W: Wire>(
                 wire.expect_piece();
             }
             conn.rest();
-            let body = Body::Flow(Flow { conn, kind, pending, patience });
-            Some(Rest { body, carrier, replica, permits: Vec::new(), _held: held })
+            let body = Body::Flow(Flow { conn, kind, pending, patience, until });
+            Some(Rest { body, carrier, replica, permits: Vec::new(), until, _held: held })
         }
         None => {
             // before the client has its answer: its next request finds the connection
@@ -130,6 +134,14 @@ pub async fn answer<W: Wire>(
     let sent = wire.answer(Answer { status: response.status, fields }, payload).await;
     sent.map_err(|_| Failure::ClientGone)?;
     Ok(rest)
+}
+
+/// When what is open must end, because the token that it was opened with has.
+fn expiry(principal: &Principal) -> Option<tokio::time::Instant> {
+    let end = principal.token.as_ref()?.streams_until?;
+    // in the past: at once
+    let left = end.duration_since(SystemTime::now()).unwrap_or_default();
+    tokio::time::Instant::now().checked_add(left)
 }
 
 /// Tells the client that the protocol changes (RFC 9110 §15.2.2).

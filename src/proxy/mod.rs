@@ -9,6 +9,7 @@ mod challenge;
 mod endpoint;
 pub mod exchange;
 mod limited;
+pub mod metadata;
 pub mod redirect;
 pub mod respond;
 pub mod runtime;
@@ -36,6 +37,9 @@ use crate::stream::pump::End;
 use answer::{At, Body, Rest};
 use exchange::Failure;
 use runtime::Runtime;
+
+/// Why a stream ended before its time: its caller's token has expired.
+const EXPIRED: &str = "auth.expired";
 
 /// The proxy.
 pub struct Edge {
@@ -82,6 +86,13 @@ impl Edge {
                 respond::show(wire, head, answer, cx, record).await;
                 return Ok(None);
             }
+        }
+        if let Some(metadata) = &rt.metadata
+            && let Some(answer) = Box::pin(metadata.answer(&rt.routes, head)).await?
+        {
+            close_if_draining(wire, cx);
+            respond::show(wire, head, answer, cx, record).await;
+            return Ok(None);
         }
         let mut rpc_id = None;
         // results are matched in place: one with a name would be held, too, until the answer is out
@@ -188,7 +199,9 @@ impl Serve for Edge {
             Body::Flow(flow) if record.end.is_none() => {
                 rest.carrier.give_back(flow.conn, &rest.replica, Instant::now());
             }
-            Body::Tunnel(conn) => Box::pin(tunnel(wire, *conn, draining, record)).await,
+            Body::Tunnel(conn) => {
+                Box::pin(tunnel(wire, *conn, draining, rest.until, record)).await;
+            }
             Body::Flow(_) | Body::Over => {}
         }
         (record.bytes_in, record.bytes_out) = wire.counts();
@@ -246,6 +259,7 @@ async fn tunnel<W: Wire>(
     wire: &mut W,
     conn: BackendConn,
     draining: Pin<&mut (impl Future<Output = ()> + Send)>,
+    until: Option<tokio::time::Instant>,
     record: &mut Record,
 ) {
     let (mut stream, ahead) = conn.into_parts();
@@ -261,6 +275,15 @@ async fn tunnel<W: Wire>(
             record.detail = e.to_string();
         },
         () = draining => record.end = Some("edge.stopping"),
+        () = at(until) => record.end = Some(EXPIRED),
+    }
+}
+
+/// Waits until then; for ever where there is no such time.
+async fn at(until: Option<tokio::time::Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -273,6 +296,7 @@ fn end_code(end: End) -> Option<&'static str> {
         End::BackendSilent => Some("forward.silent"),
         End::BadEndpoint => Some("stream.bad_endpoint"),
         End::Drained => Some("edge.stopping"),
+        End::Expired => Some(EXPIRED),
     }
 }
 

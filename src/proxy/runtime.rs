@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::metadata::Metadata;
 use super::redirect::Hosts;
 use crate::balance::session::SessionKeys;
 use crate::balance::{Keys, Upstream};
@@ -26,6 +27,8 @@ pub struct Runtime {
     limits: Vec<Arc<dyn Limits>>,
     /// The hosts that https may be sent to.
     pub hosts: Hosts,
+    /// What the routes are to OAuth; absent where they are nothing.
+    pub metadata: Option<Metadata>,
     /// Request bodies held at once.
     pub budget: Budget,
 }
@@ -56,7 +59,8 @@ impl Runtime {
         let limits = settings.routes.iter().filter_map(|route| route.limits.clone()).collect();
         let hosts = Hosts::new(settings);
         let budget = Budget::new(settings.buffer_budget);
-        Ok(Self { routes, carriers, keys, hosts, limits, budget })
+        let metadata = Metadata::new(&settings.routes);
+        Ok(Self { routes, carriers, keys, hosts, limits, metadata, budget })
     }
 
     /// Closes backend connections that have been unused for too long, and drops idle counters.

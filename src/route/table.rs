@@ -70,6 +70,11 @@ impl Routes {
         Ok(Routed { route: route.clone(), backend_path })
     }
 
+    /// The route of a path of this authority, whoever asks.
+    pub fn at(&self, authority: &str, path: &str) -> Option<&Arc<RouteSettings>> {
+        self.lookup(host_of(authority), path)
+    }
+
     /// Whether a path (a query may follow) of this authority belongs to this very route.
     pub fn leads_to(&self, authority: &str, path: &str, route: &Arc<RouteSettings>) -> bool {
         let path = path.split('?').next().unwrap_or_default();

@@ -19,6 +19,8 @@ use crate::listen::wire::Wire;
 const MAX_JOINED: usize = 64 * 1024;
 /// Tells a client of a stream that ends with the edge to come back at once.
 const RETRY: &[u8] = b"retry: 500\n\n";
+/// How long an event may take to end where the stream should have ended already.
+pub const UNTIL_BORDER: Duration = Duration::from_secs(5);
 
 /// A long answer.
 pub struct Flow {
@@ -30,6 +32,9 @@ pub struct Flow {
     pub pending: Bytes,
     /// How long a backend may be silent in a body that is no event stream.
     pub patience: Duration,
+    /// When it ends whatever comes, because its caller's token has: between two events, or
+    /// [`UNTIL_BORDER`] later. `None`: with the answer.
+    pub until: Option<Instant>,
 }
 
 /// What is known of an answer's bytes.
@@ -79,6 +84,8 @@ pub enum End {
     BadEndpoint,
     /// The edge stops.
     Drained,
+    /// The caller's token has expired.
+    Expired,
 }
 
 /// What went through.
@@ -95,7 +102,7 @@ pub struct Tally {
 enum Happened {
     Piece(io::Result<Option<Bytes>>),
     Gone,
-    Silent,
+    Time,
     Drain,
 }
 
@@ -123,8 +130,10 @@ impl Flow {
         let mut comments = 0;
         let period = self.silence();
         let mut last = Instant::now();
-        let mut silence = std::pin::pin!(sleep_until(last + period.unwrap_or_default()));
-        let mut stopping = !self.may_be_cut();
+        // one timer for both: a silent stream is to be small
+        let (mut expired, mut wake) = (false, self.wake(last, false));
+        let mut timer = std::pin::pin!(sleep_until(wake.unwrap_or(last)));
+        let (mut stopping, mut whole) = (!self.may_be_cut(), false);
         let mut end = match std::mem::take(&mut self.pending) {
             pending if pending.is_empty() => None,
             pending => Box::pin(self.pass(wire, Some(pending))).await,
@@ -134,7 +143,7 @@ impl Flow {
                 biased;
                 piece = self.conn.body() => Happened::Piece(piece),
                 () = wire.gone() => Happened::Gone,
-                () = &mut silence, if period.is_some() => Happened::Silent,
+                () = &mut timer, if wake.is_some() => Happened::Time,
                 () = &mut draining, if !stopping => Happened::Drain,
             };
             match happened {
@@ -145,23 +154,34 @@ impl Flow {
                     last = Instant::now();
                 }
                 Happened::Drain => stopping = true,
-                Happened::Silent => {
-                    let period = period.unwrap_or_default();
+                Happened::Time => {
+                    let now = Instant::now();
+                    if expired && self.until.is_some_and(|until| now >= until + UNTIL_BORDER) {
+                        end = Some(End::Expired);
+                    }
+                    expired |= self.until.is_some_and(|until| now >= until);
                     // the timer is not moved with every event: it is cheaper to look when it fires
-                    if last.elapsed() >= period {
+                    if end.is_none() && period.is_some_and(|period| now - last >= period) {
                         end = Box::pin(self.comment(wire, &mut comments)).await;
                         last = Instant::now();
                     }
-                    silence.as_mut().reset(last + period);
+                    wake = self.wake(last, expired);
+                    timer.as_mut().reset(wake.unwrap_or(last));
                 }
             }
-            if end.is_none() && stopping && self.may_be_cut() && self.between_events() {
+            let why = match (expired, stopping && self.may_be_cut()) {
+                (true, _) => Some(End::Expired),
+                (false, true) => Some(End::Drained),
+                (false, false) => None,
+            };
+            if let (None, Some(why), true) = (end, why, self.between_events()) {
                 let sent = Box::pin(wire.data(Bytes::from_static(RETRY), true)).await;
-                end = Some(finish(sent, End::Drained));
+                whole = sent.is_ok();
+                end = Some(finish(sent, why));
             }
         }
         let end = end.unwrap_or(End::Complete);
-        if !matches!(end, End::Complete | End::Drained) {
+        if !whole && end != End::Complete {
             Box::pin(wire.abort()).await;
         }
         let events = match &self.kind {
@@ -177,6 +197,13 @@ impl Flow {
             Kind::Opaque => Some(self.patience),
             Kind::Events(events) => events.keepalive,
         }
+    }
+
+    /// When there is something to do though nothing has happened.
+    fn wake(&self, last: Instant, expired: bool) -> Option<Instant> {
+        let silent = self.silence().map(|period| last + period);
+        let until = self.until.map(|until| if expired { until + UNTIL_BORDER } else { until });
+        silent.into_iter().chain(until).min()
     }
 
     fn may_be_cut(&self) -> bool {
