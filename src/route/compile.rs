@@ -40,7 +40,7 @@ pub type CompileLimits = fn(&Node, &mut Cx) -> Option<Arc<dyn Limits>>;
 /// Compiles the list; what is wrong is noted in `cx`. A route whose upstream is a URL carries that
 /// URL's origin as the upstream's name.
 pub fn routes(node: &Node, around: &Around, cx: &mut Cx) -> Option<Vec<RouteSettings>> {
-    let mut seen: HashMap<(Option<String>, PathMatch), Vec<(Served, usize)>> = HashMap::new();
+    let mut seen: HashMap<Place, Vec<(Served, usize)>> = HashMap::new();
     let mut routes = cx.filled_list(node, |node, cx| {
         let route = route(node, around, cx)?;
         let same = seen.entry((route.host.clone(), route.path.clone())).or_default();
@@ -56,6 +56,7 @@ pub fn routes(node: &Node, around: &Around, cx: &mut Cx) -> Option<Vec<RouteSett
     Some(routes)
 }
 
+type Place = (Option<String>, PathMatch);
 type Served = Option<Vec<std::net::SocketAddr>>;
 
 fn route(node: &Node, around: &Around, cx: &mut Cx) -> Option<RouteSettings> {

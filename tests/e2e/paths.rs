@@ -365,8 +365,8 @@ fn a_route_is_served_by_its_listeners_alone() {
         .route("host: localhost, path: /mcp, upstream: inner, listeners: [ \"127.0.0.1:0\" ]")
         .route("host: inner.example, path: /, upstream: inner, listeners: [ \"127.0.0.1:0\" ]")
         .route("host: outer.example, path: /, upstream: outer, listeners: [ \"127.0.0.2:0\" ]")
-        .route("path: /same, upstream: outer, listeners: [ \"127.0.0.1:0\" ]")
-        .route("path: /same, upstream: outer, listeners: [ \"127.0.0.2:0\" ]")
+        .route("host: localhost, path: /same, upstream: outer, listeners: [ \"127.0.0.1:0\" ]")
+        .route("host: localhost, path: /same, upstream: outer, listeners: [ \"127.0.0.2:0\" ]")
         .route("host: localhost, path: /all, upstream: all")
         .start();
     let mut secure = edge.tls(certs.client(&["http/1.1"]));
