@@ -147,7 +147,10 @@ type Socket = (TcpListener, SocketAddr);
 fn name_ports(settings: &mut Settings, sockets: &[Socket]) {
     for route in &mut settings.routes {
         let mut both = settings.listeners.iter().zip(sockets);
-        let serves = |l: &ListenerSettings| l.redirect.is_none() && route.is_served_at(l.address);
+        let serves = |l: &ListenerSettings| match l.redirect {
+            None => route.is_served_at(l.address),
+            Some(_) => route.names(l.address),
+        };
         let Some((_, (_, bound))) = both.find(|(l, _)| serves(l)) else { continue };
         if let Some(host) = route.public_url.authority.strip_suffix(":0") {
             route.public_url.authority = format!("{host}:{}", bound.port());

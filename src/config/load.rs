@@ -138,6 +138,7 @@ fn compile_routes(
         address: listener.address,
         https: listener.tls.is_some(),
         redirects: listener.redirect.is_some(),
+        plaintext: listener.plaintext,
         certificates: listener.tls.as_ref().is_some_and(|tls| tls.clients.is_some()),
     };
     let around = Around {

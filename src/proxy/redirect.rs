@@ -35,6 +35,7 @@ pub async fn answer(
             let body = challenge::answer(&cx.listener.acme_webroots, token, &head.method).await?;
             (200, (CONTENT_TYPE, HeaderValue::from_static("application/octet-stream")), body)
         }
+        (_, Some(_)) if rt.routes.named(head, cx.listener.address) => return Ok(None),
         (_, Some(port)) => (308, (LOCATION, location(&rt.hosts, head, port)?), Bytes::new()),
         _ => return Ok(None),
     };

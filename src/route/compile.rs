@@ -150,9 +150,10 @@ struct Here<'a> {
 
 impl<'a> Here<'a> {
     fn new(own: Option<&[std::net::SocketAddr]>, all: &'a [Listener]) -> Self {
-        // one that redirects serves no route
-        let mut serving =
-            all.iter().filter(|l| !l.redirects && own.is_none_or(|own| own.contains(&l.address)));
+        // one that redirects serves no route but those that name it
+        let mut serving = all.iter().filter(|l| {
+            (!l.redirects || own.is_some()) && own.is_none_or(|own| own.contains(&l.address))
+        });
         Self {
             first: serving.clone().next(),
             certificates: all.is_empty() || serving.any(|l| l.certificates),
@@ -285,9 +286,14 @@ mod tests {
     #[test]
     fn the_public_url_follows_host_listener_and_path() {
         let url = |host, path: &str, address: &str, https| {
-            let (redirects, certificates) = (false, false);
-            let first =
-                Listener { address: address.parse().unwrap(), https, redirects, certificates };
+            let (redirects, plaintext, certificates) = (false, false, false);
+            let first = Listener {
+                address: address.parse().unwrap(),
+                https,
+                redirects,
+                plaintext,
+                certificates,
+            };
             let url = default_url(host, &PathMatch::Prefix(path.into()), Some(&first));
             format!("{}{}", url.origin(), url.path)
         };

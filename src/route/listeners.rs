@@ -14,13 +14,15 @@ pub struct Listener {
     pub address: SocketAddr,
     /// Whether it speaks TLS.
     pub https: bool,
-    /// Whether it sends everybody to https, and serves no route.
+    /// Whether it sends everybody to https who does not ask for a route that names it.
     pub redirects: bool,
+    /// Whether it may serve without TLS.
+    pub plaintext: bool,
     /// Whether it asks clients for certificates.
     pub certificates: bool,
 }
 
-/// Compiles the list: addresses of listeners that serve, each once. What is wrong is noted in `cx`.
+/// Compiles the list: addresses of listeners, each once. What is wrong is noted in `cx`.
 pub(super) fn listeners(node: &Node, known: &[Listener], cx: &mut Cx) -> Option<Vec<SocketAddr>> {
     let mut seen: Vec<SocketAddr> = Vec::new();
     cx.filled_list(node, |node, cx| {
@@ -30,8 +32,11 @@ pub(super) fn listeners(node: &Node, known: &[Listener], cx: &mut Cx) -> Option<
         }
         seen.push(address);
         match known.iter().find(|listener| listener.address == address) {
-            Some(listener) if listener.redirects => {
-                cx.error(node, format!("the listener `{address}` redirects: it serves no route"));
+            Some(listener) if listener.redirects && !listener.plaintext => {
+                let problem = format!(
+                    "the listener `{address}` redirects: it serves routes that name it only with `plaintext: true`"
+                );
+                cx.error(node, problem);
             }
             // where listeners are wrong, that is said already
             None if !known.is_empty() => {

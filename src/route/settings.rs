@@ -54,7 +54,12 @@ pub struct RouteSettings {
 impl RouteSettings {
     /// Whether it serves what comes in on this listener.
     pub fn is_served_at(&self, listener: SocketAddr) -> bool {
-        self.listeners.as_ref().is_none_or(|all| all.contains(&listener))
+        self.listeners.is_none() || self.names(listener)
+    }
+
+    /// Whether it names this listener: then it is served there even where all else is sent to https.
+    pub fn names(&self, listener: SocketAddr) -> bool {
+        self.listeners.as_ref().is_some_and(|all| all.contains(&listener))
     }
 }
 

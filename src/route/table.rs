@@ -90,6 +90,12 @@ impl Routes {
         Ok(Routed { route: route.clone(), backend_path })
     }
 
+    /// Whether a request belongs to a route that names this listener.
+    pub fn named(&self, head: &Head, listener: SocketAddr) -> bool {
+        let found = self.at(listener).lookup(host_of(&head.authority), &head.path);
+        found.is_some_and(|route| route.names(listener))
+    }
+
     /// Whether a path (a query may follow) of this authority belongs, on this listener, to this very route.
     pub fn leads_to(
         &self,

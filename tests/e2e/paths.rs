@@ -358,6 +358,7 @@ fn a_route_is_served_by_its_listeners_alone() {
         .raw_listener(&format!("address: \"127.0.0.2:0\", tls: {{ certificates: [ {pair} ] }}"))
         .raw_listener("address: \"127.0.0.1:0\"")
         .raw_listener("address: \"127.0.0.3:0\", redirect: https")
+        .route("host: named.example, path: /mcp, upstream: inner, listeners: [ \"127.0.0.3:0\" ]")
         .upstream("outer", &[outer.url()], "")
         .upstream("inner", &[inner.url()], "")
         .upstream("all", &[all.url()], "")
@@ -394,4 +395,9 @@ fn a_route_is_served_by_its_listeners_alone() {
     // what is served in plain alone has nothing at https
     assert_eq!(redirecting.ask(get("outer.example", "/x")).status, 308);
     redirecting.ask(get("inner.example", "/x")).assert_refused(421);
+    // but for a route that names the listener that redirects
+    assert_eq!(redirecting.ask(get("named.example", "/mcp/x")).status, 200);
+    redirecting.ask(get("named.example", "/x")).assert_refused(421);
+    open.ask(get("named.example", "/mcp")).assert_refused(421);
+    assert_eq!(redirecting.ask(get("localhost", "/all")).status, 308);
 }
