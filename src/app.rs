@@ -18,7 +18,7 @@ use crate::base::watch::Refresh;
 use crate::config::{AccessLog as LogTo, Settings};
 use crate::listen::accept::Front;
 use crate::listen::service::{Bound, bind};
-use crate::listen::settings::TlsSettings;
+use crate::listen::settings::{ListenerSettings, TlsSettings};
 use crate::observe::Observer;
 use crate::observe::log::AccessLog;
 use crate::observe::metrics::Metrics;
@@ -143,12 +143,15 @@ fn open_log(to: &LogTo) -> io::Result<Option<Arc<AccessLog>>> {
 
 type Socket = (TcpListener, SocketAddr);
 
-/// Port 0 became a real one: public URLs that were made from the first listener that serves name it
-/// now.
+/// Port 0 became a real one: public URLs that were made from the route's first listener name it now.
 fn name_ports(settings: &mut Settings, sockets: &[Socket]) {
-    let mut both = settings.listeners.iter().zip(sockets);
-    let Some((_, (_, bound))) = both.find(|(l, _)| l.redirect.is_none()) else { return };
     for route in &mut settings.routes {
+        let mut both = settings.listeners.iter().zip(sockets);
+        let serves = |l: &ListenerSettings| match l.redirect {
+            None => route.is_served_at(l.address),
+            Some(_) => route.names(l.address),
+        };
+        let Some((_, (_, bound))) = both.find(|(l, _)| serves(l)) else { continue };
         if let Some(host) = route.public_url.authority.strip_suffix(":0") {
             route.public_url.authority = format!("{host}:{}", bound.port());
         }

@@ -22,6 +22,7 @@ use crate::listen::compile as listen;
 use crate::listen::door;
 use crate::listen::settings::ListenerSettings;
 use crate::route::compile::{self as route, Around};
+use crate::route::listeners::Listener;
 use crate::route::settings::RouteSettings;
 
 /// What the config is loaded for.
@@ -133,17 +134,15 @@ fn compile_routes(
         None => Some(Vec::new()),
         Some(node) => cx.in_key("upstreams", |cx| balance::upstreams(node, cx)),
     };
-    // where listeners are wrong, that is said already
-    let certificates = listeners.is_none_or(|all| {
-        all.iter().any(|l| l.tls.as_ref().is_some_and(|tls| tls.clients.is_some()))
-    });
-    let listeners = listeners.unwrap_or_default();
-    // one that redirects serves no route
-    let serving = listeners.iter().find(|l| l.redirect.is_none());
+    let seen = |listener: &ListenerSettings| Listener {
+        address: listener.address,
+        https: listener.tls.is_some(),
+        redirects: listener.redirect.is_some(),
+        plaintext: listener.plaintext,
+        certificates: listener.tls.as_ref().is_some_and(|tls| tls.clients.is_some()),
+    };
     let around = Around {
-        certificates,
-        https: serving.is_some_and(|l| l.tls.is_some()),
-        address: serving.map_or(defaults::LISTEN, |l| l.address),
+        listeners: listeners.unwrap_or_default().iter().map(seen).collect(),
         upstreams: node.map(balance::names).unwrap_or_default(),
         buffer_budget,
         auth: auth::compile::chain,

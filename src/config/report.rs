@@ -93,6 +93,8 @@ struct CertificateLine {
 #[derive(Serialize)]
 struct Route {
     public_url: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    listeners: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     exact: Option<bool>,
     upstream: String,
@@ -151,6 +153,7 @@ impl Route {
         let insecure = upstream.is_some_and(|u| u.tls.insecure_skip_verify);
         Self {
             public_url: format!("{}{}", route.public_url.origin(), route.public_url.path),
+            listeners: route.listeners.iter().flatten().map(ToString::to_string).collect(),
             exact: matches!(route.path, PathMatch::Exact(_)).then_some(true),
             upstream: route.upstream.clone(),
             rewrite: route.rewrite.clone(),

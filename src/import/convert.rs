@@ -1,6 +1,7 @@
 //! The whole of it: in, the tree of an nginx.conf; out, the edge's config and what was not carried.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 
 use super::certbot::Renewal;
 use super::entry;
@@ -11,13 +12,12 @@ use super::nginx::{Directive, Tree};
 use super::note::{Note, Notes};
 use super::place::places;
 use super::plan::{Item, Plan};
-use super::route::{self, Path, Route};
+use super::route::{self, Path, Place, Route};
 use super::scope::{Scope, audit};
 use super::site::site;
 use super::sockets::{Server, Sockets, sockets};
 use super::trust::{authorities, trust};
 use super::upstream::Upstreams;
-use super::values::scalar;
 
 /// Converts a tree.
 ///
@@ -40,16 +40,16 @@ pub(super) fn convert(
         let entries = places
             .map(|place| entry::entry(place, &site.does, &zones, &mut upstreams, &mut notes))
             .collect();
-        servers.push(Server { site, entries, any: false, refusing: Vec::new() });
+        servers.push(Server::new(site, entries));
     }
     let sockets = sockets(&mut servers, &mut notes);
     let mut plan = Plan { head: head(), ..Plan::default() };
     main_level(tree, &mut plan.top, &mut notes);
-    trust(&mut servers, &sockets, &mut plan.top, &mut notes);
+    trust(&mut servers, &mut plan.top, &mut notes);
     authorities(&mut servers, &sockets, &mut notes);
     let routes: Vec<(&Server<'_>, Vec<Route<'_, '_>>)> = servers
         .iter()
-        .filter(|server| server.serves(&sockets))
+        .filter(|server| !server.serves.is_empty())
         .map(|server| (server, route::routes(&server.entries, &mut notes)))
         .collect();
     if !routes.iter().any(|(_, routes)| !routes.is_empty()) {
@@ -61,8 +61,7 @@ pub(super) fn convert(
         webroot: (!renewals.is_empty())
             .then(|| (webroot.to_owned(), "for certbot's renewals".to_owned())),
     };
-    plan.routes = items(&routes, &sockets, &common, &mut notes);
-    close(&servers, &sockets, &mut plan.routes);
+    plan.routes = items(&servers, &routes, &sockets, &common);
     if plan.routes.is_empty() {
         plan.routes.push(route::nothing_left());
     }
@@ -158,73 +157,94 @@ fn common_answers(routes: &[(&Server<'_>, Vec<Route<'_, '_>>)]) -> Option<Answer
     proxied.all(same).then(|| first.clone())
 }
 
+/// Routes that are written already: what `close` has to know of them.
+type Written = (Option<String>, Path, BTreeSet<SocketAddr>);
+
 fn items(
+    servers: &[Server<'_>],
     routes: &[(&Server<'_>, Vec<Route<'_, '_>>)],
     sockets: &Sockets,
     common: &Common,
-    notes: &mut Notes,
 ) -> Vec<Item> {
     let mut out = Vec::new();
-    let mut seen: Vec<(Option<&str>, Path)> = Vec::new();
+    let mut written: Vec<Written> = Vec::new();
     for (server, routes) in routes {
-        let names = &server.site.names.hosts;
-        let hosts: Vec<Option<&str>> = if server.any {
-            vec![None]
-        } else {
-            names.iter().map(|host| Some(host.as_str())).collect()
-        };
-        for host in hosts {
+        for (host, here) in hosts(server) {
             for route in routes {
-                if seen.contains(&(host, route.path.clone())) {
-                    notes.dropped(
-                        route.entry.place.directive,
-                        "a server before has this name and path already",
-                    );
-                    continue;
-                }
-                seen.push((host, route.path.clone()));
-                let url = match (host, names.first()) {
-                    (None, Some(name)) => public(server, name, sockets),
+                written.push((host.map(str::to_owned), route.path.clone(), here.clone()));
+                let url = match (host, server.site.names.hosts.first()) {
+                    (None, Some(name)) => public(server, name, &here, sockets),
                     _ => None,
                 };
+                let place =
+                    Place { host, listeners: sockets.list(&here), public_url: url.as_deref() };
                 let answers = common.answers.is_none().then_some(&route.entry.answers);
-                out.push(route.item(host, url.as_deref(), answers, &server.refusing));
+                let mut why = server.refusing.clone();
+                if host.is_none() {
+                    why.extend(server.refusing_any.iter().cloned());
+                }
+                out.push(route.item(&place, answers, &why));
             }
+        }
+    }
+    close(servers, &written, sockets, &mut out);
+    out
+}
+
+/// The hosts of a server's routes, each with its sockets. A default's names need no routes of their own but on
+/// loopback listeners, which serve no unknown names.
+fn hosts<'s>(server: &'s Server<'_>) -> Vec<(Option<&'s str>, BTreeSet<SocketAddr>)> {
+    let mut out = Vec::new();
+    if !server.any.is_empty() {
+        out.push((None, server.any.clone()));
+    }
+    let inside = |socket: &SocketAddr| socket.ip().to_canonical().is_loopback();
+    for host in &server.site.names.hosts {
+        let mut own = server.sockets_of(host);
+        own.retain(|socket| !server.any.contains(socket) || inside(socket));
+        if !own.is_empty() {
+            out.push((Some(host.as_str()), own));
         }
     }
     out
 }
 
 /// `https://name[:port]` of a server's first socket.
-fn public(server: &Server<'_>, name: &str, sockets: &Sockets) -> Option<String> {
-    let listen =
-        server.site.listens.iter().find(|listen| sockets.serve.contains(&listen.socket))?;
+fn public(
+    server: &Server<'_>,
+    name: &str,
+    here: &BTreeSet<SocketAddr>,
+    sockets: &Sockets,
+) -> Option<String> {
+    let listen = server.site.listens.iter().find(|listen| here.contains(&listen.socket))?;
     let https = sockets.tls.contains(&listen.socket);
     let scheme = if https { "https" } else { "http" };
     Some(format!("{scheme}://{}", crate::base::url::authority(https, name, listen.socket.port())))
 }
 
 /// Where routes serve any host, what a named one does not serve must not fall to them.
-fn close(servers: &[Server<'_>], sockets: &Sockets, routes: &mut Vec<Item>) {
-    if !servers.iter().any(|server| server.serves(sockets) && server.any) {
-        return;
+fn close(servers: &[Server<'_>], written: &[Written], sockets: &Sockets, out: &mut Vec<Item>) {
+    let open: BTreeSet<SocketAddr> =
+        servers.iter().flat_map(|server| &server.any).copied().collect();
+    let mut hosts: BTreeMap<&str, BTreeSet<SocketAddr>> = BTreeMap::new();
+    let mut order: Vec<&str> = Vec::new();
+    for server in servers {
+        for host in &server.site.names.hosts {
+            let listens = server.site.listens.iter().map(|listen| listen.socket);
+            let taken = |socket: &SocketAddr| server.taken.contains(&(host.clone(), *socket));
+            let here = listens.filter(|s| open.contains(s) && !server.any.contains(s) && !taken(s));
+            hosts.entry(host).or_default().extend(here);
+            order.push(host);
+        }
     }
-    let value = |item: &Item, key: &str| {
-        item.lines.iter().find(|line| line.key == key).map(|line| line.value.clone())
-    };
-    let root = super::plan::Value::Flow("/".to_owned());
-    let mut done = BTreeSet::new();
-    for server in servers.iter().filter(|server| !server.any) {
-        let here = server.site.listens.iter().any(|listen| sockets.serve.contains(&listen.socket));
-        for host in server.site.names.hosts.iter().filter(|_| here) {
-            let named = super::plan::Value::Flow(scalar(host));
-            let whole = |item: &Item| {
-                value(item, "host").as_ref() == Some(&named)
-                    && value(item, "path").as_ref() == Some(&root)
-            };
-            if done.insert(host) && !routes.iter().any(whole) {
-                routes.push(route::nothing_else(host));
-            }
+    let root = Path::Prefix("/".to_owned());
+    for host in order {
+        let Some(mut left) = hosts.remove(host) else { continue };
+        let whole =
+            written.iter().filter(|(of, path, _)| of.as_deref() == Some(host) && *path == root);
+        whole.for_each(|(.., here)| left.retain(|socket| !here.contains(socket)));
+        if !left.is_empty() {
+            out.push(route::nothing_else(host, sockets.list(&left)));
         }
     }
 }

@@ -45,7 +45,7 @@ pub(super) fn listener(
     let redirects = sockets.redirect.contains(&socket);
     if sockets.tls.contains(&socket) {
         tls(&here, &mut item, notes);
-    } else if !loopback && !redirects {
+    } else if !loopback && (!redirects || sockets.serve.contains(&socket)) {
         item.key("plaintext", "true", "");
     }
     if redirects {
@@ -57,7 +57,7 @@ pub(super) fn listener(
     if let Some((_, listen)) = here.iter().find(|(_, listen)| listen.proxy_protocol) {
         item.from("proxy_protocol", "required", &listen.directive.at);
     }
-    if !redirects {
+    if !redirects || sockets.serve.contains(&socket) {
         health(&here, &mut item, notes);
         dressed(sockets.tls.contains(&socket), common, &mut item);
     }

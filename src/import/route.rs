@@ -19,6 +19,16 @@ pub(super) enum Path {
     Prefix(String),
 }
 
+/// Where a route is written to.
+#[derive(Debug)]
+pub(super) struct Place<'a> {
+    pub(super) host: Option<&'a str>,
+    /// `listeners`, where they are not all.
+    pub(super) listeners: Option<String>,
+    /// What clients type, without the path, where the edge would guess another.
+    pub(super) public_url: Option<&'a str>,
+}
+
 /// A route before it is written: for every host of its server.
 #[derive(Debug)]
 pub(super) struct Route<'e, 't> {
@@ -211,27 +221,24 @@ impl Route<'_, '_> {
         Guard { access: Access::nobody(), ..Guard::default() }
     }
 
-    /// The route for one host. `answers`: the fields that the listener does not add already.
-    pub(super) fn item(
-        &self,
-        host: Option<&str>,
-        public_url: Option<&str>,
-        answers: Option<&Answers>,
-        more: &[At],
-    ) -> Item {
+    /// The route at one place. `answers`: the fields that the listener does not add already.
+    pub(super) fn item(&self, place: &Place<'_>, answers: Option<&Answers>, more: &[At]) -> Item {
         let mut item = Item::default();
         let refusing = [self.refusing.as_slice(), more].concat();
         let directive = self.entry.place.directive;
         let words = [std::slice::from_ref(&directive.name), &directive.args].concat();
         item.head.push(format!("{} {}", directive.at, words.join(" ")));
-        if let Some(host) = host {
+        if let Some(host) = place.host {
             item.key("host", scalar(host), "");
         }
         match &self.path {
             Path::Prefix(path) => item.key("path", scalar(path), ""),
             Path::Exact(path) => item.key("path", format!("{{ exact: {} }}", scalar(path)), ""),
         }
-        if let Some(url) = public_url {
+        if let Some(listeners) = &place.listeners {
+            item.key("listeners", listeners, "");
+        }
+        if let Some(url) = place.public_url {
             let (Path::Prefix(path) | Path::Exact(path)) = &self.path;
             item.key("public_url", scalar(&format!("{url}{path}")), "");
         }
@@ -265,7 +272,7 @@ impl Route<'_, '_> {
 const NOWHERE: &str = "http://127.0.0.1:9";
 
 /// A route for everything that a host does not serve, where other routes serve any host.
-pub(super) fn nothing_else(host: &str) -> Item {
+pub(super) fn nothing_else(host: &str, listeners: Option<String>) -> Item {
     let mut item = Item::default();
     item.head.push(
         "nginx has nothing else for this host; without this, routes for any host would have it"
@@ -273,6 +280,9 @@ pub(super) fn nothing_else(host: &str) -> Item {
     );
     item.key("host", scalar(host), "");
     item.key("path", "/", "");
+    if let Some(listeners) = listeners {
+        item.key("listeners", listeners, "");
+    }
     item.key("upstream", scalar(NOWHERE), "nothing is served here");
     refuse(&mut item, &[]);
     item.key("auth", "[ anonymous ]", "");

@@ -1,5 +1,5 @@
-//! Who listens where: in, all servers; out, for each socket what it does, and for each server whether the edge,
-//! whose routes are served by all its listeners alike, may serve it.
+//! Who listens where: in, all servers; out, for each socket what it does, and for each server the sockets on which
+//! the edge serves it, and there which names.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -9,23 +9,31 @@ use super::nginx::At;
 use super::note::Notes;
 use super::place::Matches;
 use super::site::{Listen, Site};
+use super::values::list;
+use crate::listen::compile::collide;
 
 /// A server with its locations.
 #[derive(Debug)]
 pub(super) struct Server<'t> {
     pub(super) site: Site<'t>,
     pub(super) entries: Vec<Entry<'t>>,
-    /// Whether it also serves names that no server has.
-    pub(super) any: bool,
+    /// The sockets on which it has routes.
+    pub(super) serves: BTreeSet<SocketAddr>,
+    /// Of these, those on which it also serves names that no server has.
+    pub(super) any: BTreeSet<SocketAddr>,
+    /// Names that a server before has on some sockets: there nginx never comes to this one.
+    pub(super) taken: Vec<(String, SocketAddr)>,
     /// Why all its routes refuse.
     pub(super) refusing: Vec<At>,
+    /// Why its routes for names that no server has refuse.
+    pub(super) refusing_any: Vec<At>,
 }
 
 /// What the sockets do.
 #[derive(Debug, Default)]
 pub(super) struct Sockets {
     pub(super) tls: BTreeSet<SocketAddr>,
-    /// Plain ones that send everybody to https.
+    /// Plain ones that send everybody to https who does not ask for a route of theirs.
     pub(super) redirect: BTreeSet<SocketAddr>,
     /// Those that serve routes.
     pub(super) serve: BTreeSet<SocketAddr>,
@@ -33,7 +41,20 @@ pub(super) struct Sockets {
     pub(super) order: Vec<SocketAddr>,
 }
 
-impl Server<'_> {
+impl<'t> Server<'t> {
+    /// A server of which nobody has seen the sockets yet.
+    pub(super) fn new(site: Site<'t>, entries: Vec<Entry<'t>>) -> Self {
+        Self {
+            site,
+            entries,
+            serves: BTreeSet::new(),
+            any: BTreeSet::new(),
+            taken: Vec::new(),
+            refusing: Vec::new(),
+            refusing_any: Vec::new(),
+        }
+    }
+
     fn proxies(&self) -> bool {
         self.entries.iter().any(Entry::is_proxy)
     }
@@ -44,24 +65,29 @@ impl Server<'_> {
             && if tls.contains(&listen.socket) { does.serves_tls } else { does.serves_plain }
     }
 
-    fn sockets(&self, sockets: &Sockets) -> BTreeSet<SocketAddr> {
-        let listens =
-            self.site.listens.iter().filter(|listen| self.is_served_at(listen, &sockets.tls));
-        listens
-            .map(|listen| listen.socket)
-            .filter(|socket| !sockets.redirect.contains(socket))
-            .collect()
+    /// The sockets on which requests for this name come to this server.
+    pub(super) fn sockets_of(&self, host: &str) -> BTreeSet<SocketAddr> {
+        let taken =
+            |socket: &SocketAddr| self.taken.iter().any(|(name, at)| name == host && at == socket);
+        self.serves.iter().filter(|socket| !taken(socket)).copied().collect()
     }
+}
 
-    /// Whether it has routes.
-    pub(super) fn serves(&self, sockets: &Sockets) -> bool {
-        self.site.listens.iter().any(|listen| self.is_served_at(listen, &sockets.tls))
+impl Sockets {
+    /// The value of a route's `listeners`; nothing where that is all that do not redirect.
+    pub(super) fn list(&self, of: &BTreeSet<SocketAddr>) -> Option<String> {
+        let usual: BTreeSet<SocketAddr> = self.serve.difference(&self.redirect).copied().collect();
+        (*of != usual).then(|| {
+            let here = self.order.iter().filter(|socket| of.contains(socket));
+            list(here.map(ToString::to_string).collect::<Vec<_>>())
+        })
     }
 }
 
 /// Looks at all servers; notes and marks those that the edge must not serve.
 pub(super) fn sockets(servers: &mut [Server<'_>], notes: &mut Notes) -> Sockets {
     let mut sockets = Sockets::default();
+    apart(servers, notes);
     for listen in servers.iter().flat_map(|server| &server.site.listens) {
         if !sockets.order.contains(&listen.socket) {
             sockets.order.push(listen.socket);
@@ -71,21 +97,61 @@ pub(super) fn sockets(servers: &mut [Server<'_>], notes: &mut Notes) -> Sockets 
         }
     }
     redirects(servers, &mut sockets, notes);
-    for server in servers.iter() {
-        sockets.serve.extend(server.sockets(&sockets));
+    for server in servers.iter_mut() {
+        let listens = server.site.listens.iter();
+        let own = listens.filter(|listen| server.is_served_at(listen, &sockets.tls));
+        server.serves = own.map(|listen| listen.socket).collect();
+        sockets.serve.extend(&server.serves);
     }
-    for server in servers.iter_mut().filter(|server| server.serves(&sockets)) {
-        let own = server.sockets(&sockets);
-        if own == sockets.serve {
-            continue;
-        }
-        let why = "the edge serves all routes on all its listeners, and other servers listen elsewhere than \
-                   this one: run a second edge for it";
-        notes.refused(server.site.block, why);
-        server.refusing.push(server.site.block.at.clone());
+    if sockets.serve.is_subset(&sockets.redirect) {
+        // https is spoken elsewhere, and a listener must be left that serves
+        sockets.redirect = sockets.redirect.difference(&sockets.serve).copied().collect();
     }
+    names(servers, notes);
     defaults(servers, &sockets, notes);
     sockets
+}
+
+/// An address beside its wildcard, such as `127.0.0.1:80` beside `*:80`: nginx tells them apart by where a
+/// connection goes to, and the edge listens on one of them.
+fn apart(servers: &mut [Server<'_>], notes: &mut Notes) {
+    let all: BTreeSet<SocketAddr> =
+        servers.iter().flat_map(|server| &server.site.listens).map(|l| l.socket).collect();
+    let hidden = |socket: &SocketAddr| {
+        all.iter().any(|other| other != socket && collide(*other, *socket))
+            && !socket.ip().is_unspecified()
+    };
+    for server in servers {
+        server.site.listens.retain(|listen| {
+            if hidden(&listen.socket) {
+                let why =
+                    "the edge listens on all addresses of this port, and tells them not apart";
+                notes.refused(listen.directive, why);
+            }
+            !hidden(&listen.socket)
+        });
+    }
+}
+
+/// The first server with a name has it; what another says of it on the same socket, nginx never reads.
+fn names(servers: &mut [Server<'_>], notes: &mut Notes) {
+    let mut owned: BTreeSet<(String, SocketAddr)> = BTreeSet::new();
+    for server in servers.iter_mut() {
+        let mut own = Vec::new();
+        for listen in &server.site.listens {
+            for host in &server.site.names.hosts {
+                let pair = (host.clone(), listen.socket);
+                if owned.contains(&pair) {
+                    let why = format!("a server before has the name {host} here, as nginx warns");
+                    notes.dropped(listen.directive, why);
+                    server.taken.push(pair);
+                } else {
+                    own.push(pair);
+                }
+            }
+        }
+        owned.extend(own);
+    }
 }
 
 /// Plain sockets on which some server redirects.
@@ -122,13 +188,6 @@ fn redirects(servers: &mut [Server<'_>], sockets: &mut Sockets, notes: &mut Note
             sockets.redirect.extend(plain);
         }
     }
-    for server in servers.iter().filter(|server| server.proxies()) {
-        for listen in &server.site.listens {
-            if sockets.redirect.contains(&listen.socket) && server.site.does.serves_plain {
-                notes.differs(listen.directive, "a server redirects here to https, so that all do");
-            }
-        }
-    }
 }
 
 /// `location / { return 301 https://…; }` on a plain server, with ACME's location beside it.
@@ -161,43 +220,61 @@ fn whole_redirect(server: &mut Server<'_>, tls: &BTreeSet<SocketAddr>, notes: &m
 
 /// Which servers serve names that no server has.
 fn defaults(servers: &mut [Server<'_>], sockets: &Sockets, notes: &mut Notes) {
-    let default_of = |servers: &[Server<'_>], socket: &SocketAddr| {
-        let of = |server: &Server<'_>, explicit: bool| {
-            server.site.listens.iter().any(|l| l.socket == *socket && (l.default || !explicit))
+    for socket in &sockets.order {
+        let listen = |server: &Server<'_>| {
+            server.site.listens.iter().find(|l| l.socket == *socket).map(|l| l.default)
         };
-        let explicit = servers.iter().position(|server| of(server, true));
-        explicit.or_else(|| servers.iter().position(|server| of(server, false)))
-    };
-    let defaults: Vec<Option<usize>> =
-        sockets.serve.iter().map(|s| default_of(servers, s)).collect();
-    for (n, server) in servers.iter_mut().enumerate().filter(|(_, server)| server.serves(sockets)) {
-        let everywhere = !defaults.is_empty() && defaults.iter().all(|default| *default == Some(n));
-        let somewhere = defaults.contains(&Some(n));
-        let said = server.site.listens.iter().any(|listen| listen.default);
-        let nameless = server.site.names.hosts.is_empty();
-        let wild = server.site.names.wild;
-        server.any = everywhere && (said || nameless || wild.is_some());
-        if let Some(directive) = wild.filter(|_| !server.any) {
-            let why = "routes are told apart by whole names: write one for each name, or let this server \
-                       be the default of its ports";
-            notes.refused(directive, why);
-            server.site.names.odd = true;
+        let explicit = servers.iter().position(|server| listen(server) == Some(true));
+        let default =
+            explicit.or_else(|| servers.iter().position(|server| listen(server).is_some()));
+        let Some(server) = default.and_then(|n| servers.get_mut(n)) else { continue };
+        let names = &server.site.names;
+        let meant = explicit.is_some() || names.hosts.is_empty() || names.wild.is_some();
+        if !server.serves.contains(socket) {
+            continue;
         }
-        if somewhere && !server.any && !nameless {
+        if sockets.redirect.contains(socket) {
+            let why = "names that no server has are redirected or answered 421 here, because another server redirects";
+            notes.differs(server.site.block, why);
+        } else if meant {
+            server.any.insert(*socket);
+        } else {
             let why = "nginx served unknown names with this server; the edge answers them 421. \
                        For these, too: a route without `host`";
             notes.differs(server.site.block, why);
         }
-        if nameless && wild.is_none() && !server.any {
-            notes.dropped(server.site.block, "no request can name this server");
+        if meant && socket.ip().to_canonical().is_loopback() {
+            let why = "on a loopback address the edge serves names of this machine and those of routes only";
+            notes.differs(server.site.block, why);
         }
     }
-    let odd = servers.iter().find(|server| server.site.names.odd && server.serves(sockets));
-    if let Some(at) = odd.map(|server| server.site.block.at.clone()) {
-        // what was that server's would now be the default's
-        servers
-            .iter_mut()
-            .filter(|server| server.any)
-            .for_each(|server| server.refusing.push(at.clone()));
+    for server in servers.iter_mut().filter(|server| !server.serves.is_empty()) {
+        let everywhere = server.any == server.serves;
+        let names = &mut server.site.names;
+        match names.wild.filter(|_| !everywhere) {
+            Some(directive) => {
+                let why = "routes are told apart by whole names: write one for each name, or let this server \
+                           be the default of its ports";
+                notes.refused(directive, why);
+                names.odd = true;
+            }
+            None if names.hosts.is_empty() && server.any.is_empty() => {
+                notes.dropped(server.site.block, "no request can name this server");
+            }
+            None => {}
+        }
+    }
+    // what was that server's would now be the default's
+    let odd = servers.iter().filter(|server| server.site.names.odd);
+    let odd: Vec<(At, Vec<SocketAddr>)> = odd
+        .map(|server| {
+            let sockets = server.site.listens.iter().map(|listen| listen.socket).collect();
+            (server.site.block.at.clone(), sockets)
+        })
+        .collect();
+    for (at, sockets) in odd {
+        for server in servers.iter_mut().filter(|s| sockets.iter().any(|at| s.any.contains(at))) {
+            server.refusing_any.push(at.clone());
+        }
     }
 }

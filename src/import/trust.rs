@@ -1,6 +1,8 @@
 //! Who may say where a client is: in, `set_real_ip_from` and `real_ip_header`; out, the edge's `trusted_proxies` and
 //! `forwarded_header`, which hold for all routes.
 
+use std::net::SocketAddr;
+
 use super::access::{self, Nets};
 use super::nginx::Directive;
 use super::note::Notes;
@@ -16,14 +18,9 @@ struct Trust {
 }
 
 /// Writes the keys; servers that trust others than the first refuse.
-pub(super) fn trust(
-    servers: &mut [Server<'_>],
-    sockets: &Sockets,
-    top: &mut Item,
-    notes: &mut Notes,
-) {
+pub(super) fn trust(servers: &mut [Server<'_>], top: &mut Item, notes: &mut Notes) {
     let mut first: Option<Trust> = None;
-    for server in servers.iter_mut().filter(|server| server.serves(sockets)) {
+    for server in servers.iter_mut().filter(|server| !server.serves.is_empty()) {
         let (own, sources) = read(server, notes);
         within(server, notes);
         if let Some(first) = &first {
@@ -60,21 +57,39 @@ pub(super) fn trust(
 /// The edge's listener asks for certificates of one set of CAs: who came in by another's must not come in
 /// by this one's.
 pub(super) fn authorities(servers: &mut [Server<'_>], sockets: &Sockets, notes: &mut Notes) {
-    let mut first: Option<(Option<String>, Option<String>)> = None;
-    for server in servers.iter_mut().filter(|server| server.serves(sockets)) {
-        let scope = server.site.scope.clone();
-        let Some(verify) = scope.last("ssl_verify_client").filter(|d| d.arg(0) != "off") else {
-            continue;
-        };
-        let path = |name: &str| scope.last(name).map(|d| scope.path(d.arg(0)));
-        let own = (path("ssl_client_certificate"), path("ssl_crl"));
-        if *first.get_or_insert_with(|| own.clone()) != own {
-            let why = "the edge asks for certificates of the same CAs, with the same list of revoked ones, \
-                       on all servers, and a server before has others";
-            notes.refused(verify, why);
-            server.refusing.push(verify.at.clone());
+    for socket in &sockets.order {
+        let mut first = None;
+        for n in here(*socket, servers) {
+            let Some(server) = servers.get_mut(n) else { continue };
+            let Some(own) = asked(server) else { continue };
+            if *first.get_or_insert_with(|| own.clone()) == own || !server.serves.contains(socket) {
+                continue;
+            }
+            let why = "a listener asks for certificates of the same CAs, with the same list of revoked ones, \
+                       for all its servers, and a server before has others";
+            notes.refused(server.site.block, why);
+            server.refusing.push(server.site.block.at.clone());
         }
     }
+}
+
+/// The servers of a socket, the default first: its CAs are the listener's.
+pub(super) fn here(socket: SocketAddr, servers: &[Server<'_>]) -> Vec<usize> {
+    let mut here: Vec<(bool, usize)> = Vec::new();
+    for (n, server) in servers.iter().enumerate() {
+        let listens = server.site.listens.iter().filter(|listen| listen.socket == socket);
+        here.extend(listens.map(|listen| (!listen.default, n)));
+    }
+    here.sort_by_key(|(later, _)| *later);
+    here.into_iter().map(|(_, n)| n).collect()
+}
+
+/// The CAs, and the list of revoked certificates, where a server asks for such.
+fn asked(server: &Server<'_>) -> Option<(Option<String>, Option<String>)> {
+    let scope = &server.site.scope;
+    scope.last("ssl_verify_client").filter(|d| matches!(d.arg(0), "on" | "optional"))?;
+    let path = |name: &str| scope.last(name).map(|d| scope.path(d.arg(0)));
+    Some((path("ssl_client_certificate"), path("ssl_crl")))
 }
 
 fn read<'t>(server: &mut Server<'t>, notes: &mut Notes) -> (Trust, Vec<&'t Directive>) {

@@ -70,9 +70,8 @@ fn listener(node: &Node, proxies: &Arc<Proxies>, cx: &mut Cx) -> Option<Listener
     if tls_node.is_some() && plaintext {
         cx.error(node, "`tls` and `plaintext: true` contradict each other");
     }
-    if redirect_node.is_some() && (tls_node.is_some() || plaintext) {
-        let other = if plaintext { "plaintext: true" } else { "tls" };
-        cx.error(node, format!("`redirect` and `{other}` contradict each other"));
+    if redirect_node.is_some() && tls_node.is_some() {
+        cx.error(node, "`redirect` and `tls` contradict each other");
     }
     // what redirects carries nothing that must not be read
     let bare = tls_node.is_none() && redirect_node.is_none();
@@ -86,6 +85,7 @@ fn listener(node: &Node, proxies: &Arc<Proxies>, cx: &mut Cx) -> Option<Listener
     Some(ListenerSettings {
         address,
         tls,
+        plaintext: plaintext || address.ip().to_canonical().is_loopback(),
         redirect,
         acme_webroots: acme_webroot.into_iter().collect(),
         health_path,

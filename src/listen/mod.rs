@@ -58,11 +58,6 @@ impl ConnCx {
         }
     }
 
-    /// Whether the listener is a loopback one.
-    pub fn is_local(&self) -> bool {
-        self.listener.address.ip().to_canonical().is_loopback()
-    }
-
     /// Whether we are to stop.
     pub fn is_draining(&self) -> bool {
         // as in `draining`

@@ -22,7 +22,10 @@ pub struct ListenerSettings {
     pub address: SocketAddr,
     /// TLS, or plain HTTP where absent.
     pub tls: Option<TlsSettings>,
-    /// The port of https that all requests are sent to instead of being served.
+    /// Whether requests may be served without TLS: the config says so, or nobody else can hear them.
+    pub plaintext: bool,
+    /// The port of https that requests are sent to instead of being served, but for those of routes that
+    /// name this listener.
     pub redirect: Option<u16>,
     /// Folders whose `.well-known/acme-challenge` is served, for any host and without auth.
     pub acme_webroots: Vec<PathBuf>,

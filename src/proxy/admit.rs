@@ -80,7 +80,7 @@ pub async fn admit<W: Wire>(
     record: &mut Record,
     rpc_id: &mut Option<String>,
 ) -> Result<Admitted, Failure> {
-    let routed = rt.routes.find(head, cx.is_local())?;
+    let routed = rt.routes.find(head, cx.listener.address)?;
     record.route = Some(routed.route.clone());
     access::check(&routed.route, client.address)?;
     if let Some(fields) = cors::preflight(&routed.route, head) {

@@ -103,7 +103,7 @@ pub async fn answer<W: Wire>(
         return Box::pin(switch(tunnel, fields, wire, record)).await;
     }
     let events = response.is_event_stream();
-    let kind = kind(at.rt, admitted, &response, &replica, head, events);
+    let kind = kind(at, admitted, &response, &replica, head, events);
     let patience = BODY_SILENCE;
     let (payload, pending) =
         payload(&mut conn, &response, &kind, &head.method, wire, patience).await?;
@@ -163,7 +163,7 @@ async fn switch<W: Wire>(
 
 /// How the bytes of the body are treated.
 fn kind(
-    rt: &Arc<Runtime>,
+    at: &At<'_>,
     admitted: &Admitted,
     response: &ResponseHead,
     replica: &Arc<Replica>,
@@ -177,7 +177,8 @@ fn kind(
     let call = &admitted.granted.call;
     let old =
         head.method == Method::GET && call.era != Era::Modern && admitted.plan.ticket.is_none();
-    let endpoint = old.then(|| endpoint::map(rt, admitted, replica, head));
+    let listener = at.cx.listener.address;
+    let endpoint = old.then(|| endpoint::map(at.rt, admitted, replica, head, listener));
     // nobody waits for the end of these; every other stream carries an answer
     let cut =
         head.method == Method::GET || call.rpc_method.as_deref() == Some("subscriptions/listen");

@@ -1,6 +1,7 @@
 //! The old HTTP+SSE transport: in, a stream that is about to announce where to POST; out, a function
 //! that turns the announced address into a public one with a routing token.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -17,7 +18,13 @@ use super::runtime::{Runtime, unix};
 pub(super) type Map = Box<dyn FnMut(&str) -> Option<String> + Send + Sync>;
 
 /// The mapping for one stream.
-pub(super) fn map(rt: &Arc<Runtime>, admitted: &Admitted, replica: &Replica, head: &Head) -> Map {
+pub(super) fn map(
+    rt: &Arc<Runtime>,
+    admitted: &Admitted,
+    replica: &Replica,
+    head: &Head,
+    listener: SocketAddr,
+) -> Map {
     let rt = rt.clone();
     let authority = head.authority.clone();
     let principal = admitted.granted.principal.clone();
@@ -46,7 +53,8 @@ pub(super) fn map(rt: &Arc<Runtime>, admitted: &Admitted, replica: &Replica, hea
             // it, and who does not know it cannot leave the token away. And a longer route may own that
             // path: then the client is sent to this one by another way.
             Mapped::Public(path)
-                if principal.is_anonymous() && rt.routes.leads_to(&authority, &path, &route) =>
+                if principal.is_anonymous()
+                    && rt.routes.leads_to(listener, &authority, &path, &route) =>
             {
                 path
             }

@@ -7,6 +7,7 @@
 //! itself.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -41,8 +42,15 @@ const MAX_NAMES: usize = 2048;
 #[derive(Debug, Default)]
 pub struct Metadata {
     documents: HashMap<String, Bytes>,
-    by_host: HashMap<String, Vec<Arc<Resource>>>,
-    any_host: Vec<Arc<Resource>>,
+    by_host: HashMap<String, Vec<Served>>,
+    any_host: Vec<Served>,
+}
+
+/// A resource and the listeners that its route serves.
+#[derive(Debug)]
+struct Served {
+    resource: Arc<Resource>,
+    listeners: Option<Vec<SocketAddr>>,
 }
 
 impl Metadata {
@@ -56,9 +64,8 @@ impl Metadata {
                 Some(host) => all.by_host.entry(host.clone()).or_default(),
                 None => &mut all.any_host,
             };
-            if !of_host.iter().any(|other| other.url == resource.url) {
-                of_host.push(resource.clone());
-            }
+            let (resource, listeners) = (resource.clone(), route.listeners.clone());
+            of_host.push(Served { resource, listeners });
         }
         (!all.documents.is_empty()).then_some(all)
     }
@@ -72,17 +79,18 @@ impl Metadata {
         &self,
         routes: &Routes,
         head: &Head,
+        listener: SocketAddr,
     ) -> Result<Option<(Answer, Bytes)>, Failure> {
         let Some(asked) = Asked::of(&head.path) else { return Ok(None) };
         path::check(&head.path)?;
-        let owner = routes.at(&head.authority, &head.path);
+        let owner = routes.whose(listener, &head.authority, &head.path);
         let is_protected = owner.is_some_and(|route| route.auth.resource.is_some());
         let found = match asked {
             Asked::Endpoint if is_protected && owner.is_some_and(is_everything) => None,
             Asked::Endpoint => return Ok(None),
-            Asked::Resource(rest) => self.resource(routes, head, rest),
+            Asked::Resource(rest) => self.resource(routes, head, listener, rest),
             Asked::Server(rest) => {
-                self.resource(routes, head, rest).filter(|found| found.server.is_some())
+                self.resource(routes, head, listener, rest).filter(|found| found.server.is_some())
             }
         };
         let Some(resource) = found else {
@@ -103,27 +111,33 @@ impl Metadata {
 
     /// The resource at a path of this origin, as the edge has it or as clients type it; at no path, the
     /// one that owns the origin.
-    fn resource(&self, routes: &Routes, head: &Head, rest: &str) -> Option<&Arc<Resource>> {
+    fn resource(
+        &self,
+        routes: &Routes,
+        head: &Head,
+        listener: SocketAddr,
+        rest: &str,
+    ) -> Option<Arc<Resource>> {
         let at = if rest.is_empty() { "/" } else { rest };
-        if let Some(route) = routes.at(&head.authority, at) {
-            let known = self.of_host(head);
-            let own = route.auth.resource.as_ref()?;
-            return known.into_iter().find(|resource| resource.url == own.url);
+        if let Some(route) = routes.whose(listener, &head.authority, at) {
+            return route.auth.resource.clone();
         }
-        let mut known = self.of_host(head).into_iter();
+        let mut known = self.known(head, listener);
         if rest.is_empty() {
-            let only = known.next();
-            return only.filter(|_| known.next().is_none());
+            let only = known.next()?;
+            return known.all(|other| other.url == only.url).then(|| only.clone());
         }
         // a proxy before us may have cut a part of the path off
-        known.find(|resource| {
-            resource.metadata_url.split_once(RESOURCE).is_some_and(|u| u.1 == rest)
-        })
+        let typed = |url: &str| url.split_once(RESOURCE).is_some_and(|(_, path)| path == rest);
+        known.find(|resource| typed(&resource.metadata_url)).cloned()
     }
 
-    fn of_host(&self, head: &Head) -> Vec<&Arc<Resource>> {
+    fn known(&self, head: &Head, listener: SocketAddr) -> impl Iterator<Item = &Arc<Resource>> {
         let own = self.by_host.get(host_of(&head.authority)).into_iter().flatten();
-        own.chain(&self.any_host).collect()
+        let here = move |served: &&Served| {
+            served.listeners.as_ref().is_none_or(|all| all.contains(&listener))
+        };
+        own.chain(&self.any_host).filter(here).map(|served| &served.resource)
     }
 }
 
@@ -225,6 +239,7 @@ mod tests {
         let authority = "a.example".to_owned();
         RouteSettings {
             label: path.to_owned(),
+            listeners: None,
             host: host.map(str::to_owned),
             path: PathMatch::Prefix(path.to_owned()),
             public_url: PublicUrl { scheme: "https", authority, path: path.to_owned() },
@@ -257,7 +272,7 @@ mod tests {
             websocket: false,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        match runtime.block_on(metadata.answer(&table, &head)) {
+        match runtime.block_on(metadata.answer(&table, &head, "127.0.0.1:1".parse().unwrap())) {
             Ok(None) => "passed on".to_owned(),
             Ok(Some((_, body))) => {
                 let document: serde_json::Value = serde_json::from_slice(&body).unwrap();

@@ -88,7 +88,8 @@ impl Edge {
             }
         }
         if let Some(metadata) = &rt.metadata
-            && let Some(answer) = Box::pin(metadata.answer(&rt.routes, head)).await?
+            && let Some(answer) =
+                Box::pin(metadata.answer(&rt.routes, head, cx.listener.address)).await?
         {
             close_if_draining(wire, cx);
             respond::show(wire, head, answer, cx, record).await;

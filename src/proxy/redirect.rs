@@ -15,8 +15,9 @@ use crate::base::denial::{Denial, Reason};
 use crate::base::head::Head;
 use crate::config::Settings;
 use crate::listen::ConnCx;
-use crate::listen::settings::TlsSettings;
+use crate::listen::settings::{ListenerSettings, TlsSettings};
 use crate::listen::wire::Answer;
+use crate::route::settings::RouteSettings;
 use crate::route::table::host_of;
 
 /// What the listener itself has to say to this request, if anything.
@@ -34,6 +35,7 @@ pub async fn answer(
             let body = challenge::answer(&cx.listener.acme_webroots, token, &head.method).await?;
             (200, (CONTENT_TYPE, HeaderValue::from_static("application/octet-stream")), body)
         }
+        (_, Some(_)) if rt.routes.named(head, cx.listener.address) => return Ok(None),
         (_, Some(port)) => (308, (LOCATION, location(&rt.hosts, head, port)?), Bytes::new()),
         _ => return Ok(None),
     };
@@ -71,7 +73,8 @@ fn location(hosts: &Hosts, head: &Head, port: u16) -> Result<HeaderValue, Denial
         .map_err(|_| Denial::new(Reason::Malformed, "redirect.uri", "The URI is malformed"))
 }
 
-/// The hosts that are ours: of routes, of public URLs, and of certificates.
+/// The hosts that are ours: of routes, of public URLs, and of certificates. Routes that are served in plain
+/// alone have nothing at https.
 #[derive(Debug, Default)]
 pub struct Hosts {
     named: HashSet<String>,
@@ -81,7 +84,15 @@ pub struct Hosts {
 impl Hosts {
     /// All that the settings know of.
     pub(super) fn new(settings: &Settings) -> Self {
-        let routes = settings.routes.iter();
+        let served = |route: &&RouteSettings, l: &ListenerSettings| {
+            l.tls.is_some() && route.is_served_at(l.address)
+        };
+        let secure = |route: &&RouteSettings| {
+            route.listeners.is_none()
+                || route.public_url.scheme == "https"
+                || settings.listeners.iter().any(|l| served(route, l))
+        };
+        let routes = settings.routes.iter().filter(secure);
         let named = routes.flat_map(|route| {
             let public = host_of(&route.public_url.authority).to_owned();
             route.host.clone().into_iter().chain([public])

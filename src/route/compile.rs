@@ -1,10 +1,11 @@
 //! Routes of the config: in, the `routes` node and what the listeners and upstreams are; out,
 //! checked settings.
 
-use std::net::SocketAddr;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::cors::Cors;
+use super::listeners::{self, Listener};
 use super::methods::{self, Methods};
 use super::outgoing::outgoing;
 use super::settings::{Origins, PathMatch, PublicUrl, RouteSettings};
@@ -20,16 +21,12 @@ use crate::base::{defaults, fields, url};
 /// What routes must know of the rest of the config.
 #[derive(Debug)]
 pub struct Around {
-    /// Whether the first listener speaks TLS.
-    pub https: bool,
-    /// Where the first listener listens.
-    pub address: SocketAddr,
+    /// All listeners; empty where they are wrong, which is said already.
+    pub listeners: Vec<Listener>,
     /// Names of the upstreams.
     pub upstreams: Vec<String>,
     /// Bytes of bodies that may be held at once.
     pub buffer_budget: u64,
-    /// Whether a listener asks clients for certificates.
-    pub certificates: bool,
     /// Compiles an `auth` list: the methods are a later stage's.
     pub auth: CompileAuth,
     /// Compiles a `limits` list, likewise.
@@ -50,22 +47,31 @@ pub type TakeRules = fn(&mut Fields<'_>, &mut Cx) -> Vec<Arc<dyn Rule>>;
 /// Compiles the list; what is wrong is noted in `cx`. A route whose upstream is a URL carries that
 /// URL's origin as the upstream's name.
 pub fn routes(node: &Node, around: &Around, cx: &mut Cx) -> Option<Vec<RouteSettings>> {
-    let mut seen: Vec<(Option<String>, PathMatch, usize)> = Vec::new();
-    cx.filled_list(node, |node, cx| {
+    let mut seen: HashMap<Place, Vec<(Served, usize)>> = HashMap::new();
+    let mut routes = cx.filled_list(node, |node, cx| {
         let route = route(node, around, cx)?;
-        let same = |(host, path, _): &&(Option<String>, PathMatch, usize)| {
-            *host == route.host && *path == route.path
-        };
-        if let Some((.., line)) = seen.iter().find(same) {
+        let same = seen.entry((route.host.clone(), route.path.clone())).or_default();
+        let other =
+            same.iter().find(|(at, _)| listeners::meet(at.as_deref(), route.listeners.as_deref()));
+        if let Some((_, line)) = other {
             cx.error(node, format!("the route of line {line} has the same host and path"));
         }
-        seen.push((route.host.clone(), route.path.clone(), node.line));
+        same.push((route.listeners.clone(), node.line));
         Some(route)
-    })
+    })?;
+    listeners::tell_apart(&mut routes);
+    Some(routes)
 }
+
+type Place = (Option<String>, PathMatch);
+type Served = Option<Vec<std::net::SocketAddr>>;
 
 fn route(node: &Node, around: &Around, cx: &mut Cx) -> Option<RouteSettings> {
     let mut fields = cx.map(node)?;
+    let listeners_node = fields.take("listeners");
+    let listeners = listeners_node
+        .map(|n| cx.in_key("listeners", |cx| listeners::listeners(n, &around.listeners, cx)));
+    let here = Here::new(listeners.as_ref().and_then(|all| all.as_deref()), &around.listeners);
     let host = fields.optional(cx, "host", |n, cx| {
         cx.parse(n, "a host name", |text| url::host(text).map(|host| url::bracketed(&host)))
     });
@@ -75,8 +81,8 @@ fn route(node: &Node, around: &Around, cx: &mut Cx) -> Option<RouteSettings> {
         Some(node) => cx.in_key("path", |cx| path_match(node, cx)),
     };
     let public_url = fields.optional(cx, "public_url", |n, cx| cx.parse(n, "a URL", public_url));
-    let public_url =
-        public_url.or_else(|| path.as_ref().map(|path| default_url(host.as_deref(), path, around)));
+    let public_url = public_url
+        .or_else(|| path.as_ref().map(|path| default_url(host.as_deref(), path, here.first)));
     cx.public_url =
         public_url.as_ref().filter(|url| !url.authority.ends_with(":0")).map(PublicUrl::whole);
     let upstream = fields.required(cx, "upstream", |n, cx| upstream(n, &around.upstreams, cx));
@@ -84,8 +90,14 @@ fn route(node: &Node, around: &Around, cx: &mut Cx) -> Option<RouteSettings> {
     let auth = fields.required(cx, "auth", |n, cx| {
         let chain = (around.auth)(n, cx)?;
         let only_certificates = chain.methods.iter().all(|method| method.needs_certificate());
-        if !around.certificates && only_certificates && !chain.methods.is_empty() {
-            cx.error(n, "nobody could come in: no listener asks for `client_certificates`");
+        if !here.certificates && only_certificates && !chain.methods.is_empty() {
+            cx.error(
+                n,
+                format!(
+                    "nobody could come in: no listener {}asks for `client_certificates`",
+                    here.whose
+                ),
+            );
         }
         Some(chain)
     });
@@ -112,10 +124,16 @@ fn route(node: &Node, around: &Around, cx: &mut Cx) -> Option<RouteSettings> {
     });
     fields.finish(cx);
     let path = path?;
+    // a wrong list must not become all listeners
+    let listeners = match listeners {
+        None => None,
+        Some(listed) => Some(listed?),
+    };
     let (PathMatch::Prefix(text) | PathMatch::Exact(text)) = &path;
     Some(RouteSettings {
         label: format!("{}{text}", host.as_deref().unwrap_or("*")),
         public_url: public_url?,
+        listeners,
         host,
         path,
         upstream: upstream?,
@@ -132,6 +150,30 @@ fn route(node: &Node, around: &Around, cx: &mut Cx) -> Option<RouteSettings> {
         body_limit,
         keepalive,
     })
+}
+
+/// What a route must know of its own listeners.
+struct Here<'a> {
+    /// The first that serves: public URLs name it.
+    first: Option<&'a Listener>,
+    /// Whether one asks clients for certificates; where listeners are wrong, that is said already.
+    certificates: bool,
+    /// For messages.
+    whose: &'static str,
+}
+
+impl<'a> Here<'a> {
+    fn new(own: Option<&[std::net::SocketAddr]>, all: &'a [Listener]) -> Self {
+        // one that redirects serves no route but those that name it
+        let mut serving = all.iter().filter(|l| {
+            (!l.redirects || own.is_some()) && own.is_none_or(|own| own.contains(&l.address))
+        });
+        Self {
+            first: serving.clone().next(),
+            certificates: all.is_empty() || serving.any(|l| l.certificates),
+            whose: if own.is_some() { "of this route " } else { "" },
+        }
+    }
 }
 
 fn path_match(node: &Node, cx: &mut Cx) -> Option<PathMatch> {
@@ -154,8 +196,9 @@ fn public_url(text: &str) -> Result<PublicUrl, String> {
 }
 
 /// What clients type where nothing else is said. A port 0 stays 0: who binds it puts the real one in.
-fn default_url(host: Option<&str>, path: &PathMatch, around: &Around) -> PublicUrl {
-    let ip = around.address.ip();
+fn default_url(host: Option<&str>, path: &PathMatch, first: Option<&Listener>) -> PublicUrl {
+    let (address, https) = first.map_or((defaults::LISTEN, false), |l| (l.address, l.https));
+    let ip = address.ip();
     let host = match host {
         Some(host) => host.trim_matches(['[', ']']).to_owned(),
         None if ip.is_unspecified() => "localhost".to_owned(),
@@ -163,8 +206,8 @@ fn default_url(host: Option<&str>, path: &PathMatch, around: &Around) -> PublicU
     };
     let (PathMatch::Prefix(path) | PathMatch::Exact(path)) = path;
     PublicUrl {
-        scheme: if around.https { "https" } else { "http" },
-        authority: url::authority(around.https, &host, around.address.port()),
+        scheme: if https { "https" } else { "http" },
+        authority: url::authority(https, &host, address.port()),
         path: path.clone(),
     }
 }
@@ -254,24 +297,18 @@ fn origin(text: &str) -> Result<String, String> {
 mod tests {
     use super::*;
 
-    fn around(address: &str, https: bool) -> Around {
-        let address = address.parse().unwrap();
-        Around {
-            https,
-            address,
-            upstreams: vec![],
-            buffer_budget: 1,
-            certificates: false,
-            auth: |_, _| None,
-            limits: |_, _| None,
-            rules: |_, _| Vec::new(),
-        }
-    }
-
     #[test]
     fn the_public_url_follows_host_listener_and_path() {
-        let url = |host, path: &str, address, https| {
-            let url = default_url(host, &PathMatch::Prefix(path.into()), &around(address, https));
+        let url = |host, path: &str, address: &str, https| {
+            let (redirects, plaintext, certificates) = (false, false, false);
+            let first = Listener {
+                address: address.parse().unwrap(),
+                https,
+                redirects,
+                plaintext,
+                certificates,
+            };
+            let url = default_url(host, &PathMatch::Prefix(path.into()), Some(&first));
             format!("{}{}", url.origin(), url.path)
         };
         assert_eq!(url(None, "/", "127.0.0.1:8080", false), "http://127.0.0.1:8080/");

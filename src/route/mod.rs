@@ -7,6 +7,7 @@ pub mod access;
 pub mod compile;
 pub mod cors;
 pub mod dress;
+pub mod listeners;
 pub mod methods;
 pub mod origin;
 pub mod outgoing;

@@ -1,5 +1,6 @@
 //! What a route is told: config in, checked values out.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ use crate::base::rules::Rule;
 pub struct RouteSettings {
     /// Its name in logs and metrics: its host (or `*`) and path.
     pub label: String,
+    /// The listeners it serves, by their addresses as the config has them; absent = all. Never empty.
+    pub listeners: Option<Vec<SocketAddr>>,
     /// The host it serves, lower case, without port; any where absent.
     pub host: Option<String>,
     /// The paths it serves.
@@ -51,6 +54,18 @@ pub struct RouteSettings {
     pub keepalive: Option<Duration>,
 }
 
+impl RouteSettings {
+    /// Whether it serves what comes in on this listener.
+    pub fn is_served_at(&self, listener: SocketAddr) -> bool {
+        self.listeners.is_none() || self.names(listener)
+    }
+
+    /// Whether it names this listener: then it is served there even where all else is sent to https.
+    pub fn names(&self, listener: SocketAddr) -> bool {
+        self.listeners.as_ref().is_some_and(|all| all.contains(&listener))
+    }
+}
+
 /// Web pages that may call a route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origins {
@@ -61,7 +76,7 @@ pub enum Origins {
 }
 
 /// Which paths a route serves.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum PathMatch {
     /// This path and all below it, on segment borders. `/` is everything. No trailing `/` otherwise.
     Prefix(String),

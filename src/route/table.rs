@@ -1,5 +1,6 @@
-//! The routing table: in, host and path; out, the route whose path is the longest match.
+//! The routing table: in, listener, host and path; out, the route whose path is the longest match.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::Method;
@@ -15,6 +16,15 @@ use crate::base::table::Table;
 /// All routes, looked up in time that does not grow with their number.
 #[derive(Debug, Default)]
 pub struct Routes {
+    /// Of the listeners that no route names: the routes that name none.
+    common: Hosts,
+    /// Of those that are named, few as they are; empty in most configs.
+    named: Vec<(SocketAddr, Arc<Hosts>)>,
+}
+
+/// The routes of a listener.
+#[derive(Debug, Default)]
+struct Hosts {
     by_host: Table<Paths>,
     any_host: Paths,
 }
@@ -35,8 +45,88 @@ pub struct Routed {
 }
 
 impl Routes {
-    /// Builds the table.
+    /// Builds the tables.
     pub fn new(routes: impl IntoIterator<Item = Arc<RouteSettings>>) -> Self {
+        let routes: Vec<Arc<RouteSettings>> = routes.into_iter().collect();
+        let mut addresses: Vec<SocketAddr> =
+            routes.iter().flat_map(|route| route.listeners.iter().flatten().copied()).collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        // listeners with the same routes, such as one for each IP version, share their table
+        let mut built: Vec<(Vec<bool>, Arc<Hosts>)> = Vec::new();
+        let mut named = Vec::new();
+        for address in addresses {
+            let served: Vec<bool> =
+                routes.iter().map(|route| route.is_served_at(address)).collect();
+            let known = built.iter().find(|(other, _)| *other == served);
+            let table = known.map(|(_, table)| table.clone()).unwrap_or_else(|| {
+                let here = routes.iter().zip(&served).filter(|(_, served)| **served);
+                Arc::new(Hosts::new(here.map(|(route, _)| route)))
+            });
+            built.push((served, table.clone()));
+            named.push((address, table));
+        }
+        let common = Hosts::new(routes.iter().filter(|route| route.listeners.is_none()));
+        Self { common, named }
+    }
+
+    /// Finds the route of a request that came in on a listener; checks its path, Host and Origin on the way.
+    ///
+    /// # Errors
+    /// 400 for a path that can be read in two ways, 405 for TRACE and CONNECT, 421 for a host that
+    /// is not served, 404 for a path that is not, 403 for a foreign Origin.
+    pub fn find(&self, head: &Head, listener: SocketAddr) -> Result<Routed, Denial> {
+        if head.method == Method::TRACE || head.method == Method::CONNECT {
+            return Err(Methods::default().refusal());
+        }
+        path::check(&head.path)?;
+        let host = host_of(&head.authority);
+        let hosts = self.at(listener);
+        let Some(route) = hosts.lookup(host, &head.path) else { return Err(hosts.nothing(host)) };
+        hosts.check_parameters(host, &head.path, route)?;
+        let local = listener.ip().to_canonical().is_loopback();
+        origin::check(route, head, host, local)?;
+        let backend_path = backend_path(route, &head.path);
+        Ok(Routed { route: route.clone(), backend_path })
+    }
+
+    /// Whether a request belongs to a route that names this listener.
+    pub fn named(&self, head: &Head, listener: SocketAddr) -> bool {
+        let found = self.at(listener).lookup(host_of(&head.authority), &head.path);
+        found.is_some_and(|route| route.names(listener))
+    }
+
+    /// The route of a path of this authority on this listener, whoever asks.
+    pub fn whose(
+        &self,
+        listener: SocketAddr,
+        authority: &str,
+        path: &str,
+    ) -> Option<&Arc<RouteSettings>> {
+        self.at(listener).lookup(host_of(authority), path)
+    }
+
+    /// Whether a path (a query may follow) of this authority belongs, on this listener, to this very route.
+    pub fn leads_to(
+        &self,
+        listener: SocketAddr,
+        authority: &str,
+        path: &str,
+        route: &Arc<RouteSettings>,
+    ) -> bool {
+        let path = path.split('?').next().unwrap_or_default();
+        let found = self.at(listener).lookup(host_of(authority), path);
+        found.is_some_and(|found| Arc::ptr_eq(found, route))
+    }
+
+    fn at(&self, listener: SocketAddr) -> &Hosts {
+        let own = self.named.iter().find(|(address, _)| *address == listener);
+        own.map_or(&self.common, |(_, hosts)| hosts)
+    }
+}
+
+impl Hosts {
+    fn new<'r>(routes: impl Iterator<Item = &'r Arc<RouteSettings>>) -> Self {
         let mut table = Self::default();
         for route in routes {
             let paths = match &route.host {
@@ -49,36 +139,6 @@ impl Routes {
             };
         }
         table
-    }
-
-    /// Finds the route of a request; checks its path, Host and Origin on the way. `local`: it came
-    /// in on a loopback listener.
-    ///
-    /// # Errors
-    /// 400 for a path that can be read in two ways, 405 for TRACE and CONNECT, 421 for a host that
-    /// is not served, 404 for a path that is not, 403 for a foreign Origin.
-    pub fn find(&self, head: &Head, local: bool) -> Result<Routed, Denial> {
-        if head.method == Method::TRACE || head.method == Method::CONNECT {
-            return Err(Methods::default().refusal());
-        }
-        path::check(&head.path)?;
-        let host = host_of(&head.authority);
-        let Some(route) = self.lookup(host, &head.path) else { return Err(self.nothing(host)) };
-        self.check_parameters(host, &head.path, route)?;
-        origin::check(route, head, host, local)?;
-        let backend_path = backend_path(route, &head.path);
-        Ok(Routed { route: route.clone(), backend_path })
-    }
-
-    /// The route of a path of this authority, whoever asks.
-    pub fn at(&self, authority: &str, path: &str) -> Option<&Arc<RouteSettings>> {
-        self.lookup(host_of(authority), path)
-    }
-
-    /// Whether a path (a query may follow) of this authority belongs to this very route.
-    pub fn leads_to(&self, authority: &str, path: &str, route: &Arc<RouteSettings>) -> bool {
-        let path = path.split('?').next().unwrap_or_default();
-        self.lookup(host_of(authority), path).is_some_and(|found| Arc::ptr_eq(found, route))
     }
 
     fn lookup(&self, host: &str, path: &str) -> Option<&Arc<RouteSettings>> {
@@ -169,7 +229,11 @@ pub(super) mod tests {
     use crate::route::cors::Cors;
     use crate::route::settings::{Origins, PublicUrl};
     use http::HeaderMap;
+    use std::net::{Ipv4Addr, SocketAddrV4};
     use std::time::Duration;
+
+    /// A listener that others reach.
+    const OPEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 443));
 
     pub(in crate::route) fn route(
         host: Option<&str>,
@@ -178,6 +242,7 @@ pub(super) mod tests {
     ) -> RouteSettings {
         RouteSettings {
             label: String::new(),
+            listeners: None,
             host: host.map(str::to_owned),
             path,
             public_url: PublicUrl {
@@ -241,7 +306,7 @@ pub(super) mod tests {
             ("a.example:8443", "/aws/admin", "named", "/aws/admin"),
             ("a.example", "/x", "root", "/x"),
         ] {
-            let found = table.find(&head(host, path), false).unwrap();
+            let found = table.find(&head(host, path), OPEN).unwrap();
             assert_eq!(
                 (found.route.upstream.as_str(), found.backend_path.as_str()),
                 (upstream, backend),
@@ -255,7 +320,7 @@ pub(super) mod tests {
         let table = table();
         for path in ["/aws;x=1", "/aws;/tool", "/other/;x/aws/admin", "/aws/admin;x"] {
             let verdict =
-                table.find(&head("x.example", path), false).map(|r| r.route.upstream.clone());
+                table.find(&head("x.example", path), OPEN).map(|r| r.route.upstream.clone());
             let expected = if path.starts_with("/other") {
                 Ok("root".to_owned())
             } else {
@@ -263,7 +328,7 @@ pub(super) mod tests {
             };
             assert_eq!(verdict.map_err(|d| d.code), expected, "{path}");
         }
-        assert!(table.find(&head("x.example", "/aws/x;v=1"), false).is_ok());
+        assert!(table.find(&head("x.example", "/aws/x;v=1"), OPEN).is_ok());
     }
 
     #[test]
@@ -274,15 +339,52 @@ pub(super) mod tests {
             "a",
         ))]);
         assert_eq!(
-            table.find(&head("b.example", "/mcp"), false).unwrap_err().reason,
+            table.find(&head("b.example", "/mcp"), OPEN).unwrap_err().reason,
             Reason::WrongHost
         );
-        assert_eq!(
-            table.find(&head("a.example", "/x"), false).unwrap_err().reason,
-            Reason::NoRoute
-        );
+        assert_eq!(table.find(&head("a.example", "/x"), OPEN).unwrap_err().reason, Reason::NoRoute);
         let mut trace = head("a.example", "/mcp");
         trace.method = Method::TRACE;
-        assert_eq!(table.find(&trace, false).unwrap_err().reason, Reason::MethodNotAllowed);
+        assert_eq!(table.find(&trace, OPEN).unwrap_err().reason, Reason::MethodNotAllowed);
     }
+
+    #[test]
+    fn a_listener_has_its_own_routes_and_those_of_all() {
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let on = |listeners: &[&str], host, path: &str, upstream| {
+            let mut route = route(host, PathMatch::Prefix(path.into()), upstream);
+            if !listeners.is_empty() {
+                route.listeners = Some(listeners.iter().map(|text| at(text)).collect());
+            }
+            Arc::new(route)
+        };
+        let (v4, v6, inner) = ("0.0.0.0:443", "[::]:443", "10.0.0.1:8081");
+        let table = Routes::new([
+            on(&[v4, v6], Some("a.example"), "/mcp", "outer"),
+            on(&[inner], Some("a.example"), "/mcp", "inner"),
+            on(&[inner], Some("b.example"), "/", "inner"),
+            on(&[], Some("a.example"), "/all", "all"),
+        ]);
+        let found = |listener: &str, host: &str, path: &str| {
+            let found = table.find(&head(host, path), at(listener));
+            found.map(|routed| routed.route.upstream.clone()).map_err(|denial| denial.reason)
+        };
+        for listener in [v4, v6] {
+            assert_eq!(found(listener, "a.example", "/mcp"), Ok("outer".into()));
+            assert_eq!(found(listener, "a.example", "/all"), Ok("all".into()));
+            assert_eq!(found(listener, "b.example", "/"), Err(Reason::WrongHost));
+        }
+        assert_eq!(found(inner, "a.example", "/mcp"), Ok("inner".into()));
+        assert_eq!(found(inner, "b.example", "/"), Ok("inner".into()));
+        assert_eq!(found(inner, "a.example", "/all"), Ok("all".into()));
+        // a listener that no route names has the routes that name none
+        assert_eq!(found(OPEN_TOO, "a.example", "/all"), Ok("all".into()));
+        assert_eq!(found(OPEN_TOO, "a.example", "/mcp"), Err(Reason::NoRoute));
+        assert!(Arc::ptr_eq(&table.named[0].1, &table.named[2].1), "one table for both");
+        let outer = table.find(&head("a.example", "/mcp"), at(v4)).unwrap().route;
+        assert!(table.leads_to(at(v6), "a.example", "/mcp/x?y", &outer));
+        assert!(!table.leads_to(at(inner), "a.example", "/mcp/x?y", &outer));
+    }
+
+    const OPEN_TOO: &str = "0.0.0.0:8443";
 }

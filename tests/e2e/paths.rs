@@ -1,8 +1,11 @@
 //! In: hosts, targets and origins; out: which backend got exactly which target, or why nobody did.
 
 use crate::support::backend::{Backend, plain};
-use crate::support::client::get;
+use crate::support::certs::Certs;
+use crate::support::client::{Client, get};
 use crate::support::edge::{Edge, edge};
+use crate::support::h2::{H2, request};
+use crate::support::mcp::{by, call, initialize, replica, session};
 
 /// Four routes that differ in nothing but their backend, so that a crossing shows.
 struct World {
@@ -342,4 +345,59 @@ fn the_health_path_answers_any_host_and_asks_nobody() {
     assert_eq!(backend.count(), 0);
     assert_eq!(edge.get("/healthz/x").status, 200, "only that path is the edge's own");
     assert_eq!(backend.count(), 1);
+}
+
+/// Three listeners, one of them with TLS, and routes that belong to some of them.
+#[test]
+fn a_route_is_served_by_its_listeners_alone() {
+    let certs = Certs::new();
+    let path = |name: &str| certs.path(name).display().to_string();
+    let pair = format!("{{ cert: {}, key: {} }}", path("server.pem"), path("server.key"));
+    let (outer, inner, all) = (replica("outer"), replica("inner"), plain());
+    let edge = edge()
+        .raw_listener(&format!("address: \"127.0.0.2:0\", tls: {{ certificates: [ {pair} ] }}"))
+        .raw_listener("address: \"127.0.0.1:0\"")
+        .raw_listener("address: \"127.0.0.3:0\", redirect: https")
+        .route("host: named.example, path: /mcp, upstream: inner, listeners: [ \"127.0.0.3:0\" ]")
+        .upstream("outer", &[outer.url()], "")
+        .upstream("inner", &[inner.url()], "")
+        .upstream("all", &[all.url()], "")
+        .route("host: localhost, path: /mcp, upstream: outer, listeners: [ \"127.0.0.2:0\" ]")
+        .route("host: localhost, path: /mcp, upstream: inner, listeners: [ \"127.0.0.1:0\" ]")
+        .route("host: inner.example, path: /, upstream: inner, listeners: [ \"127.0.0.1:0\" ]")
+        .route("host: outer.example, path: /, upstream: outer, listeners: [ \"127.0.0.2:0\" ]")
+        .route("host: localhost, path: /same, upstream: outer, listeners: [ \"127.0.0.1:0\" ]")
+        .route("host: localhost, path: /same, upstream: outer, listeners: [ \"127.0.0.2:0\" ]")
+        .route("host: localhost, path: /all, upstream: all")
+        .start();
+    let mut secure = edge.tls(certs.client(&["http/1.1"]));
+    let mut h2 = H2::connect(edge.listener(0), certs.client(&["h2"]));
+    let mut open = Client::plain(edge.listener(1));
+    let mut redirecting = Client::plain(edge.listener(2));
+
+    // the same host and path: each listener has its own
+    let (first, second) = (secure.ask(initialize("/mcp")), open.ask(initialize("/mcp")));
+    assert_eq!((by(&first), by(&second)), ("outer".to_owned(), "inner".to_owned()));
+    assert_eq!(secure.ask(get("localhost", "/all")).status, 200);
+    assert_eq!(open.ask(get("localhost", "/all")).status, 200);
+    // and nobody else's, on any wire
+    let before = (outer.count(), inner.count());
+    secure.ask(get("inner.example", "/")).assert_refused(421);
+    open.ask(get("outer.example", "/")).assert_refused(421);
+    let mut foreign = request("GET", "/", &[]);
+    *foreign.uri_mut() = "https://inner.example/".parse().unwrap();
+    h2.ask(foreign, b"").unwrap().assert_refused(421);
+    // a session is good at its own route only, though host, path and even the server are the same
+    let id = session(&secure.ask(initialize("/same")));
+    assert_eq!(by(&secure.ask(call("/same", &id, 2))), "outer");
+    open.ask(call("/same", &id, 3)).assert_refused(404);
+    assert_eq!((outer.count(), inner.count()), (before.0 + 2, before.1));
+    // what is served in plain alone has nothing at https
+    assert_eq!(redirecting.ask(get("outer.example", "/x")).status, 308);
+    redirecting.ask(get("inner.example", "/x")).assert_refused(421);
+    // but for a route that names the listener that redirects
+    assert_eq!(redirecting.ask(get("named.example", "/mcp/x")).status, 200);
+    redirecting.ask(get("named.example", "/x")).assert_refused(421);
+    open.ask(get("named.example", "/mcp")).assert_refused(421);
+    assert_eq!(redirecting.ask(get("localhost", "/all")).status, 308);
 }
