@@ -22,7 +22,8 @@
 //!    who is over one takes up no room for a body; those of streams here, where a stream is known for
 //!    one. (The body of step 5 has already taken its share of the buffer budget.)
 //! 8. [`balance`]: the session's replica, the caller's, or the policy's: a
-//!    [`Plan`](balance::Plan).
+//!    [`Plan`](balance::Plan). Of a body that is not JSON, the beginning is gathered before the replica
+//!    is chosen.
 //! 9. [`forward`]: the request goes out once; the answer's head comes back.
 //! 10. [`stream`]: the answer's body goes to the client as it comes.
 //! 11. [`observe`]: one line in the log, and the counters.

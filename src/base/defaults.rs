@@ -9,6 +9,8 @@ pub const ADMIN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHO
 pub const LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8080));
 /// `buffer_budget`, in bytes.
 pub const BUFFER_BUDGET: u64 = 256 << 20;
+/// The smallest `buffer_budget`, in bytes: the beginning of one body that streams must always fit.
+pub const LEAST_BUDGET: u64 = 128 << 10;
 
 /// `listeners[].redirect_port`.
 pub const HTTPS: u16 = 443;

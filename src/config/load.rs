@@ -97,8 +97,7 @@ fn compile(root: &Node, env: Env<'_>, cx: &mut Cx) -> Option<Parts> {
         Some(node) => cx.in_key("admin", |cx| admin(node, cx)),
     };
     let access_log = fields.or(cx, "access_log", AccessLog::Stdout, access_log);
-    let buffer_budget =
-        fields.or(cx, "buffer_budget", defaults::BUFFER_BUDGET, |n, cx| cx.byte_size(n));
+    let buffer_budget = fields.or(cx, "buffer_budget", defaults::BUFFER_BUDGET, budget);
     let proxies = door::proxies(&mut fields, cx);
     let listeners = fields.required(cx, "listeners", |n, cx| listen::listeners(n, &proxies, cx));
     let (upstreams, routes) = compile_routes(&mut fields, listeners.as_deref(), buffer_budget, cx);
@@ -195,6 +194,15 @@ fn apart(node: Option<&Node>, admin: Option<SocketAddr>, all: &[ListenerSettings
         let problem = format!("{default}`{admin}` collides with the listener `{}`", other.address);
         cx.in_key("admin", |cx| cx.error_at(node.map_or(0, |n| n.line), problem));
     }
+}
+
+fn budget(node: &Node, cx: &mut Cx) -> Option<u64> {
+    let bytes = cx.byte_size(node)?;
+    if bytes < defaults::LEAST_BUDGET {
+        cx.error(node, "must be 128KiB at least: one body that streams may take as much");
+        return None;
+    }
+    Some(bytes)
 }
 
 fn access_log(node: &Node, cx: &mut Cx) -> Option<AccessLog> {

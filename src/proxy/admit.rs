@@ -3,10 +3,9 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use http::{HeaderValue, Method};
+use http::HeaderValue;
 
+use super::body::{self, Body, json};
 use super::exchange::Failure;
 use super::limited;
 use super::runtime::{Runtime, unix};
@@ -14,18 +13,15 @@ use crate::auth;
 use crate::authz::{self, Granted};
 use crate::balance::session::Owner;
 use crate::balance::{Claim, Plan};
-use crate::base::body::Pieces;
 use crate::base::caller::Client;
 use crate::base::denial::{Denial, Reason};
 use crate::base::head::Head;
-use crate::base::io::{Late, within};
 use crate::base::limits::Permits;
 use crate::forward::carrier::Carrier;
 use crate::forward::headers::SESSION;
 use crate::inspect::{self, Call, Era};
-use crate::limit::buffer::{Budget, Share};
 use crate::listen::ConnCx;
-use crate::listen::wire::{Answer, BodyError, BodySize, Wire};
+use crate::listen::wire::{Answer, BodySize, Wire};
 use crate::observe::record::Record;
 use crate::route::{Routed, access, cors};
 use crate::stream::endpoint_url;
@@ -45,7 +41,7 @@ pub struct Admitted {
     pub carrier: Arc<Carrier>,
     /// Path and query for the backend, where they are not the route's path alone.
     target: Option<String>,
-    /// The body, where it was read whole; gone once it has been sent.
+    /// The body, or its beginning; gone once it has been sent.
     pub body: Option<Body>,
     /// What it holds of its route's limits.
     pub permits: Permits,
@@ -56,14 +52,6 @@ impl Admitted {
     pub fn target(&self) -> &str {
         self.target.as_deref().unwrap_or(&self.routed.backend_path)
     }
-}
-
-/// A body that is held, and its share of the buffer budget.
-#[derive(Debug)]
-pub struct Body {
-    /// All of it.
-    pub bytes: Bytes,
-    _share: Share,
 }
 
 /// Takes a request through all stages up to the choice of a replica. `rpc_id` is filled as soon as
@@ -103,7 +91,7 @@ pub async fn admit<W: Wire>(
         *rpc_id = limited::id(wire, head, &routed, cx, &rt.budget).await;
         return Err(denial.into());
     }
-    let body = read_body(wire, head, &routed, cx, &rt.budget).await?;
+    let body = json(wire, head, &routed, cx, &rt.budget).await?;
     let scan = body.as_ref().map(|body| inspect::scan(&body.bytes));
     *rpc_id = scan.as_ref().and_then(|scan| scan.id().map(str::to_owned));
     let call = inspect::classify(head, scan.as_ref())?;
@@ -114,6 +102,10 @@ pub async fn admit<W: Wire>(
     }
     let mut admitted = place(rt, head, routed, client, granted, body, unix(record.at))?;
     admitted.permits = permits;
+    if admitted.body.is_none() && wire.body_size() != BodySize::None {
+        let timeout = cx.listener.body_timeout;
+        admitted.body = Some(Box::pin(body::beginning(wire, timeout, &rt.budget)).await?);
+    }
     Ok(admitted)
 }
 
@@ -174,101 +166,6 @@ fn target(routed: &Routed, plan: &Plan, query: Option<&str>) -> Option<String> {
         return Some(ticket.inner.clone());
     }
     query.map(|query| format!("{}?{query}", routed.backend_path))
-}
-
-/// Reads a JSON body whole, so that a truncated one has no effect; leaves all others on the wire.
-pub(super) async fn read_body<W: Wire>(
-    wire: &mut W,
-    head: &Head,
-    routed: &Routed,
-    cx: &ConnCx,
-    budget: &Budget,
-) -> Result<Option<Body>, Failure> {
-    let size = wire.body_size();
-    if size == BodySize::None || !is_readable(head)? {
-        return Ok(None);
-    }
-    let limit = routed.route.body_limit;
-    wire.limit_body(limit);
-    let too_large = || {
-        Denial::new(Reason::BodyTooLarge, "inspect.body_too_large", "The body is too large")
-            .closing()
-    };
-    if matches!(size, BodySize::Known(n) if n > limit) {
-        return Err(too_large().into());
-    }
-    // charged as it comes: a length that is only announced costs nothing
-    let mut share = Share::default();
-    let mut body = Pieces::default();
-    let all = async {
-        while let Some(piece) = wire.body().await.map_err(Unread::Body)? {
-            let total = body.len() as u64 + piece.len() as u64;
-            budget.grow(&mut share, total).map_err(Unread::Budget)?;
-            body.push(piece);
-        }
-        Ok(())
-    };
-    match within(cx.listener.body_timeout, all).await {
-        Ok(Ok(())) => Ok(Some(Body { bytes: body.joined(), _share: share })),
-        Ok(Err(Unread::Body(BodyError::Gone))) => Err(Failure::ClientGone),
-        Ok(Err(Unread::Body(BodyError::TooLarge))) => Err(too_large().into()),
-        Ok(Err(Unread::Body(BodyError::Malformed))) => {
-            let broken =
-                Denial::new(Reason::Malformed, "h1.chunked", "The chunked body is malformed");
-            Err(broken.closing().into())
-        }
-        Ok(Err(Unread::Budget(denial))) => Err(denial.closing().into()),
-        Err(Late) => Err(too_slow().into()),
-    }
-}
-
-/// Why a body could not be read whole.
-enum Unread {
-    Body(BodyError),
-    Budget(Denial),
-}
-
-/// Whether the body is JSON that we can read; JSON that we cannot is refused, because a backend may.
-fn is_readable(head: &Head) -> Result<bool, Denial> {
-    let json = |v: &HeaderValue| v.to_str().is_ok_and(inspect::is_json);
-    let types = head.headers.get_all(CONTENT_TYPE);
-    // nearly every call, told in a few steps
-    let mut plain = types.iter();
-    if head.method == Method::POST
-        && plain.next().is_some_and(|kind| kind == "application/json")
-        && plain.next().is_none()
-        && !head.headers.contains_key(CONTENT_ENCODING)
-    {
-        return Ok(true);
-    }
-    if head.method == Method::GET || !types.iter().any(json) {
-        return Ok(false);
-    }
-    let unsupported = |code, message| Denial::new(Reason::Unsupported, code, message).closing();
-    let coded = |v: &HeaderValue| !v.as_bytes().eq_ignore_ascii_case(b"identity");
-    if head.headers.get_all(CONTENT_ENCODING).iter().any(coded) {
-        return Err(unsupported("inspect.coded", "A JSON body must not be coded"));
-    }
-    let mut types = types.iter();
-    let first = types.next().and_then(|v| v.to_str().ok()).unwrap_or_default();
-    if types.next().is_some() || !is_utf8(first) {
-        return Err(unsupported("inspect.charset", "A JSON body must be UTF-8"));
-    }
-    Ok(true)
-}
-
-fn is_utf8(content_type: &str) -> bool {
-    content_type.split(';').skip(1).all(|parameter| match parameter.split_once('=') {
-        Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {
-            let value = value.trim().trim_matches('"');
-            ["utf-8", "utf8", "us-ascii"].iter().any(|c| value.eq_ignore_ascii_case(c))
-        }
-        _ => true,
-    })
-}
-
-fn too_slow() -> Denial {
-    Denial::new(Reason::TooSlow, "h1.slow_body", "The request body took too long").closing()
 }
 
 fn note_call(record: &mut Record, call: &Call) {

@@ -12,6 +12,7 @@ use http::Method;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::admit::Admitted;
+use super::body::{self, Body, Rest};
 use crate::balance::session::Kind;
 use crate::balance::{InFlight, Replica};
 use crate::base::denial::{Denial, Reason};
@@ -22,7 +23,7 @@ use crate::forward::conn::{BackendConn, NoAnswer};
 use crate::forward::head::ResponseHead;
 use crate::forward::headers::{self, Outgoing};
 use crate::listen::ConnCx;
-use crate::listen::wire::{Answer, BodyError, BodySize, Wire};
+use crate::listen::wire::{Answer, BodySize, Wire};
 use crate::observe::record::Record;
 
 /// Bodies up to this size leave in one write with the head.
@@ -31,8 +32,6 @@ const MAX_JOINED: usize = 64 * 1024;
 /// Between tries of a session's GET that meets 409.
 const CONFLICT_PAUSES: [Duration; 3] =
     [Duration::from_millis(20), Duration::from_millis(80), Duration::from_millis(250)];
-/// Slower bodies than this, in bytes a second, end with the listener's `body_timeout`.
-const MIN_RATE: u64 = 4096;
 
 /// Why a request has no answer from a backend.
 #[derive(Debug)]
@@ -91,16 +90,13 @@ pub async fn exchange<W: Wire>(
     cx: &ConnCx,
     record: &mut Record,
 ) -> Result<Exchanged, Failure> {
-    let size = match &admitted.body {
-        Some(body) => BodySize::Known(body.bytes.len() as u64),
-        None => wire.body_size(),
-    };
+    let size = admitted.body.as_ref().map_or(BodySize::None, Body::size);
     let repeatable = size == BodySize::None
         && matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS);
     let mut fresh = false;
     let mut pauses = CONFLICT_PAUSES.iter();
     loop {
-        let all_here = admitted.body.is_some() || size == BodySize::None;
+        let all_here = is_all_here(admitted);
         let mut opened = tokio::select! {
             biased;
             opened = admitted.carrier.open(&admitted.plan, fresh, std::time::Instant::now()) => opened?,
@@ -116,7 +112,10 @@ pub async fn exchange<W: Wire>(
             Ok((answer, _)) if answer.status == 101 && !head.websocket => {
                 return Err(Broken::Rubbish("the backend switched protocols unasked").into());
             }
-            Ok((answer, _)) if let Some(pause) = conflict(admitted, head, &answer, &mut pauses) => {
+            Ok((answer, _))
+                if repeatable
+                    && let Some(pause) = conflict(admitted, head, &answer, &mut pauses) =>
+            {
                 drop(opened);
                 tokio::select! {
                     () = sleep(pause) => {}
@@ -149,8 +148,8 @@ fn conflict(
 }
 
 enum Broken {
-    ClientGone,
-    BadBody(Denial),
+    /// What came, or did not come, from the client.
+    Client(Failure),
     Closed,
     Failed(String),
     Rubbish(&'static str),
@@ -163,8 +162,7 @@ impl From<Broken> for Failure {
             Denial::new(Reason::UpstreamFailed, code, "The server failed to answer").detail(detail)
         };
         match broken {
-            Broken::ClientGone => Self::ClientGone,
-            Broken::BadBody(denial) => denial.into(),
+            Broken::Client(failure) => failure,
             Broken::Closed => failed("forward.closed", "closed without an answer".into()).into(),
             Broken::Failed(detail) => failed("forward.failed", detail).into(),
             Broken::Rubbish(why) => failed("forward.rubbish", why.into()).into(),
@@ -212,11 +210,12 @@ fn request_bytes(
         credential: settings.credential.as_ref(),
         body,
     };
-    let joined = admitted.body.as_ref().map(|b| &b.bytes).filter(|b| b.len() <= MAX_JOINED);
     let mut bytes = take_out();
     headers::write_request(&outgoing, &mut bytes);
-    if let Some(body) = joined {
-        bytes.extend_from_slice(body);
+    if let Some(body) = &admitted.body
+        && is_joined(body)
+    {
+        bytes.extend_from_slice(&body.bytes);
     }
     bytes
 }
@@ -229,11 +228,11 @@ async fn send<W: Wire>(
     method: &Method,
     body_timeout: Duration,
 ) -> Result<(ResponseHead, bool), Broken> {
-    let all_here = admitted.body.is_some() || wire.body_size() == BodySize::None;
+    let all_here = is_all_here(admitted);
     let sent = tokio::select! {
         biased;
         sent = send_head(conn, &bytes, admitted) => sent,
-        () = wire.gone(), if all_here => return Err(Broken::ClientGone),
+        () = wire.gone(), if all_here => return Err(Broken::Client(Failure::ClientGone)),
     };
     if let Err(e) = sent {
         // a backend may answer and close before it has read everything: the answer counts
@@ -241,10 +240,9 @@ async fn send<W: Wire>(
     }
     // it will not be sent again: the answer may be hours away
     give_out(bytes);
-    let whole = admitted.body.take().is_some();
-    if !whole
-        && wire.body_size() != BodySize::None
-        && let Some(answer) = stream_body(conn, wire, method, body_timeout).await?
+    if let Some(held) = admitted.body.take()
+        && let Some(rest) = held.rest
+        && let Some(answer) = stream_body(conn, held, rest, wire, method, body_timeout).await?
     {
         return Ok(answer);
     }
@@ -252,33 +250,49 @@ async fn send<W: Wire>(
     tokio::select! {
         biased;
         answer = conn.head_within(method, limit) => Ok((answer?, true)),
-        () = wire.gone() => Err(Broken::ClientGone),
+        () = wire.gone() => Err(Broken::Client(Failure::ClientGone)),
     }
 }
 
 async fn send_head(conn: &mut BackendConn, bytes: &[u8], admitted: &Admitted) -> io::Result<()> {
     conn.send(bytes).await?;
     match &admitted.body {
-        Some(body) if body.bytes.len() > MAX_JOINED => conn.send(&body.bytes).await,
+        Some(body) if body.rest.is_none() && !is_joined(body) => conn.send(&body.bytes).await,
         _ => Ok(()),
     }
 }
 
-/// Streams a body that is not ours to read; `Some` when the backend answers before its end, with
-/// whether the body went out all the same. A refusal (300 and above) ends it; whatever else has
+/// Whether all of the body has left the wire: only then can the client's going be seen there.
+fn is_all_here(admitted: &Admitted) -> bool {
+    admitted.body.as_ref().is_none_or(|body| body.rest.is_none())
+}
+
+/// Whether the body leaves in one write with the head.
+fn is_joined(body: &Body) -> bool {
+    body.rest.is_none() && body.bytes.len() <= MAX_JOINED
+}
+
+/// Sends what is held of a body that is not ours to read, and streams the rest; `Some` when the backend
+/// answers before its end, with whether the body went out all the same. A refusal (300 and above) ends it; whatever else has
 /// begun to come is held until the body is through.
 async fn stream_body<W: Wire>(
     conn: &mut BackendConn,
+    held: Body,
+    rest: Rest,
     wire: &mut W,
     method: &Method,
     body_timeout: Duration,
 ) -> Result<Option<(ResponseHead, bool)>, Broken> {
-    let chunked = wire.body_size() == BodySize::Unknown;
+    let chunked = rest.size == BodySize::Unknown;
+    if let Err(e) = conn.send(&framed(held.bytes.clone(), chunked, false)).await {
+        return early(conn, method, &e).await.map(Some);
+    }
+    drop(held);
     let start = Instant::now();
     let mut begun: Option<ResponseHead> = None;
     loop {
-        // a bound in total, that a body at a bearable rate never meets
-        let rate = Duration::from_secs(wire.counts().0 / MIN_RATE);
+        // the time that its beginning took counts; that of the connect is not the client's
+        let left = body::patience(body_timeout, wire).saturating_sub(rest.spent);
         let piece = tokio::select! {
             biased;
             answer = conn.head(method), if begun.is_none() => {
@@ -289,14 +303,10 @@ async fn stream_body<W: Wire>(
                 begun = Some(answer);
                 continue;
             }
-            piece = timeout_at(start + body_timeout + rate, wire.body()) => piece,
+            piece = timeout_at(start + left, wire.body()) => piece,
         };
-        let piece = piece.map_err(|_| bad_body(Reason::TooSlow, "h1.slow_body"))?;
-        let piece = piece.map_err(|e| match e {
-            BodyError::Gone => Broken::ClientGone,
-            BodyError::Malformed => bad_body(Reason::Malformed, "h1.chunked"),
-            BodyError::TooLarge => bad_body(Reason::BodyTooLarge, "inspect.body_too_large"),
-        })?;
+        let piece = piece.map_err(|_| Broken::Client(body::too_slow().into()))?;
+        let piece = piece.map_err(|e| Broken::Client(body::unread(e)))?;
         let last = piece.is_none();
         let bytes = framed(piece.unwrap_or_default(), chunked, last);
         if let Err(e) = conn.send(&bytes).await {
@@ -309,15 +319,6 @@ async fn stream_body<W: Wire>(
             return Ok(begun.map(|answer| (answer, true)));
         }
     }
-}
-
-fn bad_body(reason: Reason, code: &'static str) -> Broken {
-    let message = match reason {
-        Reason::TooSlow => "The request body took too long",
-        Reason::BodyTooLarge => "The body is too large",
-        _ => "The chunked body is malformed",
-    };
-    Broken::BadBody(Denial::new(reason, code, message).closing())
 }
 
 /// A piece of a body as it goes on the wire.
@@ -347,5 +348,36 @@ async fn early(
         Ok(Ok(answer)) => Ok((answer, false)),
         Ok(Err(NoAnswer::Closed)) => Err(Broken::Closed),
         _ => Err(Broken::Failed(cause.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::body::tests::{Slow, begun};
+    use super::*;
+    use crate::forward::connect::BackendStream;
+    use crate::forward::pool::Unused;
+    use tokio::net::{TcpListener, TcpStream};
+
+    /// A connection to a backend that takes all and says nothing.
+    async fn silent() -> (BackendConn, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (far, _) = listener.accept().await.unwrap();
+        (BackendConn::new(Unused::from(BackendStream::Left(near)), false), far)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_beginning_took_counts_for_the_whole_body() {
+        let (mut conn, _far) = silent().await;
+        let mut wire = Slow::new(&[(15_000, 65_536)], false);
+        let start = Instant::now();
+        let held = begun(&mut wire, 20).await.unwrap();
+        let (rest, limit) = (held.rest.unwrap(), Duration::from_secs(20));
+        let sent = stream_body(&mut conn, held, rest, &mut wire, &Method::POST, limit).await;
+        let Err(Broken::Client(Failure::Denied(denial, _))) = sent else { panic!("it went on") };
+        assert_eq!(denial.code, "h1.slow_body");
+        // 20 s, and one for each of 16 times 4 KiB
+        assert_eq!(start.elapsed().as_secs(), 36);
     }
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use http::Method;
 
-use super::admit::{Admitted, read_body};
+use super::admit::Admitted;
+use super::body::json;
 use crate::authz::Granted;
 use crate::base::caller::Client;
 use crate::base::denial::Denial;
@@ -96,7 +97,7 @@ pub(super) async fn id<W: Wire>(
     if !matches!(wire.body_size(), BodySize::Known(n) if n <= MOST_FOR_ID) {
         return None;
     }
-    let read = within(FOR_ID, read_body(wire, head, routed, cx, budget)).await.ok()?;
+    let read = within(FOR_ID, json(wire, head, routed, cx, budget)).await.ok()?;
     let body = read.ok()??;
     inspect::scan(&body.bytes).id().map(str::to_owned)
 }

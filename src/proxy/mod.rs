@@ -5,6 +5,7 @@
 
 pub mod admit;
 pub mod answer;
+mod body;
 mod challenge;
 mod endpoint;
 pub mod exchange;

@@ -81,9 +81,15 @@ fn a_body_that_streams_through_may_take_its_time_but_not_drip() {
     // that the latter has passed.
     let backend = plain();
     let edge = edge().listener("body_timeout: 300ms").to(&backend).start();
-    let half = "x".repeat(40 * 1024);
-    let mut patient = edge.client();
-    patient.send("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: 81920\r\n\r\n");
+    let half = "x".repeat(80 * 1024);
+    let start = |length: usize| {
+        let mut client = edge.client();
+        client.send(format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\r\n"));
+        client
+    };
+    let mut gathered = start(50_000);
+    gathered.send(&half[..40_000]);
+    let mut patient = start(163_840);
     patient.send(&half);
     backend.wait("half", |r| (r.requests.first()?.body.len() == half.len()).then_some(()));
     for kind in ["application/json", "text/plain"] {
@@ -93,7 +99,10 @@ fn a_body_that_streams_through_may_take_its_time_but_not_drip() {
     }
     patient.send(&half);
     assert_eq!(patient.response().status, 200);
-    assert_eq!(backend.requests()[0].body.len(), 81920);
+    assert_eq!(backend.requests()[0].body.len(), 163_840);
+    gathered.send(&half[..10_000]);
+    assert_eq!(gathered.response().status, 200);
+    assert_eq!(backend.last().body.len(), 50_000);
 }
 
 #[test]

@@ -523,7 +523,10 @@ fn a_get_that_overtakes_the_end_of_the_last_one_is_tried_again() {
     // SDK servers take one GET stream per session and need a moment to notice that the last has ended.
     let conflicts = std::sync::atomic::AtomicUsize::new(0);
     let backend = backend(move |x| match x.request.method.as_str() {
-        "GET" if x.header("mcp-session-id").is_none() => x.answer("409 Conflict", &[], b""),
+        "GET" if x.header("mcp-session-id").is_none() || x.header("x-conflict").is_some() => {
+            x.body();
+            x.answer("409 Conflict", &[], b"");
+        }
         "GET" if conflicts.fetch_add(1, std::sync::atomic::Ordering::SeqCst) < 2 => {
             x.answer("409 Conflict", &[], b"");
         }
@@ -549,6 +552,11 @@ fn a_get_that_overtakes_the_end_of_the_last_one_is_tried_again() {
     assert_eq!(client.start().status, 200);
     assert_eq!(client.chunks(9), b"data: 1\n\n");
     assert_eq!(backend.count() - before, 3);
+    drop(client);
+    // A body is sent once.
+    let extra = format!("Mcp-Session-Id: {session}\r\nX-Conflict: always\r\nContent-Length: 1\r\n");
+    assert_eq!(edge.ask(get_events("localhost", "/x", &extra) + "x").status, 409);
+    let before = before + 1;
     // Without a session it is nobody's last stream: the answer stands.
     assert_eq!(edge.ask(get_events("localhost", "/x", "")).status, 409);
     assert_eq!(backend.count() - before, 4);

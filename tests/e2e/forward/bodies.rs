@@ -1,8 +1,13 @@
 //! In: bodies of every framing and size; out: the same bytes at the other side, framed well.
 
-use crate::support::backend::{backend, feed, plain};
+use crate::support::backend::{Record, backend, feed, plain};
+use crate::support::certs::Certs;
 use crate::support::client::{get, post};
 use crate::support::edge::edge;
+use crate::support::h2::{H2, request};
+
+/// Of a body that is not JSON, this much is gathered before the backend hears of it.
+const BEGINNING: usize = 64 * 1024;
 
 /// Bytes in which a shift or a lost block shows.
 fn pattern(n: usize) -> Vec<u8> {
@@ -30,7 +35,7 @@ fn request_bodies_arrive_whole_in_every_framing() {
     let edge = edge().to(&backend).start();
     let mut client = edge.client();
     for kind in ["application/json", "text/plain", "application/octet-stream"] {
-        for size in [0, 1, 1000, 70_000, 1 << 20] {
+        for size in [0, 1, 1000, BEGINNING - 1, BEGINNING, BEGINNING + 1, 70_000, 1 << 20] {
             let mut body = pattern(size);
             if kind == "application/json" && size > 2 {
                 (body[0], body[size - 1]) = (b'"', b'"');
@@ -107,28 +112,135 @@ fn a_body_that_is_not_json_rpc_passes_untouched() {
 }
 
 #[test]
-fn the_first_part_of_a_streamed_body_arrives_before_the_second_is_sent() {
+fn a_large_body_streams_on_from_its_beginning() {
     let backend = plain();
     let edge = edge().to(&backend).start();
-    let mut client = edge.client();
-    client.send(format!("{}Transfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n", head("text/plain")));
-    backend.wait("the first part", |r| (r.requests.first()?.body == b"first").then_some(()));
-    client.send("6\r\nsecond\r\n0\r\n\r\n");
-    assert_eq!(client.response().status, 200);
-    assert_eq!(backend.last().body, b"firstsecond");
+    let (body, more) = (pattern(BEGINNING), b"the second part");
+    let whole = [&body[..], more].concat();
+    let kind = head("text/plain");
+    let chunk = |part: &[u8]| [format!("{:x}\r\n", part.len()).as_bytes(), part, b"\r\n"].concat();
+    let by_length = format!("{kind}Content-Length: {}\r\n\r\n", whole.len());
+    let by_chunks = format!("{kind}Transfer-Encoding: chunked\r\n\r\n");
+    for (nth, (head, first, second, framing)) in [
+        (by_length, body.clone(), more.to_vec(), ("content-length", whole.len().to_string())),
+        (
+            by_chunks,
+            chunk(&body),
+            [&chunk(more)[..], b"0\r\n\r\n"].concat(),
+            ("transfer-encoding", "chunked".to_owned()),
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut client = edge.client();
+        client.send([head.as_bytes(), &first].concat());
+        let begun = |r: &Record| (r.requests.get(2 * nth)?.body == body).then_some(());
+        backend.wait("its beginning", begun);
+        // what stands right behind it is the next request
+        client.send([&second[..], get("localhost", "/next").as_bytes()].concat());
+        assert_eq!((client.response().status, client.response().status), (200, 200));
+        let seen = &backend.requests()[2 * nth];
+        assert!(seen.body == whole && seen.complete);
+        assert_eq!(seen.header(framing.0), Some(framing.1));
+    }
+}
+
+#[test]
+fn a_slow_body_that_is_not_json_costs_the_backend_nothing() {
+    let backend = plain();
+    let certs = Certs::new();
+    let edge = edge().listener("body_timeout: 1s").listener(&certs.listener()).to(&backend).start();
+    let almost = pattern(BEGINNING - 1);
+    let chunk = [format!("{:x}\r\n", almost.len()).as_bytes(), &almost].concat();
+    let slow = |framing: &str, part: &[u8]| {
+        let mut client = edge.client();
+        client.send(format!("{}Expect: 100-continue\r\n{framing}\r\n\r\n", head("text/plain")));
+        assert_eq!(client.head().unwrap().status, 100, "the edge has begun to gather");
+        client.send(part);
+        client
+    };
+    let _held =
+        [slow("Content-Length: 100000", &almost), slow("Transfer-Encoding: chunked", &chunk)];
+    let late = [slow("Content-Length: 2", b"x"), slow("Transfer-Encoding: chunked", b"1\r\nx\r\n")];
+    let mut h2 = H2::connect(edge.listener(1), certs.client(&["h2"]));
+    let (_slow, mut stream) =
+        h2.begin(request("POST", "/x", &[("content-type", "text/plain")]), false);
+    stream.send_data(bytes::Bytes::from_static(b"x"), false).unwrap();
+    assert_eq!(h2.ask(request("GET", "/probe", &[]), b"").unwrap().status, 200, "others go on");
+    for mut client in late {
+        client.response().assert_refused(408);
+    }
+    let met = backend.wait("", |r| Some((r.connections.len(), r.requests.len())));
+    assert_eq!(met, (1, 1), "only the probe's");
+}
+
+#[test]
+fn a_client_that_leaves_before_its_body_is_there_never_reaches_the_backend() {
+    let backend = plain();
+    let edge = edge().to(&backend).start();
+    for framing in
+        ["Content-Length: 20\r\n\r\nfirst", "Transfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n"]
+    {
+        let mut client = edge.client();
+        client.send(format!("{}{framing}", head("text/plain")).replace("/x", "/left"));
+        client.half_close();
+        assert_eq!(client.end(), b"");
+    }
+    edge.log("both are over", |v| v["end"] == "client.gone");
+    assert_eq!(edge.get("/probe").status, 200);
+    let met = backend.wait("", |r| Some((r.connections.len(), r.requests.len())));
+    assert_eq!(met, (1, 1));
+}
+
+#[test]
+fn the_beginnings_of_bodies_are_charged_and_given_back() {
+    let backend = plain();
+    let edge = edge()
+        .top("buffer_budget: 128KiB")
+        .upstream("one", &[backend.url()], "")
+        .route("upstream: one, body_limit: 128KiB")
+        .start();
+    let body = String::from_utf8(pattern(BEGINNING)).unwrap();
+    let (first, last) = body.split_at(BEGINNING - 1);
+    let head = format!("{}Content-Length: {BEGINNING}\r\n", head("text/plain"));
+    // Charged as they come: one of the others may come first and a holder be refused.
+    let hold = |_| {
+        let mut holder = edge.client();
+        holder.send(format!("{head}Expect: 100-continue\r\n\r\n"));
+        assert_eq!(holder.head().unwrap().status, 100);
+        holder.send(first);
+        holder
+    };
+    let (holders, refused) = (0..40)
+        .find_map(|_| {
+            let holders = [1, 2].map(hold);
+            let mut others = std::iter::repeat_with(|| edge.ask(format!("{head}\r\n{body}")));
+            others.by_ref().take(50).find(|a| a.status != 200).map(|refused| (holders, refused))
+        })
+        .expect("three of 64 KiB do not fit into 128 KiB");
+    refused.assert_refused(503);
+    for mut holder in holders {
+        holder.send(last);
+        assert_eq!(holder.response().status, 200);
+    }
+    assert_eq!(edge.ask(format!("{head}\r\n{body}")).status, 200, "given back");
 }
 
 #[test]
 fn a_streamed_body_that_breaks_off_is_aborted_upstream() {
     let backend = plain();
     let edge = edge().to(&backend).start();
-    for framing in
-        ["Content-Length: 20\r\n\r\nfirst", "Transfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n"]
-    {
+    let first = String::from_utf8(pattern(BEGINNING)).unwrap();
+    for framing in [
+        format!("Content-Length: 100000\r\n\r\n{first}"),
+        format!("Transfer-Encoding: chunked\r\n\r\n{BEGINNING:x}\r\n{first}\r\n"),
+    ] {
         let nth = backend.count();
         let mut client = edge.client();
         client.send(format!("{}{framing}", head("text/plain")));
-        backend.wait("the first part", |r| (r.requests.get(nth)?.body == b"first").then_some(()));
+        let part = |r: &Record| (r.requests.get(nth)?.body == first.as_bytes()).then_some(());
+        backend.wait("its beginning", part);
         drop(client);
         backend.wait_closed(nth);
         assert!(
@@ -381,9 +493,8 @@ fn a_connection_that_still_waits_for_a_body_carries_nothing_else() {
     });
     let edge = edge().to(&backend).start();
     let mut early = edge.client();
-    early.send(
-        "POST /early HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: 400\r\n\r\nabc",
-    );
+    let beginning = String::from_utf8(pattern(BEGINNING)).unwrap();
+    early.send(format!("{}Content-Length: 70000\r\n\r\n{beginning}", head("text/plain")));
     assert_eq!(early.start().status, 413);
     assert_eq!(early.end(), b"{}", "the client's connection ends with the answer, too");
     assert_eq!(edge.get("/next").status, 200);
@@ -403,9 +514,12 @@ fn an_answer_that_begins_before_the_end_of_the_body_does_not_stop_the_body() {
     });
     let edge = edge().to(&backend).start();
     let mut client = edge.client();
-    client.send(format!("{}Content-Length: 6\r\n\r\nabc", head("text/plain")));
-    backend.wait("the first part", |r| (r.requests.first()?.body == b"abc").then_some(()));
-    client.send("def");
+    let body = pattern(BEGINNING + 3);
+    let (first, last) = body.split_at(BEGINNING);
+    client.send(format!("{}Content-Length: {}\r\n\r\n", head("text/plain"), body.len()));
+    client.send(first);
+    backend.wait("its beginning", |r| (r.requests.first()?.body == first).then_some(()));
+    client.send(last);
     let answer = client.response();
-    assert_eq!((answer.status, answer.body.as_slice()), (200, &b"abcdef"[..]));
+    assert!(answer.status == 200 && answer.body == body, "{}", answer.body.len());
 }

@@ -245,12 +245,12 @@ fn a_refusal_tells_nothing_of_the_inside() {
     }
 }
 
-/// 64 KiB for all bodies at once.
+/// 128 KiB for all bodies at once.
 fn small_budget(backend: &Backend) -> Edge {
     edge()
-        .top("buffer_budget: 64KiB")
+        .top("buffer_budget: 128KiB")
         .upstream("one", &[backend.url()], "")
-        .route("upstream: one, body_limit: 64KiB")
+        .route("upstream: one, body_limit: 128KiB")
         .start()
 }
 
@@ -258,8 +258,8 @@ fn small_budget(backend: &Backend) -> Edge {
 fn a_full_buffer_budget_is_503_and_comes_back() {
     let backend = plain();
     let edge = small_budget(&backend);
-    let body = format!("\"{}\"", "b".repeat(40_000));
-    let (first, last) = body.split_at(39_000);
+    let body = format!("\"{}\"", "b".repeat(80_000));
+    let (first, last) = body.split_at(79_000);
     let head = "POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
     // Bodies are charged as they come, so that one of the others may come first and the holder be
     // refused: then there is another holder.
@@ -274,7 +274,7 @@ fn a_full_buffer_budget_is_503_and_comes_back() {
                 std::iter::repeat_with(|| edge.ask(post("localhost", "/x", "", &body)));
             others.by_ref().take(50).find(|a| a.status != 200).map(|refused| (holder, refused))
         })
-        .expect("two bodies of 40 kB do not fit into 64 KiB");
+        .expect("two bodies of 80 kB do not fit into 128 KiB");
     refused.assert_refused(503);
     assert!(refused.header("retry-after").is_some(), "it helps to try again");
     holder.send(last);
@@ -286,11 +286,11 @@ fn a_full_buffer_budget_is_503_and_comes_back() {
 fn a_refused_budget_is_given_back_when_the_client_breaks_off() {
     let backend = plain();
     let edge = small_budget(&backend);
-    let body = format!("\"{}\"", "b".repeat(40_000));
+    let body = format!("\"{}\"", "b".repeat(80_000));
     for _ in 0..5 {
         let mut client = edge.client();
-        let head = "POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 40002\r\n\r\n";
-        client.send(format!("{head}{}", &body[..39_000]));
+        let head = "POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 80002\r\n\r\n";
+        client.send(format!("{head}{}", &body[..79_000]));
         client.half_close();
         if let Some(answer) = client.try_response() {
             assert!([400, 503].contains(&answer.status));
