@@ -11,10 +11,9 @@
 //!    [`Wire`](listen::wire::Wire).
 //! 2. [`client`]: who is connected, or whom a trusted proxy names.
 //! 3. [`route`]: path, Host and Origin are checked, and the longest path wins; then the client's
-//!    address and the method; preflights of browsers are answered here. Out comes
-//!    [`Routed`](route::Routed) with the path that the backend gets.
+//!    address and the method. Out comes [`Routed`](route::Routed) with the path that the backend gets.
 //! 4. [`auth`]: the route's methods say who the caller is: a
-//!    [`Principal`](base::principal::Principal).
+//!    [`Principal`](base::principal::Principal). Preflights of browsers are answered before.
 //! 5. [`inspect`]: a JSON body is read whole and scanned; era, method and tool are known from here
 //!    on: a [`Call`](inspect::Call).
 //! 6. [`authz`]: may this caller make this call? Out comes [`Granted`](authz::Granted).

@@ -71,16 +71,19 @@ pub async fn admit<W: Wire>(
     let routed = rt.routes.find(head, cx.listener.address)?;
     record.route = Some(routed.route.clone());
     access::check(&routed.route, client.address)?;
-    if let Some(fields) = cors::preflight(&routed.route, head) {
-        return Err(Failure::Settled(Box::new(Answer { status: 204, fields })));
+    let preflight = cors::preflight(&routed.route, head);
+    if preflight.is_none() {
+        routed.route.methods.check(&head.method)?;
     }
-    routed.route.methods.check(&head.method)?;
     let mut permits = Permits::default();
     if let Some(limits) = &routed.route.limits
         && let Err(denial) = limited::before_auth(&**limits, head, &client, &mut permits, record)
     {
         *rpc_id = limited::id(wire, head, &routed, cx, &rt.budget).await;
         return Err(denial.into());
+    }
+    if let Some(fields) = preflight {
+        return Err(Failure::Settled(Box::new(Answer { status: 204, fields })));
     }
     let principal = auth::authenticate(&routed.route.auth, head, &client).await?;
     record.principal = Some(principal.clone());

@@ -56,6 +56,48 @@ fn an_address_has_its_rate_and_no_more() {
 }
 
 #[test]
+fn a_limit_answers_before_a_body_that_is_not_json_is_there() {
+    let backend = plain();
+    let edge = world(&backend, "[ { key: address, rate: 60/h burst 1 } ]");
+    assert_eq!(call(&edge, "").status, 200);
+    let mut slow = edge.client();
+    slow.send("POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: 9\r\n\r\n");
+    slow.response().assert_refused(429);
+    assert_eq!(backend.count(), 1);
+}
+
+#[test]
+fn preflights_count_for_limits_by_address_and_no_others() {
+    let backend = plain();
+    let edge = edge()
+        .upstream("one", &[backend.url()], "")
+        .route(
+            "path: /mcp, upstream: one, origins: [ \"https://app.example\" ], limits: [ \
+             { key: address, rate: 60/h burst 3 }, { key: route, rate: 60/h burst 1 } ]",
+        )
+        .start();
+    let origin = "Origin: https://app.example\r\n";
+    let preflight = || {
+        edge.ask(format!(
+            "OPTIONS /mcp HTTP/1.1\r\nHost: localhost\r\n{origin}Access-Control-Request-Method: POST\r\n\r\n"
+        ))
+    };
+    assert_eq!((preflight().status, preflight().status), (204, 204));
+    assert_eq!(call(&edge, origin).status, 200, "the route's own limit has its one left");
+    for refused in [preflight(), call(&edge, origin)] {
+        refused.assert_refused(429);
+        assert_eq!(edge.log_of(&refused)["code"], "limit.rate");
+        assert!(refused.header("retry-after").is_some());
+        // what a page has to have to read it
+        let allowed = refused.header("access-control-allow-origin");
+        assert_eq!(allowed, Some("https://app.example"));
+        let exposed = refused.header("access-control-expose-headers").unwrap();
+        assert!(exposed.contains("retry-after"), "{exposed}");
+    }
+    assert_eq!(backend.count(), 1);
+}
+
+#[test]
 fn a_refused_request_leaves_its_connection_alive() {
     let backend = plain();
     let edge = world(&backend, "[ { key: address, rate: 1/h } ]");
