@@ -75,7 +75,8 @@ impl Bed {
         let mut wire = Memory { body: Some(body.clone()), size: body.len() as u64 };
         let mut id = None;
         let admitted = {
-            let client = Client { address: self.cx.peer.ip(), tls: false, certificate: None };
+            let client =
+                Client { address: self.cx.peer.ip(), hidden: false, tls: false, certificate: None };
             let future =
                 pin!(admit(&self.runtime, &mut wire, head, client, &self.cx, record, &mut id));
             match future.poll(&mut Context::from_waker(Waker::noop())) {

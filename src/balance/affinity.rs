@@ -97,7 +97,7 @@ mod tests {
     }
 
     fn client(n: u32) -> Client {
-        Client { address: IpAddr::V4(n.into()), tls: false, certificate: None }
+        Client { address: IpAddr::V4(n.into()), hidden: false, tls: false, certificate: None }
     }
 
     #[test]

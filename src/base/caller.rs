@@ -16,8 +16,10 @@ use super::rules::Rule;
 /// The other end, as far as addresses tell. Only `client` makes one.
 #[derive(Debug, Clone)]
 pub struct Client {
-    /// Its address.
+    /// Its address; where that is hidden, the one of the trusted proxy that hides it.
     pub address: IpAddr,
+    /// Whether a trusted proxy says that it does not tell the address.
+    pub hidden: bool,
     /// Whether it speaks TLS to us.
     pub tls: bool,
     /// The certificate that it has shown, checked against the listener's CAs.

@@ -169,6 +169,11 @@ impl Access {
         Self { allow, deny }
     }
 
+    /// Whether it is not all the same who comes.
+    pub fn asks(&self) -> bool {
+        self.allow.is_some() || self.deny.is_some()
+    }
+
     /// Whether this address may come in.
     pub fn admits(&self, address: IpAddr) -> bool {
         !self.deny.as_ref().is_some_and(|list| list.contains(address))

@@ -1,8 +1,9 @@
 //! Forwarding headers: in, their lines, as a trusted peer sent them; out, the right-most address that is not a
-//! trusted proxy's.
+//! trusted proxy's, or that it cannot be told.
 //!
 //! What stands left of that address was written by people who need not be believed; so it is read from the
-//! right, and what cannot be read ends the way at the last hop that could.
+//! right. What cannot be read there was written by a proxy that we trust: to guess would be to let somebody in as
+//! that proxy, so it is an error. A proxy may also say that it does not tell; then its client has no address.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -15,48 +16,73 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 /// What a forwarding header says of the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Told {
-    /// Its address.
+    /// Its address; where that is hidden, the one of the proxy that hides it.
     pub address: IpAddr,
+    /// Whether that proxy says that it does not tell.
+    pub hidden: bool,
     /// Whether it speaks TLS, where that is said.
     pub tls: Option<bool>,
 }
 
+/// An entry that has to be read and cannot be: which, counted from the right and from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unreadable(pub usize);
+
+/// One entry of a header.
+enum Hop {
+    At(IpAddr, Option<bool>),
+    Hidden(Option<bool>),
+    Empty,
+    Unreadable,
+}
+
 /// Reads a list of addresses, such as `X-Forwarded-For`, or a single one, such as `X-Real-IP`.
+///
+/// # Errors
+/// [`Unreadable`].
 pub fn list<'a>(
     lines: impl DoubleEndedIterator<Item = &'a HeaderValue>,
     peer: IpAddr,
     trusted: impl Fn(IpAddr) -> bool,
-) -> IpAddr {
+) -> Result<Told, Unreadable> {
     let entries = lines.rev().flat_map(|line| line.as_bytes().rsplit(|b| *b == b','));
-    let hops = entries.map(|entry| Some(Told { address: node(entry.trim_ascii())?, tls: None }));
-    walk(hops, peer, trusted).address
+    walk(entries.map(|text| entry(text.trim_ascii())), peer, trusted)
 }
 
 /// Reads `Forwarded` (RFC 7239 §4).
+///
+/// # Errors
+/// [`Unreadable`].
 pub fn rfc7239<'a>(
     lines: impl DoubleEndedIterator<Item = &'a HeaderValue>,
     peer: IpAddr,
     trusted: impl Fn(IpAddr) -> bool,
-) -> Told {
+) -> Result<Told, Unreadable> {
     let elements = lines.rev().flat_map(|line| from_right(line.as_bytes(), b','));
-    walk(elements.map(element), peer, trusted)
+    walk(elements.map(|text| element(text).unwrap_or(Hop::Unreadable)), peer, trusted)
 }
 
-/// The right-most hop that is not trusted; the last readable one where all are.
+/// The right-most hop that is not trusted; the left-most one where all are.
 fn walk(
-    hops: impl Iterator<Item = Option<Told>>,
+    mut hops: impl Iterator<Item = Hop>,
     peer: IpAddr,
     trusted: impl Fn(IpAddr) -> bool,
-) -> Told {
-    let mut last = Told { address: peer, tls: None };
-    for hop in hops.take(MOST_HOPS) {
-        let Some(hop) = hop else { return last };
-        last = hop;
-        if !trusted(hop.address) {
-            return last;
+) -> Result<Told, Unreadable> {
+    let mut last = Told { address: peer, hidden: false, tls: None };
+    for nth in 1..=MOST_HOPS {
+        match hops.next() {
+            None => return Ok(last),
+            Some(Hop::At(address, tls)) => last = Told { address, hidden: false, tls },
+            Some(Hop::Hidden(tls)) => return Ok(Told { hidden: true, tls, ..last }),
+            // nothing was there before this one
+            Some(Hop::Empty) if hops.all(|hop| matches!(hop, Hop::Empty)) => return Ok(last),
+            Some(Hop::Empty | Hop::Unreadable) => return Err(Unreadable(nth)),
+        }
+        if !trusted(last.address) {
+            return Ok(last);
         }
     }
-    last
+    if hops.next().is_none() { Ok(last) } else { Err(Unreadable(MOST_HOPS + 1)) }
 }
 
 /// What `X-Forwarded-Proto` says of the client's connection; of a list, what the nearest proxy says.
@@ -75,22 +101,63 @@ fn scheme(text: &[u8]) -> Option<bool> {
     }
 }
 
-/// One hop: `for=` must stand once; a `proto=` that cannot be read says nothing.
-fn element(text: &[u8]) -> Option<Told> {
-    let (mut address, mut tls) = (None, None);
-    for pair in from_right(text, b';') {
+/// One entry of a plain list. Squid writes `unknown` where it is told to hide its clients.
+fn entry(text: &[u8]) -> Hop {
+    match node(text) {
+        Some(address) => Hop::At(address, None),
+        None if text.is_empty() => Hop::Empty,
+        None if text.eq_ignore_ascii_case(b"unknown") => Hop::Hidden(None),
+        None => Hop::Unreadable,
+    }
+}
+
+/// One hop: `for=` may stand once, and is hidden where it does not; a `proto=` that cannot be read says nothing.
+fn element(text: &[u8]) -> Option<Hop> {
+    let (mut named, mut tls) = (None, None);
+    for pair in from_right(text, b';').filter(|pair| !pair.is_empty()) {
         let at = pair.iter().position(|b| *b == b'=')?;
         let (name, value) = (pair.get(..at)?, unquoted(pair.get(at + 1..)?)?);
         if name.eq_ignore_ascii_case(b"for") {
-            if address.is_some() {
+            if named.is_some() {
                 return None;
             }
-            address = Some(node(value)?);
+            named = Some(identifier(value)?);
         } else if name.eq_ignore_ascii_case(b"proto") {
             tls = scheme(value);
         }
     }
-    Some(Told { address: address?, tls })
+    Some(match named {
+        None if text.is_empty() => Hop::Empty,
+        None | Some(None) => Hop::Hidden(tls),
+        Some(Some(address)) => Hop::At(address, tls),
+    })
+}
+
+/// A node identifier (RFC 7239 §6): an address, or, as `Some(None)`, one that is not told.
+fn identifier(text: &[u8]) -> Option<Option<IpAddr>> {
+    if let Some(address) = node(text) {
+        return Some(Some(address));
+    }
+    let colon = text.iter().rposition(|b| *b == b':');
+    let name = match colon.and_then(|at| Some((text.get(..at)?, text.get(at + 1..)?))) {
+        Some((name, port)) if is_obfuscated(port) || is_port(port) => name,
+        _ => text,
+    };
+    if name.eq_ignore_ascii_case(b"unknown") || is_obfuscated(name) {
+        return Some(None);
+    }
+    let six = name.starts_with(b"[") || !name.contains(&b':');
+    node(name).filter(|_| six).map(Some)
+}
+
+/// `_` and a name of the proxy's own (RFC 7239 §6.3).
+fn is_obfuscated(text: &[u8]) -> bool {
+    let good = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    matches!(text, [b'_', rest @ ..] if !rest.is_empty() && rest.iter().all(good))
+}
+
+fn is_port(text: &[u8]) -> bool {
+    (1..=5).contains(&text.len()) && text.iter().all(u8::is_ascii_digit)
 }
 
 /// A token, or a string in quotes without escapes: no address needs one.
@@ -161,12 +228,20 @@ mod tests {
         matches!(address, IpAddr::V4(four) if four.octets()[0] == 10)
     }
 
-    fn listed(all: &[&str]) -> IpAddr {
+    fn listed(all: &[&str]) -> Result<Told, Unreadable> {
         list(lines(all).iter(), ip(PEER), trusted)
     }
 
-    fn told(all: &[&str]) -> Told {
+    fn told(all: &[&str]) -> Result<Told, Unreadable> {
         rfc7239(lines(all).iter(), ip(PEER), trusted)
+    }
+
+    fn at(address: &str, tls: Option<bool>) -> Result<Told, Unreadable> {
+        Ok(Told { address: ip(address), hidden: false, tls })
+    }
+
+    fn hidden(by: &str, tls: Option<bool>) -> Result<Told, Unreadable> {
+        Ok(Told { address: ip(by), hidden: true, tls })
     }
 
     #[test]
@@ -184,26 +259,73 @@ mod tests {
             (&["2001:db8::1"], "2001:db8::1"),
             (&["::ffff:192.0.2.1"], "192.0.2.1"),
             (&["192.0.2.1, ::ffff:10.0.0.3"], "192.0.2.1"),
-            // what cannot be read ends the way
+            // nothing was said
             (&[][..], PEER),
-            (&[""], PEER),
-            (&["6.6.6.6, unknown"], PEER),
-            (&["6.6.6.6, , 10.0.0.3"], "10.0.0.3"),
-            (&["6.6.6.6, 192.0.2.256, 10.0.0.3"], "10.0.0.3"),
-            (&["fe80::1%1"], PEER),
-            (&["[fe80::1%1]:80"], PEER),
-            (&["192.0.2.1;x"], PEER),
-            (&["\"192.0.2.1\""], PEER),
+            (&["", " ,"], PEER),
+            (&["", ", 10.0.0.3"], "10.0.0.3"),
+            // not ours to read
+            (&["nonsense, 192.0.2.1"], "192.0.2.1"),
         ] {
-            assert_eq!(listed(header), ip(found), "{header:?}");
+            assert_eq!(listed(header), at(found, None), "{header:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_trusted_proxy_says_must_be_readable() {
+        for (header, nth) in [
+            (&["6.6.6.6, , 10.0.0.3"][..], 2),
+            (&["6.6.6.6,"], 1),
+            (&["6.6.6.6", ""], 1),
+            (&["6.6.6.6, 192.0.2.256, 10.0.0.3"], 2),
+            (&["fe80::1%1"], 1),
+            (&["[fe80::1%1]:80"], 1),
+            (&["192.0.2.1;x"], 1),
+            (&["\"192.0.2.1\""], 1),
+            (&["unix:"], 1),
+            (&["_hidden"], 1),
+        ] {
+            assert_eq!(listed(header), Err(Unreadable(nth)), "{header:?}");
+        }
+        for (header, nth) in [
+            (&["for=192.0.2.1;for=6.6.6.6"][..], 1),
+            (&["for=\"192.0.2.\\1\""], 1),
+            (&["192.0.2.1"], 1),
+            (&["for=_, for=10.0.0.3"], 2),
+            (&["for=_a b"], 1),
+            (&["for=\"_a:x\""], 1),
+            (&["for=\"2001:db8::1:_a\""], 1),
+            (&["for="], 1),
+            (&["for=192.0.2.1,"], 1),
+        ] {
+            assert_eq!(told(header), Err(Unreadable(nth)), "{header:?}");
+        }
+    }
+
+    #[test]
+    fn who_is_hidden_has_no_address() {
+        assert_eq!(listed(&["6.6.6.6, unknown"]), hidden(PEER, None));
+        assert_eq!(listed(&["6.6.6.6, Unknown, 10.0.0.3"]), hidden("10.0.0.3", None));
+        for header in [
+            "for=unknown",
+            "for=\"Unknown:80\"",
+            "for=_hidden",
+            "for=\"_SEVK.a-b:_p\"",
+            "by=_me",
+            "a=b;",
+        ] {
+            assert_eq!(told(&["for=6.6.6.6", header]), hidden(PEER, None), "{header}");
+            let more = format!("{header};proto=https, for=10.0.0.3;proto=http");
+            assert_eq!(told(&[&more]), hidden("10.0.0.3", Some(true)), "{header}");
         }
     }
 
     #[test]
     fn a_chain_has_an_end() {
         let near = vec!["10.0.0.2"; MOST_HOPS - 1].join(",");
-        assert_eq!(listed(&[&format!("192.0.2.1,{near}")]), ip("192.0.2.1"));
-        assert_eq!(listed(&[&format!("192.0.2.1,10.0.0.9,{near}")]), ip("10.0.0.9"));
+        assert_eq!(listed(&[&format!("192.0.2.1,{near}")]), at("192.0.2.1", None));
+        assert_eq!(listed(&[&format!("10.0.0.9,{near}")]), at("10.0.0.9", None));
+        let long = format!("192.0.2.1,10.0.0.9,{near}");
+        assert_eq!(listed(&[&long]), Err(Unreadable(MOST_HOPS + 1)));
     }
 
     #[test]
@@ -222,16 +344,13 @@ mod tests {
             // an open quote of the client's hides nothing of what the proxy appended
             (&["for=\"6.6.6.6, for=192.0.2.1"], "192.0.2.1", None),
             (&["for=\"6.6.6.6;x=\\\", for=192.0.2.1"], "192.0.2.1", None),
-            (&["for=unknown, for=10.0.0.3"], "10.0.0.3", None),
-            (&["for=_hidden"], PEER, None),
-            (&["proto=https"], PEER, None),
-            (&["for=192.0.2.1;for=6.6.6.6"], PEER, None),
-            (&["for=\"192.0.2.\\1\""], PEER, None),
-            (&["192.0.2.1"], PEER, None),
+            (&["for=\"192.0.2.1:_port\""], "192.0.2.1", None),
+            (&["for=\"[2001:db8::1]:_port\""], "2001:db8::1", None),
+            (&[";for=192.0.2.1; ;proto=http;"], "192.0.2.1", Some(false)),
             (&["for=192.0.2.1;proto=gopher"], "192.0.2.1", None),
             (&[""], PEER, None),
         ] {
-            assert_eq!(told(header), Told { address: ip(found), tls }, "{header:?}");
+            assert_eq!(told(header), at(found, tls), "{header:?}");
         }
     }
 
@@ -257,10 +376,10 @@ mod tests {
             junk in "[ -~]{0,20}(|6[.]6[.]6[.]6|for=6[.]6[.]6[.]6|for=\"6[.]6[.]6[.]6|, ?)",
         ) {
             let value = format!("{junk}, 192.0.2.1, 10.0.0.7");
-            proptest::prop_assert_eq!(listed(&[&value]), ip("192.0.2.1"));
+            proptest::prop_assert_eq!(listed(&[&value]), at("192.0.2.1", None));
             let value = format!("{junk}, for=192.0.2.1;proto=https, for=10.0.0.7");
-            proptest::prop_assert_eq!(told(&[&value]).address, ip("192.0.2.1"));
-            proptest::prop_assert_eq!(told(&[&junk, "for=192.0.2.1"]).address, ip("192.0.2.1"));
+            proptest::prop_assert_eq!(told(&[&value]), at("192.0.2.1", Some(true)));
+            proptest::prop_assert_eq!(told(&[&junk, "for=192.0.2.1"]), at("192.0.2.1", None));
         }
     }
 }

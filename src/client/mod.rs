@@ -1,35 +1,40 @@
-//! Who is connected: in, a connection and a head; out, a `Client`.
+//! Who is connected: in, a connection and a head; out, a `Client`, or that a trusted proxy cannot be understood.
 //!
 //! The address is the peer's, unless the peer is a trusted proxy that names another in the one header that is
 //! believed. All other headers of this kind are dropped on the way to the backend.
 
 pub mod forwarded;
 
-use std::net::IpAddr;
-
 use http::HeaderName;
 use http::header::FORWARDED;
 
 use crate::base::caller::Client;
+use crate::base::denial::{Denial, Reason};
 use crate::base::head::Head;
 use crate::listen::ConnCx;
-use forwarded::Told;
+use forwarded::{Told, Unreadable};
 
 /// The client of a request. The header that was read is gone then: the backend gets what was found.
-pub fn identify(head: &mut Head, cx: &ConnCx) -> Client {
-    let (address, tls) = match &cx.listener.door.proxies.header {
-        None => (cx.peer.ip(), None),
+///
+/// # Errors
+/// 400 where a trusted proxy's word on it cannot be read.
+pub fn identify(head: &mut Head, cx: &ConnCx) -> Result<Client, Box<Denial>> {
+    let Told { address, hidden, tls } = match &cx.listener.door.proxies.header {
+        None => Told { address: cx.peer.ip(), hidden: false, tls: None },
         Some(name) => {
-            let told = told(head, name, cx);
+            let told = told(head, name, cx).map_err(|at| unreadable(name, at));
             forget(head, name);
-            told
+            told?
         }
     };
-    Client {
-        address,
-        tls: tls.unwrap_or(cx.listener.tls.is_some()),
-        certificate: cx.certificate.clone(),
-    }
+    let tls = tls.unwrap_or(cx.listener.tls.is_some());
+    Ok(Client { address, hidden, tls, certificate: cx.certificate.clone() })
+}
+
+fn unreadable(name: &HeaderName, Unreadable(nth): Unreadable) -> Box<Denial> {
+    let message = "The proxy before this one sent a forwarding header that cannot be read";
+    let detail = format!("entry {nth} of {name}, from the right, is no address");
+    Box::new(Denial::new(Reason::Malformed, "client.forwarded", message).detail(detail))
 }
 
 /// Takes a header out, and what servers that read `_` as `-` (RFC 3875 §4.1.18) take for it.
@@ -45,18 +50,18 @@ fn forget(head: &mut Head, name: &HeaderName) {
     }
 }
 
-/// What a peer says of the client, where it may: address, and whether that one speaks TLS.
-fn told(head: &Head, name: &HeaderName, cx: &ConnCx) -> (IpAddr, Option<bool>) {
+/// What a peer says of the client, where it may.
+fn told(head: &Head, name: &HeaderName, cx: &ConnCx) -> Result<Told, Unreadable> {
     let proxies = &cx.listener.door.proxies.trusted;
     let peer = cx.peer.ip();
     if !cx.may_forward || !proxies.contains(peer) {
-        return (peer, None);
+        return Ok(Told { address: peer, hidden: false, tls: None });
     }
     let lines = head.headers.get_all(name).iter();
     let trusted = |address| proxies.contains(address);
     if *name == FORWARDED {
-        let Told { address, tls } = forwarded::rfc7239(lines, peer, trusted);
-        return (address, tls);
+        return forwarded::rfc7239(lines, peer, trusted);
     }
-    (forwarded::list(lines, peer, trusted), forwarded::proto(&head.headers))
+    let told = forwarded::list(lines, peer, trusted)?;
+    Ok(Told { tls: forwarded::proto(&head.headers), ..told })
 }

@@ -236,8 +236,12 @@ mod tests {
                 version: Version::H11,
                 websocket: false,
             };
-            let client =
-                Client { address: address.parse().unwrap(), tls: false, certificate: None };
+            let client = Client {
+                address: address.parse().unwrap(),
+                hidden: false,
+                tls: false,
+                certificate: None,
+            };
             Self { head, client }
         }
 

@@ -70,7 +70,7 @@ pub async fn admit<W: Wire>(
 ) -> Result<Admitted, Failure> {
     let routed = rt.routes.find(head, cx.listener.address)?;
     record.route = Some(routed.route.clone());
-    access::check(&routed.route, client.address)?;
+    access::check(&routed.route, &client)?;
     let preflight = cors::preflight(&routed.route, head);
     if preflight.is_none() {
         routed.route.methods.check(&head.method)?;

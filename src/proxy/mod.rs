@@ -76,7 +76,7 @@ impl Edge {
         &self,
         wire: &mut W,
         head: &Head,
-        client: Client,
+        client: Result<Client, Box<Denial>>,
         cx: &ConnCx,
         record: &mut Record,
     ) -> Result<Option<Rest>, Failure> {
@@ -96,6 +96,7 @@ impl Edge {
             respond::show(wire, head, answer, cx, record).await;
             return Ok(None);
         }
+        let client = client.map_err(|denial| Failure::Denied(denial, None))?;
         let mut rpc_id = None;
         // results are matched in place: one with a name would be held, too, until the answer is out
         let mut admitted = match admit::admit(rt, wire, head, client, cx, record, &mut rpc_id).await
@@ -142,7 +143,8 @@ impl Serve for Edge {
         cx: &ConnCx,
     ) -> impl Future<Output = Option<Tail>> + Send {
         let client = client::identify(&mut head, cx);
-        let mut record = Box::new(begin(&head, client.address));
+        let mut record =
+            Box::new(begin(&head, client.as_ref().map_or(cx.peer.ip(), |c| c.address)));
         async move {
             if cx.listener.health_path.as_deref() == Some(head.path.as_str()) {
                 respond::health(wire, &head, cx, &mut record).await;

@@ -145,8 +145,12 @@ mod tests {
     }
 
     fn ask(keys: &ApiKeys, fields: &[(&str, &str)]) -> String {
-        let client =
-            Client { address: "127.0.0.1".parse().unwrap(), tls: false, certificate: None };
+        let client = Client {
+            address: "127.0.0.1".parse().unwrap(),
+            hidden: false,
+            tls: false,
+            certificate: None,
+        };
         match keys.authenticate(&head(fields), &client) {
             Verdict::Absent => "absent".to_owned(),
             Verdict::Known(who) => who.subject.clone(),

@@ -46,7 +46,7 @@ impl Stage {
     fn ask(&self, address: &str, authorization: &str) -> (String, bool) {
         let head = head(&[("authorization", authorization)]);
         let address = address.parse().unwrap();
-        let client = Client { address, tls: true, certificate: None };
+        let client = Client { address, hidden: false, tls: true, certificate: None };
         let (verdict, slow) = match self.basic.authenticate(&head, &client) {
             Verdict::Absent => return ("absent".to_owned(), false),
             Verdict::Known(who) => (Ok(who), false),

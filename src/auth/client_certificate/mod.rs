@@ -158,7 +158,8 @@ mod tests {
         let allow = allow.iter().map(|glob| WildMatch::new(glob)).collect();
         let method = Certificates { principal, allow };
         let address = "127.0.0.1".parse().unwrap();
-        let client = Client { address, tls: true, certificate: certificate.map(Arc::new) };
+        let client =
+            Client { address, hidden: false, tls: true, certificate: certificate.map(Arc::new) };
         match method.authenticate(&head(&[]), &client) {
             Verdict::Absent => "absent".to_owned(),
             Verdict::Known(who) => who.subject.clone(),
