@@ -113,7 +113,8 @@ fn servers(node: &Node, cx: &mut Cx) -> Option<Vec<ServerSettings>> {
         let server = server(node, cx)?;
         let authority = &server.authority;
         if let Some((_, line)) = seen.iter().find(|(other, _)| other == authority) {
-            cx.error(node, format!("the server `{authority}` stands already in line {line}"));
+            // not its name, which may be a part of what was substituted
+            cx.error(node, format!("this server stands already in line {line}"));
         }
         seen.push((authority.clone(), node.line));
         Some(server)

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fields::Fields;
+use super::masks::Masks;
 use super::value;
 use super::watch::{Refresh, Watched};
 
@@ -85,6 +86,8 @@ pub struct Cx {
     pub checking: bool,
     /// What clients type to reach the route that is being compiled; `None` where its port is not known yet.
     pub public_url: Option<String>,
+    /// What messages must not show.
+    pub masks: Masks,
     shared: HashMap<String, Arc<dyn Any + Send + Sync>>,
     path: Vec<String>,
 }
@@ -105,7 +108,8 @@ impl Cx {
     /// Notes a mistake at a line (0 = no place) below the current path.
     pub fn error_at(&mut self, line: usize, problem: impl Into<String>) {
         let path = self.path.concat();
-        self.errors.push(ConfigError { line, path, problem: problem.into() });
+        let problem = self.masks.apply(problem.into());
+        self.errors.push(ConfigError { line, path, problem });
     }
 
     /// Runs `f` one key deeper.
@@ -191,7 +195,10 @@ impl Cx {
         paths: Vec<PathBuf>,
         read: impl Fn(&[PathBuf]) -> Result<T, String> + Send + Sync + 'static,
     ) -> Option<Arc<Watched<T>>> {
-        match Watched::load(paths, read) {
+        let masks = self.masks.clone();
+        let names: Vec<String> = paths.iter().map(|path| masks.path(path)).collect();
+        let read = move |paths: &[PathBuf]| read(paths).map_err(|problem| masks.apply(problem));
+        match Watched::named(names.join(", "), paths, read) {
             Ok(watched) => {
                 self.watched.push(watched.clone());
                 Some(watched)
@@ -256,7 +263,11 @@ impl Cx {
     /// A path; relative ones are relative to the config file's folder.
     pub fn file(&mut self, node: &Node) -> Option<PathBuf> {
         let text = self.string(node)?;
-        Some(self.base_dir.join(text))
+        let path = self.base_dir.join(text);
+        if let NodeKind::Scalar { written: Some(written), .. } = &node.kind {
+            self.masks.file(&path, written, &self.base_dir);
+        }
+        Some(path)
     }
 
     /// A scalar read by `parse`. Its message is shown, unless the value was substituted: then it may

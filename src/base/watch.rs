@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// The value of some files, as of their last good content.
 pub struct Watched<T> {
+    name: String,
     paths: Vec<PathBuf>,
     read: Box<Read<T>>,
     value: RwLock<Arc<T>>,
@@ -51,11 +52,23 @@ impl<T> Watched<T> {
         paths: Vec<PathBuf>,
         read: impl Fn(&[PathBuf]) -> Result<T, String> + Send + Sync + 'static,
     ) -> Result<Arc<Self>, String> {
+        Self::named(named(&paths), paths, read)
+    }
+
+    /// [`Watched::load`] by a name that may be shown.
+    ///
+    /// # Errors
+    /// The reader's.
+    pub fn named(
+        name: String,
+        paths: Vec<PathBuf>,
+        read: impl Fn(&[PathBuf]) -> Result<T, String> + Send + Sync + 'static,
+    ) -> Result<Arc<Self>, String> {
         // first the stamps: what changes while it is read is read again
         let stamps = stamps(&paths);
         let value = RwLock::new(Arc::new(read(&paths)?));
         let seen = Mutex::new(Seen { stamps, problem: None });
-        Ok(Arc::new(Self { paths, read: Box::new(read), value, seen, generation: 0.into() }))
+        Ok(Arc::new(Self { name, paths, read: Box::new(read), value, seen, generation: 0.into() }))
     }
 
     /// The value, without a look at the files.
@@ -89,7 +102,7 @@ impl<T> Watched<T> {
                 *self.value.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(value);
                 self.generation.fetch_add(1, Ordering::Release);
                 seen.problem = None;
-                log::info!("{} read again", named(&self.paths));
+                log::info!("{} read again", self.name);
             }
             Err(problem) => {
                 if seen.problem.as_ref() != Some(&problem) {
@@ -111,7 +124,7 @@ impl<T: Send + Sync> Refresh for Watched<T> {
     }
 
     fn name(&self) -> String {
-        named(&self.paths)
+        self.name.clone()
     }
 }
 

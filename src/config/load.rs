@@ -59,7 +59,10 @@ pub fn load_text(
     cx.checking = mode == Mode::Check;
     substitute(&mut root, env, &mut cx);
     match compile(&root, env, &mut cx) {
-        Some(parts) if cx.errors.is_empty() => finish(parts, mode).map_err(|e| vec![e]),
+        Some(parts) if cx.errors.is_empty() => finish(parts, mode).map_err(|e| {
+            let problem = cx.masks.apply(e.problem);
+            vec![ConfigError { problem, ..e }]
+        }),
         _ => Err(sorted(cx.errors)),
     }
 }

@@ -38,6 +38,9 @@ fn walk(node: &mut Node, env: Env<'_>, budget: &mut usize, cx: &mut Cx) {
             match expand(text, env, budget, &cx.base_dir) {
                 Ok((expanded, replaced)) => {
                     let before = std::mem::replace(text, expanded);
+                    if replaced {
+                        cx.masks.value(text, &before);
+                    }
                     *written = replaced.then_some(before);
                 }
                 Err(problem) => {

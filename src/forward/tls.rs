@@ -28,7 +28,8 @@ pub fn config(settings: &UpstreamTls) -> Result<Arc<ClientConfig>, String> {
     let mut config = match &settings.client_certificate {
         None => builder.with_no_client_auth(),
         Some((chain, key)) => {
-            let named = |path: &Path, e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
+            let named =
+                |path: &Path, e: &dyn std::fmt::Display| format!("`{}`: {e}", path.display());
             let chain_der = certificates(chain)?;
             let key_der = PrivateKeyDer::from_pem_file(key).map_err(|e| named(key, &e))?;
             builder.with_client_auth_cert(chain_der, key_der).map_err(|e| named(key, &e))?
@@ -56,7 +57,7 @@ pub fn roots(ca: Option<&Path>) -> Result<RootCertStore, String> {
     match ca {
         Some(path) => {
             for certificate in certificates(path)? {
-                roots.add(certificate).map_err(|e| format!("{}: {e}", path.display()))?;
+                roots.add(certificate).map_err(|e| format!("`{}`: {e}", path.display()))?;
             }
         }
         None => {
@@ -76,7 +77,7 @@ pub fn roots(ca: Option<&Path>) -> Result<RootCertStore, String> {
 /// # Errors
 /// A sentence that names the file.
 pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let named = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
+    let named = |e: &dyn std::fmt::Display| format!("`{}`: {e}", path.display());
     let read = CertificateDer::pem_file_iter(path).map_err(|e| named(&e))?;
     let found: Vec<_> = read.collect::<Result<_, _>>().map_err(|e| named(&e))?;
     if found.is_empty() { Err(named(&"there is no certificate in it")) } else { Ok(found) }

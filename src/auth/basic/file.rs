@@ -41,7 +41,7 @@ impl Users {
     /// Reads a file's text. `realm` becomes the principals' issuer.
     ///
     /// # Errors
-    /// The first line that is wrong, by its number and never by its hash.
+    /// The first line that is wrong, by its number alone: a name may be a password in the wrong place.
     pub fn parse(text: &str, realm: &str) -> Result<Self, String> {
         if text.starts_with('\u{feff}') {
             return Err("line 1: the file begins with a byte order mark".to_owned());
@@ -58,11 +58,9 @@ impl Users {
             check_name(name).map_err(|problem| format!("line {number}: {problem}"))?;
             let hash = rest.split(':').next().unwrap_or_default();
             let user = User::new(name, hash, realm)
-                .map_err(|problem| format!("line {number}, user `{name}`: {problem}"))?;
+                .map_err(|problem| format!("line {number}: {problem}"))?;
             if let Some(before) = first.insert(name, number) {
-                return Err(format!(
-                    "line {number}: the user `{name}` stands already in line {before}"
-                ));
+                return Err(format!("line {number}: this user stands already in line {before}"));
             }
             users.insert(name.to_owned(), user);
         }
@@ -181,11 +179,11 @@ mod tests {
             problem(&format!("a\tb:{SHA}")).starts_with("line 1: the user's name has a control")
         );
         assert!(problem(&format!("{}:{SHA}", "x".repeat(256))).contains("255 bytes"));
-        assert!(problem("#\nann:hunter2").starts_with("line 2, user `ann`: the password stands"));
+        assert!(problem("#\nann:hunter2").starts_with("line 2: the password stands"));
         assert!(!problem("ann:hunter2").contains("hunter2"));
         assert_eq!(
             problem(&format!("a:{SHA}\nb:{SHA}\na:{MD5}")),
-            "line 3: the user `a` stands already in line 1"
+            "line 3: this user stands already in line 1"
         );
         // a byte order mark is not part of a name that anybody could type
         assert!(problem(&format!("\u{feff}ann:{SHA}\n")).contains("byte order mark"));
