@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
@@ -33,6 +34,7 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// Runs until a stop signal. What keeps it from starting goes to stderr, a sentence a line.
 pub fn run(settings: Settings) -> ExitCode {
     start_logging();
+    raise_open_files();
     match serve(settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problems) => {
@@ -77,6 +79,24 @@ pub fn demo_server(listen: SocketAddr, name: &str) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Each client takes a file descriptor, and a server's connection another. The soft limit is 1024 on most systems,
+/// for the sake of programs that use `select`; the hard one is what the administrator means.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current == limit.maximum {
+        return;
+    }
+    match setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        Ok(()) => log::info!("open files: {} at most", shown(limit.maximum)),
+        Err(e) => log::warn!("open files stay at {} at most: {e}", shown(limit.current)),
+    }
+}
+
+/// A limit; absent, there is none.
+fn shown(limit: Option<u64>) -> String {
+    limit.map_or_else(|| "any number".to_owned(), |limit| limit.to_string())
 }
 
 /// Warnings and worse go to stderr; `RUST_LOG` asks for more. Pingora tells of every start and stop

@@ -1,9 +1,10 @@
 //! In: command lines and signals; out: exit codes and messages that an operator can use.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use crate::support::backend::{backend, plain};
 use crate::support::certs::Certs;
@@ -30,6 +31,32 @@ fn write(dir: &Path, text: &str) -> String {
     let file = dir.join("mcp-edge.yaml");
     fs::write(&file, text).unwrap();
     file.display().to_string()
+}
+
+#[test]
+fn as_many_files_may_be_open_as_the_administrator_allows() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = "listeners: [ { address: \"127.0.0.1:0\" } ]\nadmin: off\n\
+         routes: [ { upstream: \"http://127.0.0.1:1\", auth: [ anonymous ] } ]\n";
+    let file = write(dir.path(), config);
+    let mut edge = Command::new("sh")
+        .args(["-c", "ulimit -Sn 256; ulimit -Hn 300; exec \"$0\" run --config \"$1\""])
+        .args([binary().into_os_string(), file.into()])
+        .env("XDG_STATE_HOME", dir.path().join("xdg"))
+        .env("RUST_LOG", "mcp_edge=info")
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(edge.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let said: Vec<String> = lines.take_while(|line| line != "mcp-edge: ready").collect();
+    let limits = fs::read_to_string(format!("/proc/{}/limits", edge.id())).unwrap();
+    edge.kill().unwrap();
+    edge.wait().unwrap();
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let numbers: Vec<&str> = files.split_whitespace().skip(3).take(2).collect();
+    assert_eq!(numbers, ["300", "300"]);
+    let told = said.iter().filter(|line| line.ends_with("open files: 300 at most")).count();
+    assert_eq!(told, 1, "{said:?}");
 }
 
 #[test]
