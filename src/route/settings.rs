@@ -51,6 +51,13 @@ pub struct RouteSettings {
     pub keepalive: Option<Duration>,
 }
 
+impl RouteSettings {
+    /// Whether a rule is about tools: then bodies are read strictly, and lists of tools are cut.
+    pub fn guards_tools(&self) -> bool {
+        self.rules.iter().any(|rule| rule.has_tools())
+    }
+}
+
 /// Web pages that may call a route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origins {
