@@ -15,8 +15,9 @@
 //! 4. [`auth`]: the route's methods say who the caller is: a
 //!    [`Principal`](base::principal::Principal). Preflights of browsers are answered before.
 //! 5. [`inspect`]: a JSON body is read whole and scanned; era, method and tool are known from here
-//!    on: a [`Call`](inspect::Call).
-//! 6. [`authz`]: may this caller make this call? Out comes [`Granted`](authz::Granted).
+//!    on: a [`Call`](inspect::Call). Where tools are guarded, what could be read in another way is refused.
+//! 6. [`authz`]: may this caller make this call? Every rule of the route is asked. Out comes
+//!    [`Granted`](authz::Granted).
 //! 7. [`limit`]: how much? Limits by address are asked before step 4, others right after it, so that
 //!    who is over one takes up no room for a body; those of streams here, where a stream is known for
 //!    one. (The body of step 5 has already taken its share of the buffer budget.)

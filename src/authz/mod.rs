@@ -1,13 +1,32 @@
-//! May they? In: a principal and its call; out: a `Granted`, or a `Denial`.
+//! May they? In: a principal, its call, and how its body was read; out: a `Granted`, or a `Denial`.
 //!
-//! Nothing is forbidden yet to a caller whom `auth` has let in; scopes and tool rules come here.
-//! The proof type stands already, so that nothing can be forwarded around this stage.
+//! Every rule of the route is asked, those of its `auth` chain (scopes) first: whether the caller may use
+//! the route (`require`), and for `tools/call` whether it may call the tool (`tools`). One that refuses is
+//! enough. What is not known of a caller fits no condition, and what no rule of `tools` allows is refused.
+//!
+//! # What counts as calling a tool
+//!
+//! `tools/call` alone, as a request or a notification, with or without `task`: in the servers of the
+//! Python (1.x, 2.x), TypeScript (1.x, 2.x) and Rust SDKs no other method leads to a tool. `tasks/get`,
+//! `tasks/result`, `tasks/update`, `tasks/cancel` and `tasks/list` are about calls that were judged when
+//! they were made; `completion/complete`, `prompts/get` and `resources/read` run functions of their own;
+//! a retry with `requestState` (2026-07-28) is a `tools/call` with its name again. Methods that are not
+//! MCP's pass: what they do is between the server and whoever wrote it. And a tool that calls others by
+//! a name in its arguments is one tool here: who may call it may call them all.
+
+mod compile;
+mod facts;
+mod rules;
 
 use std::sync::Arc;
 
-use crate::base::denial::Denial;
+pub use compile::rules;
+
+use crate::base::denial::{Denial, Reason};
 use crate::base::principal::Principal;
-use crate::inspect::Call;
+use crate::base::rules::Rule;
+use crate::inspect::strict::Seen;
+use crate::inspect::{Call, TOOLS_CALL};
 
 /// A call that its caller may make. Only [`authorize`] makes one.
 #[derive(Debug, Clone)]
@@ -27,7 +46,42 @@ struct Proof;
 /// Asks every rule.
 ///
 /// # Errors
-/// The first rule's that forbids the call.
-pub fn authorize(principal: Arc<Principal>, call: Call) -> Result<Granted, Denial> {
+/// 403 of the first rule that forbids the call; 500 where a rule is about tools and the body was not
+/// read strictly, which would be our fault.
+pub fn authorize(
+    rules: &[Arc<dyn Rule>],
+    principal: Arc<Principal>,
+    call: Call,
+    seen: Seen,
+) -> Result<Granted, Denial> {
+    for rule in rules {
+        rule.caller(&principal)?;
+    }
+    if rules.iter().any(|rule| rule.has_tools()) {
+        check_tool(rules, &principal, &call, seen)?;
+    }
     Ok(Granted { principal, call, proof: Proof })
 }
+
+fn check_tool(
+    rules: &[Arc<dyn Rule>],
+    principal: &Principal,
+    call: &Call,
+    seen: Seen,
+) -> Result<(), Denial> {
+    if !seen.is_all() {
+        return Err(Denial::new(Reason::Internal, "authz.unread", "Internal error"));
+    }
+    if call.rpc_method.as_deref() != Some(TOOLS_CALL) {
+        return Ok(());
+    }
+    let nameless = || rules::not_allowed("authz.nameless");
+    let tool = call.name.as_deref().ok_or_else(nameless)?;
+    for rule in rules {
+        rule.tool(principal, tool)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ pub mod denial;
 pub mod edits;
 pub mod fields;
 pub mod files;
+pub mod globs;
 pub mod head;
 pub mod io;
 pub mod keep;

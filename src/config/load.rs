@@ -11,6 +11,7 @@ use super::substitute::{Env, substitute};
 use super::yaml;
 use super::{AccessLog, Settings};
 use crate::auth;
+use crate::authz;
 use crate::balance::compile as balance;
 use crate::balance::settings::UpstreamSettings;
 use crate::base::compile::{ConfigError, Cx, Node, NodeKind};
@@ -149,7 +150,7 @@ fn compile_routes(
         buffer_budget,
         auth: auth::compile::chain,
         limits: limit::limits,
-        rules: |_, _| Vec::new(),
+        rules: authz::rules,
     };
     let routes = fields.required(cx, "routes", |n, cx| route::routes(n, &around, cx));
     (upstreams, routes)

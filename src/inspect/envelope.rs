@@ -5,13 +5,13 @@
 //! reported and escapes are undone here.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::sync::Arc;
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess};
 
 use super::methods::kept;
+use super::read::{Fields, Read, Text, keep, text};
+use super::strict::resembles;
 
 /// Longest id that is echoed, in bytes of JSON text.
 const MAX_ID: usize = 256;
@@ -21,6 +21,12 @@ const MAX_WORD: usize = 256;
 const MAX_NAME: usize = 8192;
 /// Where requests of the 2026-07-28 era carry their version (MCP 2026-07-28, basic/index).
 const VERSION_KEY: &[u8] = b"io.modelcontextprotocol/protocolVersion";
+/// The keys of JSON-RPC 2.0.
+const ENVELOPE: [&[u8]; 6] = [b"jsonrpc", b"id", b"method", b"params", b"result", b"error"];
+/// Keys of `params` that decide which tool is called, and in which era.
+const CALL: [&[u8]; 2] = [b"name", b"_meta"];
+/// The method that calls a tool.
+pub const TOOLS_CALL: &str = "tools/call";
 
 /// What a body is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +61,9 @@ pub struct Message {
     pub unreadable: bool,
     /// One of the keys that are read here stands twice.
     pub duplicate: bool,
+    /// Only by [`scan_strictly`]: a less exact reader could take a key for one that decides what is called,
+    /// or the method is no text.
+    pub odd: bool,
 }
 
 /// The shapes of JSON-RPC 2.0 messages.
@@ -83,11 +92,22 @@ pub struct Batch {
 
 /// Reads a body. Time and memory are linear in its length; depth costs no stack.
 pub fn scan(body: &[u8]) -> Scan {
+    read(body, false)
+}
+
+/// The same, and whether there is anything in it that others could read in another way.
+pub fn scan_strictly(body: &[u8]) -> Scan {
+    read(body, true)
+}
+
+fn read(body: &[u8], strict: bool) -> Scan {
     let Ok(text) = std::str::from_utf8(body) else {
         return Scan::BadJson;
     };
     let mut json = serde_json::Deserializer::from_str(text);
     let mut root = Root::default();
+    root.envelope.strict = strict;
+    root.envelope.params.strict = strict;
     let read = Read(&mut root).deserialize(&mut json).and_then(|()| json.end());
     match (read, root.batch) {
         (Err(_), _) => Scan::BadJson,
@@ -100,16 +120,6 @@ impl Scan {
     /// The id that a refusal of this body echoes, as JSON text.
     pub fn id(&self) -> Option<&str> {
         if let Self::Single(message) = self { message.id.as_deref() } else { None }
-    }
-}
-
-/// Something made from an object's fields; other shapes are skipped, arrays element by element.
-trait Fields<'de> {
-    fn field<A: MapAccess<'de>>(&mut self, key: &[u8], map: &mut A) -> Result<(), A::Error>;
-
-    fn elements<A: SeqAccess<'de>>(&mut self, seq: &mut A) -> Result<(), A::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(())
     }
 }
 
@@ -130,6 +140,8 @@ struct Envelope<'de> {
     has_params: bool,
     params: Params<'de>,
     duplicate: bool,
+    strict: bool,
+    odd: bool,
 }
 
 #[derive(Default)]
@@ -140,6 +152,8 @@ struct Params<'de> {
     has_meta: bool,
     meta: Meta<'de>,
     duplicate: bool,
+    strict: bool,
+    odd: bool,
 }
 
 #[derive(Default)]
@@ -188,7 +202,9 @@ impl<'de> Fields<'de> for Envelope<'de> {
                 map.next_value_seed(Read(&mut self.params))?;
             }
             _ => {
-                self.answers |= matches!(key, b"result" | b"error");
+                let answers = matches!(key, b"result" | b"error");
+                self.answers |= answers;
+                self.odd |= self.strict && !answers && ENVELOPE.iter().any(|k| resembles(key, k));
                 map.next_value::<IgnoredAny>()?;
             }
         }
@@ -206,7 +222,10 @@ impl<'de> Fields<'de> for Params<'de> {
                 self.duplicate |= std::mem::replace(&mut self.has_meta, true);
                 map.next_value_seed(Read(&mut self.meta))
             }
-            _ => map.next_value::<IgnoredAny>().map(drop),
+            _ => {
+                self.odd |= self.strict && CALL.iter().any(|k| resembles(key, k));
+                map.next_value::<IgnoredAny>().map(drop)
+            }
         }
     }
 }
@@ -218,16 +237,6 @@ impl<'de> Fields<'de> for Meta<'de> {
             _ => map.next_value::<IgnoredAny>().map(drop),
         }
     }
-}
-
-fn keep<'de, A: MapAccess<'de>>(
-    slot: &mut Option<&'de str>,
-    map: &mut A,
-    duplicate: &mut bool,
-) -> Result<(), A::Error> {
-    let raw = map.next_value::<&'de RawValue>()?;
-    *duplicate |= slot.replace(raw.get()).is_some();
-    Ok(())
 }
 
 impl Envelope<'_> {
@@ -249,6 +258,8 @@ impl Envelope<'_> {
             _ => Text::Absent,
         };
         let version = text(self.params.meta.version, MAX_WORD);
+        let calls = matches!(&method, Text::Is(method) if method == TOOLS_CALL);
+        let odd = self.odd || calls && self.params.odd || self.strict && method == Text::Other;
         Some(Message {
             kind,
             id: self.id.filter(|raw| is_id(raw)).map(Arc::from),
@@ -258,6 +269,7 @@ impl Envelope<'_> {
             name: name.into_text().map(Arc::from),
             protocol_version: version.into_text().map(Cow::into_owned),
             duplicate,
+            odd,
         })
     }
 }
@@ -265,7 +277,7 @@ impl Envelope<'_> {
 impl<'de> Params<'de> {
     fn named_by(&self, method: &str) -> Option<&'de str> {
         match method {
-            "tools/call" | "prompts/get" => self.name,
+            TOOLS_CALL | "prompts/get" => self.name,
             "resources/read" => self.uri,
             _ if method.starts_with("tasks/") => self.task_id,
             _ => None,
@@ -276,124 +288,6 @@ impl<'de> Params<'de> {
 fn is_id(raw: &str) -> bool {
     raw.len() <= MAX_ID
         && raw.bytes().next().is_some_and(|b| matches!(b, b'"' | b'-' | b'0'..=b'9' | b'n'))
-}
-
-#[derive(PartialEq, Eq)]
-enum Text<'a> {
-    Absent,
-    /// JSON of another type.
-    Other,
-    /// Too long, or not valid Unicode.
-    Unreadable,
-    Is(Cow<'a, str>),
-}
-
-fn text(raw: Option<&str>, longest: usize) -> Text<'_> {
-    let Some(raw) = raw else { return Text::Absent };
-    let Some(inner) = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
-        return Text::Other;
-    };
-    // An escape has at most six bytes for each byte that it stands for.
-    if inner.len() > longest.saturating_mul(6) {
-        return Text::Unreadable;
-    }
-    let unescaped = if memchr::memchr(b'\\', inner.as_bytes()).is_some() {
-        serde_json::from_str(raw).ok().map(Cow::Owned)
-    } else {
-        Some(Cow::Borrowed(inner))
-    };
-    match unescaped {
-        Some(text) if text.len() <= longest => Text::Is(text),
-        _ => Text::Unreadable,
-    }
-}
-
-impl<'a> Text<'a> {
-    fn into_text(self) -> Option<Cow<'a, str>> {
-        if let Self::Is(text) = self { Some(text) } else { None }
-    }
-}
-
-/// Reads any JSON value into `T`.
-struct Read<'a, T>(&'a mut T);
-
-impl<'de, T: Fields<'de>> DeserializeSeed<'de> for Read<'_, T> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
-        json.deserialize_any(self)
-    }
-}
-
-impl<'de, T: Fields<'de>> Visitor<'de> for Read<'_, T> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(key) = map.next_key_seed(Key)? {
-            self.0.field(&key, &mut map)?;
-        }
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        self.0.elements(&mut seq)
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-}
-
-/// Reads a key as bytes: as a `str`, one with a lone surrogate would end the reading of a body
-/// that backends read on.
-struct Key;
-
-impl<'de> DeserializeSeed<'de> for Key {
-    type Value = Cow<'de, [u8]>;
-
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
-        json.deserialize_bytes(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Key {
-    type Value = Cow<'de, [u8]>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
-    }
-
-    fn visit_borrowed_bytes<E>(self, key: &'de [u8]) -> Result<Self::Value, E> {
-        Ok(Cow::Borrowed(key))
-    }
-
-    fn visit_bytes<E>(self, key: &[u8]) -> Result<Self::Value, E> {
-        Ok(Cow::Owned(key.to_vec()))
-    }
 }
 
 #[cfg(test)]
@@ -428,6 +322,7 @@ mod tests {
             bad_version: false,
             unreadable: false,
             duplicate: false,
+            odd: false,
         };
         assert_eq!(message, expected);
     }

@@ -2,12 +2,14 @@
 //!
 //! [`scan`] reads a body once and copies out only what routing, refusals and logs need. [`classify`]
 //! holds that against the head and says which era of MCP the request belongs to. Bodies that are
-//! not JSON-RPC pass: a later stage that enforces something per tool must itself refuse what it
+//! not JSON-RPC pass, but not where something is enforced per tool: there, [`strict`] refuses what it
 //! cannot read.
 
 pub mod envelope;
 pub mod mcp;
 pub mod methods;
+pub(crate) mod read;
+pub mod strict;
 
-pub use envelope::{Batch, Kind, Message, Scan, scan};
+pub use envelope::{Batch, Kind, Message, Scan, TOOLS_CALL, scan, scan_strictly};
 pub use mcp::{Call, Era, classify, is_json};

@@ -19,6 +19,7 @@ use crate::base::head::Head;
 use crate::base::limits::Permits;
 use crate::forward::carrier::Carrier;
 use crate::forward::headers::SESSION;
+use crate::inspect::strict::{self, Seen};
 use crate::inspect::{self, Call, Era};
 use crate::listen::ConnCx;
 use crate::listen::wire::{Answer, BodySize, Wire};
@@ -94,12 +95,21 @@ pub async fn admit<W: Wire>(
         *rpc_id = limited::id(wire, head, &routed, cx, &rt.budget).await;
         return Err(denial.into());
     }
+    let readable = match routed.route.guards_tools() {
+        true => Some(strict::head(head, has_body(wire))?),
+        false => None,
+    };
     let body = json(wire, head, &routed, cx, &rt.budget).await?;
-    let scan = body.as_ref().map(|body| inspect::scan(&body.bytes));
+    let scan = if readable.is_some() { inspect::scan_strictly } else { inspect::scan };
+    let scan = body.as_ref().map(|body| scan(&body.bytes));
     *rpc_id = scan.as_ref().and_then(|scan| scan.id().map(str::to_owned));
     let call = inspect::classify(head, scan.as_ref())?;
     note_call(record, &call);
-    let granted = authz::authorize(principal, call)?;
+    let seen = match readable {
+        Some(readable) => readable.body(scan.as_ref())?,
+        None => Seen::in_part(),
+    };
+    let granted = authz::authorize(&routed.route.rules, principal, call, seen)?;
     if let Some(limits) = &routed.route.limits {
         limited::stream(&**limits, head, &client, &granted, &mut permits, record)?;
     }
@@ -110,6 +120,11 @@ pub async fn admit<W: Wire>(
         admitted.body = Some(Box::pin(body::beginning(wire, timeout, &rt.budget)).await?);
     }
     Ok(admitted)
+}
+
+/// An announced body of no bytes is none.
+fn has_body<W: Wire>(wire: &W) -> bool {
+    !matches!(wire.body_size(), BodySize::None | BodySize::Known(0))
 }
 
 /// balance: the replica, and what its backend will see as path and query.

@@ -41,8 +41,9 @@ pub type CompileAuth = fn(&Node, &mut Cx) -> Option<Chain>;
 /// Compiles a `limits` list; what is wrong is noted in the context.
 pub type CompileLimits = fn(&Node, &mut Cx) -> Option<Arc<dyn Limits>>;
 
-/// Takes the keys that say what callers may do; what is wrong is noted in the context.
-pub type TakeRules = fn(&mut Fields<'_>, &mut Cx) -> Vec<Arc<dyn Rule>>;
+/// Takes the keys that say what callers may do, where a chain has let them in; what is wrong is noted in
+/// the context.
+pub type TakeRules = fn(&mut Fields<'_>, Option<&Chain>, &mut Cx) -> Vec<Arc<dyn Rule>>;
 
 /// Compiles the list; what is wrong is noted in `cx`. A route whose upstream is a URL carries that
 /// URL's origin as the upstream's name.
@@ -102,7 +103,7 @@ fn route(node: &Node, around: &Around, cx: &mut Cx) -> Option<RouteSettings> {
         Some(chain)
     });
     let mut rules = auth.as_ref().map_or_else(Vec::new, |chain| chain.rules.clone());
-    rules.extend((around.rules)(&mut fields, cx));
+    rules.extend((around.rules)(&mut fields, auth.as_ref(), cx));
     let access = Access::take(&mut fields, cx);
     let limits = fields.optional(cx, "limits", around.limits);
     let outgoing = outgoing(&mut fields, auth.as_ref(), cx);

@@ -64,6 +64,11 @@ impl RouteSettings {
     pub fn names(&self, listener: SocketAddr) -> bool {
         self.listeners.as_ref().is_some_and(|all| all.contains(&listener))
     }
+
+    /// Whether a rule is about tools: then bodies are read strictly, and lists of tools are cut.
+    pub fn guards_tools(&self) -> bool {
+        self.rules.iter().any(|rule| rule.has_tools())
+    }
 }
 
 /// Web pages that may call a route.

@@ -13,6 +13,7 @@ mod support;
 
 mod addresses;
 mod auth;
+mod authz;
 mod browsers;
 mod forward;
 mod hostile;

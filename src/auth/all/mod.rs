@@ -10,11 +10,12 @@ use std::sync::Arc;
 use http::HeaderValue;
 
 use super::{Method, anonymous, compile as list};
-use crate::base::caller::{Authenticate, Client, Shape, Verdict};
+use crate::base::caller::{Authenticate, Client, Resource, Shape, Verdict};
 use crate::base::compile::{Cx, Node};
 use crate::base::denial::{Denial, Reason};
 use crate::base::head::Head;
 use crate::base::principal::Principal;
+use crate::base::rules::Rule;
 
 /// Its name in configs.
 const NAME: &str = "all";
@@ -65,6 +66,15 @@ impl Authenticate for All {
 
     fn needs_certificate(&self) -> bool {
         self.methods.iter().any(|m| m.needs_certificate())
+    }
+
+    /// There is one at most: two methods that take tokens would need the same header.
+    fn rule(&self) -> Option<Arc<dyn Rule>> {
+        self.methods.iter().find_map(|m| m.rule())
+    }
+
+    fn protects(&self) -> Option<Arc<Resource>> {
+        self.methods.iter().find_map(|m| m.protects())
     }
 
     fn authenticate<'a>(&'a self, head: &'a Head, client: &'a Client) -> Verdict<'a> {
