@@ -83,6 +83,7 @@ impl Routes {
         let host = host_of(&head.authority);
         let hosts = self.at(listener);
         let Some(route) = hosts.lookup(host, &head.path) else { return Err(hosts.nothing(host)) };
+        hosts.check_escapes(host, &head.path, route)?;
         hosts.check_parameters(host, &head.path, route)?;
         let local = listener.ip().to_canonical().is_loopback();
         origin::check(route, head, host, local)?;
@@ -134,6 +135,30 @@ impl Hosts {
     fn lookup(&self, host: &str, path: &str) -> Option<&Arc<RouteSettings>> {
         let own = self.by_host.get(host).and_then(|paths| paths.find(path));
         own.or_else(|| self.any_host.find(path))
+    }
+
+    /// `%40` is another letter than `@` in a URL (RFC 3986 §2.2), and yet many servers take it for the same:
+    /// where that would lead to another route, nobody may go.
+    fn check_escapes(
+        &self,
+        host: &str,
+        path: &str,
+        route: &Arc<RouteSettings>,
+    ) -> Result<(), Denial> {
+        if memchr(b'%', path.as_bytes()).is_none() {
+            return Ok(());
+        }
+        let decoded = path::decoded(path);
+        match self.lookup(host, &decoded) {
+            Some(found) if Arc::ptr_eq(found, route) => {
+                self.check_parameters(host, &decoded, route)
+            }
+            _ => Err(Denial::new(
+                Reason::Malformed,
+                "path.encoded",
+                "The path encodes a character that hides another path",
+            )),
+        }
     }
 
     /// Servlet containers cut `;x` off a segment before they look: where that would lead to another
@@ -318,6 +343,32 @@ pub(super) mod tests {
             assert_eq!(verdict.map_err(|d| d.code), expected, "{path}");
         }
         assert!(table.find(&head("x.example", "/aws/x;v=1"), OPEN).is_ok());
+    }
+
+    #[test]
+    fn escapes_lead_to_no_other_route() {
+        let prefix = |p: &str| PathMatch::Prefix(p.into());
+        let routes = [
+            route(None, prefix("/"), "root"),
+            route(None, prefix("/@admin"), "admin"),
+            route(None, PathMatch::Exact("/a,b".into()), "exact"),
+        ];
+        let table = Routes::new(routes.map(Arc::new));
+        let found = |path: &str| {
+            let found = table.find(&head("x.example", path), OPEN);
+            found.map(|routed| routed.route.upstream.clone()).map_err(|denial| denial.code)
+        };
+        for hidden in ["/%40admin", "/%40admin/x", "/a%2cb", "/a%2Cb", "/%40admin;x/%41"] {
+            assert_eq!(found(hidden), Err("path.encoded"), "{hidden}");
+        }
+        for (open, upstream) in [
+            ("/%40other", "root"),
+            ("/@admin/%2C", "admin"),
+            ("/a,b/%40", "root"),
+            ("/a%20b/%C3%A9", "root"),
+        ] {
+            assert_eq!(found(open), Ok(upstream.to_owned()), "{open}");
+        }
     }
 
     #[test]
