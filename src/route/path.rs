@@ -112,6 +112,13 @@ pub fn replace_prefix(path: &str, from: &str, to: &str) -> Option<String> {
     }
 }
 
+/// Replaces the letters `from` by `to` at the start of `path`; `None` when it does not start with them.
+pub fn replace_letters(path: &str, from: &str, to: &str) -> Option<String> {
+    let rest = path.strip_prefix(from)?;
+    let to = if rest.starts_with('/') { to.trim_end_matches('/') } else { to };
+    Some(format!("{to}{rest}"))
+}
+
 fn refused(code: &'static str, message: &'static str) -> Denial {
     Denial::new(Reason::Malformed, code, message)
 }

@@ -33,6 +33,9 @@ struct Hosts {
 struct Paths {
     exact: Table<Arc<RouteSettings>>,
     prefix: Table<Arc<RouteSettings>>,
+    letters: Table<Arc<RouteSettings>>,
+    /// Of the letters, each once, the longest first; empty in most configs.
+    lengths: Vec<usize>,
 }
 
 /// A request that belongs to a route. Only [`Routes::find`] makes one.
@@ -88,6 +91,10 @@ impl Routes {
         let local = listener.ip().to_canonical().is_loopback();
         origin::check(route, head, host, local)?;
         let backend_path = backend_path(route, &head.path);
+        if matches!(route.path, PathMatch::Letters(_)) && route.rewrite.is_some() {
+            // behind letters, `..` can begin a segment of its own
+            path::check(&backend_path)?;
+        }
         Ok(Routed { route: route.clone(), backend_path })
     }
 
@@ -126,6 +133,13 @@ impl Hosts {
             };
             match &route.path {
                 PathMatch::Exact(path) => paths.exact.insert(path.clone(), route.clone()),
+                PathMatch::Letters(path) => {
+                    if !paths.lengths.contains(&path.len()) {
+                        paths.lengths.push(path.len());
+                        paths.lengths.sort_unstable_by(|a, b| b.cmp(a));
+                    }
+                    paths.letters.insert(path.clone(), route.clone())
+                }
                 PathMatch::Prefix(path) => paths.prefix.insert(path.clone(), route.clone()),
             };
         }
@@ -196,20 +210,30 @@ impl Hosts {
 
 impl Paths {
     fn is_empty(&self) -> bool {
-        self.exact.is_empty() && self.prefix.is_empty()
+        self.exact.is_empty() && self.prefix.is_empty() && self.letters.is_empty()
     }
 
     fn find(&self, path: &str) -> Option<&Arc<RouteSettings>> {
         if let Some(route) = self.exact.get(path) {
             return Some(route);
         }
+        let below = self.below(path);
+        let shortest = below.map_or(0, |(length, _)| length);
+        // of the same length, that which ends at a segment says more
+        let mut longer = self.lengths.iter().filter(|length| **length > shortest);
+        let starts = longer.find_map(|length| self.letters.get(path.get(..*length)?));
+        starts.or_else(|| below.map(|(_, route)| route))
+    }
+
+    /// The longest prefix that ends at a segment, and its length.
+    fn below(&self, path: &str) -> Option<(usize, &Arc<RouteSettings>)> {
         let mut rest = path;
         loop {
             if let Some(route) = self.prefix.get(rest) {
-                return Some(route);
+                return Some((rest.len(), route));
             }
             match memrchr(b'/', rest.as_bytes()) {
-                Some(0) | None => return self.prefix.get("/"),
+                Some(0) | None => return self.prefix.get("/").map(|route| (1, route)),
                 Some(at) => rest = rest.get(..at)?,
             }
         }
@@ -222,6 +246,7 @@ pub fn backend_path(route: &RouteSettings, path: &str) -> String {
         (_, None) => None,
         (PathMatch::Exact(_), Some(to)) => Some(to.clone()),
         (PathMatch::Prefix(from), Some(to)) => path::replace_prefix(path, from, to),
+        (PathMatch::Letters(from), Some(to)) => path::replace_letters(path, from, to),
     };
     mapped.unwrap_or_else(|| path.to_owned())
 }
@@ -369,6 +394,62 @@ pub(super) mod tests {
         ] {
             assert_eq!(found(open), Ok(upstream.to_owned()), "{open}");
         }
+    }
+
+    #[test]
+    fn letters_match_what_starts_with_them() {
+        let prefix = |p: &str| PathMatch::Prefix(p.into());
+        let letters = |p: &str| PathMatch::Letters(p.into());
+        let with = |path: PathMatch, upstream: &str, rewrite: Option<&str>| {
+            let mut route = route(None, path, upstream);
+            route.rewrite = rewrite.map(str::to_owned);
+            Arc::new(route)
+        };
+        let table = Routes::new([
+            with(prefix("/"), "root", None),
+            with(letters("/admin"), "admin", None),
+            with(letters("/admin/pub"), "public", None),
+            with(prefix("/both"), "below", None),
+            with(letters("/both"), "starts", None),
+            with(PathMatch::Exact("/adminx".into()), "exact", None),
+            with(letters("/c"), "c", Some("/x")),
+            with(letters("/to"), "to", Some("/")),
+            with(letters("/@"), "at", None),
+        ]);
+        let found = |path: &str| {
+            let found = table.find(&head("x.example", path), OPEN);
+            found
+                .map(|routed| (routed.route.upstream.clone(), routed.backend_path))
+                .map_err(|denial| denial.code)
+        };
+        let ok = |upstream: &str, path: &str| Ok((upstream.to_owned(), path.to_owned()));
+        for (path, upstream, backend) in [
+            ("/admin", "admin", "/admin"),
+            ("/administrator/x", "admin", "/administrator/x"),
+            ("/admin/x", "admin", "/admin/x"),
+            ("/admin%20", "admin", "/admin%20"),
+            ("/admin/public/x", "public", "/admin/public/x"),
+            ("/adminx", "exact", "/adminx"),
+            ("/adminx/y", "admin", "/adminx/y"),
+            ("/Admin", "root", "/Admin"),
+            ("/admi", "root", "/admi"),
+            ("/x/admin", "root", "/x/admin"),
+            ("/both", "below", "/both"),
+            ("/both/x", "below", "/both/x"),
+            ("/bothx", "starts", "/bothx"),
+            ("/c", "c", "/x"),
+            ("/cd/e", "c", "/xd/e"),
+            ("/c/d", "c", "/x/d"),
+            ("/c../d", "c", "/x../d"),
+            ("/to", "to", "/"),
+            ("/to/x", "to", "/x"),
+            ("/tox", "to", "/x"),
+        ] {
+            assert_eq!(found(path), ok(upstream, backend), "{path}");
+        }
+        assert_eq!(found("/to../x"), Err("path.dots"));
+        assert_eq!(found("/to%2e./x"), Err("path.encoded"));
+        assert_eq!(found("/%40home"), Err("path.encoded"));
     }
 
     #[test]
