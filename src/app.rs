@@ -118,7 +118,11 @@ fn serve(mut settings: Settings) -> Result<(), String> {
     let observer = Observer::new(metrics.clone(), log);
     let edge = Arc::new(Edge::new(runtime.clone(), observer.clone()));
     let front = front(settings, &sockets, edge.clone())?;
-    let admin = settings.admin.map(bind).transpose().map_err(|e| e.to_string())?;
+    let admin = settings
+        .admin
+        .map(|address| bind(address, false))
+        .transpose()
+        .map_err(|e| e.to_string())?;
 
     announce(settings, &sockets, admin.as_ref());
     let mut server = Server::new_with_opt_and_conf(None, conf(settings));
@@ -182,7 +186,14 @@ fn name_ports(settings: &mut Settings, sockets: &[Socket]) {
 fn bind_all(settings: &Settings) -> io::Result<Vec<Socket>> {
     let (mut sockets, mut problems) = (Vec::new(), Vec::new());
     for listener in &settings.listeners {
-        match bind(listener.address) {
+        // `[::]` takes IPv4, too, unless another listener has that
+        let address = listener.address;
+        let has_v4 = |other: &ListenerSettings| {
+            other.address.is_ipv4() && other.address.port() == address.port()
+        };
+        let v6_only =
+            address.is_ipv6() && address.port() != 0 && settings.listeners.iter().any(has_v4);
+        match bind(address, v6_only) {
             Ok(socket) => sockets.push(socket),
             Err(e) => problems.push(e.to_string()),
         }

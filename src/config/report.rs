@@ -97,6 +97,8 @@ struct Route {
     listeners: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     exact: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    starts_with: Option<bool>,
     upstream: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     rewrite: Option<String>,
@@ -155,6 +157,7 @@ impl Route {
             public_url: format!("{}{}", route.public_url.origin(), route.public_url.path),
             listeners: route.listeners.iter().flatten().map(ToString::to_string).collect(),
             exact: matches!(route.path, PathMatch::Exact(_)).then_some(true),
+            starts_with: matches!(route.path, PathMatch::Letters(_)).then_some(true),
             upstream: route.upstream.clone(),
             rewrite: route.rewrite.clone(),
             balance: upstream.map(|u| u.policy.name().to_owned()).unwrap_or_default(),

@@ -127,7 +127,14 @@ fn steps<'t>(
                     step.content = Some(Content::ToHttps(directive));
                     return step;
                 }
-                (None, Some(path)) => step.path = Some(path),
+                (None, Some(path)) => {
+                    if !matches!(&place.matches, Matches::Prefix { path, .. } if path.ends_with('/'))
+                    {
+                        let why = "nginx leaves what does not match as it is; the edge rewrites all of this location";
+                        notes.differs(directive, why);
+                    }
+                    step.path = Some(path);
+                }
                 (None, None) => {
                     notes.refused(directive, "the edge rewrites prefixes of routes only");
                     refusing.push(directive.at.clone());

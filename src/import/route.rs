@@ -16,7 +16,27 @@ use crate::route::path::is_below;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Path {
     Exact(String),
+    /// On segment borders.
     Prefix(String),
+    /// nginx's own kind: all that starts with these letters.
+    Letters(String),
+}
+
+impl Path {
+    fn text(&self) -> &str {
+        let (Self::Exact(path) | Self::Prefix(path) | Self::Letters(path)) = self;
+        path
+    }
+
+    /// Whether a path, not this one itself, would come here without a route of its own.
+    fn is_around(&self, other: &Self) -> bool {
+        let inside = match self {
+            Self::Exact(_) => false,
+            Self::Prefix(prefix) => is_below(other.text(), prefix),
+            Self::Letters(letters) => other.text().starts_with(letters.as_str()),
+        };
+        inside && self != other
+    }
 }
 
 /// Where a route is written to.
@@ -39,6 +59,8 @@ pub(super) struct Route<'e, 't> {
     /// The letters of nginx's prefix, and its rank: regular expressions are asked before plain prefixes.
     letters: String,
     rank: Rank,
+    /// Its place in the file.
+    number: usize,
 }
 
 /// Which of two that both match a path nginx prefers.
@@ -55,30 +77,35 @@ enum Rank {
 /// The routes of a server. What the edge would let through more than nginx did is noted, and refuses.
 pub(super) fn routes<'e, 't>(entries: &'e [Entry<'t>], notes: &mut Notes) -> Vec<Route<'e, 't>> {
     let mut routes: Vec<Route<'e, 't>> = Vec::new();
-    for (n, entry) in entries.iter().enumerate() {
+    let mut without: Vec<(String, &Entry<'t>)> = Vec::new();
+    let slashed: Vec<String> = entries.iter().filter_map(|entry| slashed(entry)).collect();
+    // exact ones first: what a prefix has beside them is not theirs
+    let mut order: Vec<(usize, &'e Entry<'t>)> = entries.iter().enumerate().collect();
+    order.sort_by_key(|(_, entry)| !matches!(entry.place.matches, Matches::Exact(_)));
+    for (n, entry) in order {
         if matches!(entry.content, Content::Acme(_) | Content::Well) {
             continue;
         }
-        for (path, letters, rank) in paths(n, entry, notes) {
+        for (path, letters, rank) in paths(n, entry, &slashed) {
+            let Some(path) = path else {
+                notes.refused(entry.place.directive, "no route can have this path");
+                without.push((letters, entry));
+                continue;
+            };
             if routes.iter().any(|route| route.path == path) {
                 continue;
             }
-            routes.push(Route { path, entry, refusing: entry.refusing.clone(), letters, rank });
+            let refusing = entry.refusing.clone();
+            routes.push(Route { path, entry, refusing, letters, rank, number: n });
         }
     }
     regexes(entries, &mut routes, notes);
     preferences(&mut routes, notes);
-    borders(&mut routes, notes);
+    unspeakable(&without, &mut routes);
+    routes.sort_by_key(|route| route.number);
     // what nobody is let into needs a route only where another one would take its paths
     let covered = |route: &Route<'_, '_>| {
-        let (Path::Exact(path) | Path::Prefix(path)) = &route.path;
-        let around = |other: &&Route<'_, '_>| match &other.path {
-            Path::Prefix(prefix) => {
-                other.entry.is_proxy() && other.path != route.path && is_below(path, prefix)
-            }
-            Path::Exact(_) => false,
-        };
-        routes.iter().find(around).is_some()
+        routes.iter().any(|other| other.entry.is_proxy() && other.path.is_around(&route.path))
     };
     let keep: Vec<bool> =
         routes.iter().map(|route| route.entry.is_proxy() || covered(route)).collect();
@@ -87,33 +114,37 @@ pub(super) fn routes<'e, 't>(entries: &'e [Entry<'t>], notes: &mut Notes) -> Vec
     routes
 }
 
-/// The edge's paths for a location, with nginx's letters.
-fn paths(n: usize, entry: &Entry<'_>, notes: &mut Notes) -> Vec<(Path, String, Rank)> {
-    let prefix = |path: &str| edge_prefix(path).map(Path::Prefix);
+/// The edge's paths for a location, with nginx's letters. `None`: no route can have it.
+fn paths(n: usize, entry: &Entry<'_>, slashed: &[String]) -> Vec<(Option<Path>, String, Rank)> {
     let exact = |path: &str| url::path(path).ok().map(Path::Exact);
-    let found: Vec<(Option<Path>, String, Rank)> = match &entry.place.matches {
+    let below = |path: &str, rank: Rank| {
+        let mut out = vec![(below(path), path.to_owned(), rank)];
+        // `location /a/` takes `/a` along here, which nginx gives to `location /a`
+        if slashed.iter().any(|other| other.strip_suffix('/') == Some(path)) {
+            out.push((exact(path), path.to_owned(), rank));
+        }
+        out
+    };
+    match &entry.place.matches {
         Matches::Exact(path) => vec![(exact(path), path.clone(), Rank::Exact)],
         Matches::Prefix { path, first } => {
-            let rank = if *first { Rank::First } else { Rank::Plain };
-            vec![(prefix(path), path.clone(), rank)]
+            below(path, if *first { Rank::First } else { Rank::Plain })
         }
-        Matches::Paths(simple) => simple
-            .iter()
-            .map(|simple| match simple {
-                Simple::Exact(path) => (exact(path), path.clone(), Rank::Regex(n)),
-                Simple::Prefix(path) => (prefix(path), path.clone(), Rank::Regex(n)),
-            })
-            .collect(),
+        Matches::Paths(simple) => {
+            let each = simple.iter().flat_map(|simple| match simple {
+                Simple::Exact(path) => vec![(exact(path), path.clone(), Rank::Regex(n))],
+                Simple::Prefix(path) => below(path, Rank::Regex(n)),
+            });
+            each.collect()
+        }
         Matches::Regex | Matches::Named => Vec::new(),
-    };
-    let mut out = Vec::new();
-    for (path, letters, rank) in found {
-        match path {
-            Some(path) => out.push((path, letters, rank)),
-            None => notes.refused(entry.place.directive, "no route can have this path"),
-        }
     }
-    out
+}
+
+/// A prefix of nginx: with a slash at its end it ends at a segment border.
+fn below(path: &str) -> Option<Path> {
+    let trimmed = edge_prefix(path)?;
+    Some(if path.ends_with('/') { Path::Prefix(trimmed) } else { Path::Letters(trimmed) })
 }
 
 /// Regular expressions that the edge cannot match: what they kept out, the prefixes must not let in.
@@ -146,7 +177,9 @@ fn regexes(entries: &[Entry<'_>], routes: &mut [Route<'_, '_>], notes: &mut Note
 fn preferences(routes: &mut [Route<'_, '_>], notes: &mut Notes) {
     let preferred: Vec<(String, Rank, Guard, At)> = routes
         .iter()
-        .filter(|route| matches!((route.rank, &route.path), (Rank::Regex(_), Path::Prefix(_))))
+        .filter(|route| {
+            matches!(route.rank, Rank::Regex(_)) && !matches!(route.path, Path::Exact(_))
+        })
         .map(|route| {
             (
                 route.letters.clone(),
@@ -179,36 +212,24 @@ fn preferences(routes: &mut [Route<'_, '_>], notes: &mut Notes) {
     }
 }
 
-/// `location /admin` was for `/administrator`, too; here that belongs to the next shorter path, which
-/// must not let in whom nginx did not: it refuses.
-fn borders(routes: &mut [Route<'_, '_>], notes: &mut Notes) {
-    let mut open: Vec<(usize, At)> = Vec::new();
-    for route in routes.iter() {
-        let Path::Prefix(path) = &route.path else { continue };
-        if route.letters.ends_with('/') {
-            continue;
-        }
-        let beside = format!("{path}x");
-        let around = routes.iter().enumerate().filter(|(_, other)| match &other.path {
-            Path::Prefix(prefix) => other.entry.is_proxy() && is_below(&beside, prefix),
-            Path::Exact(_) => false,
-        });
-        let Some(next) = around.max_by_key(|(_, other)| other.letters.len()) else { continue };
-        let (number, next) = next;
-        if !next.strictness().is_as_strict_as(&route.strictness()) {
-            let why = format!(
-                "nginx guards every path that starts with these letters, such as `{beside}`; the edge guards \
-                 `{path}` and what is below it, so `location {letters}` refuses. If the servers have nothing else \
-                 there, write `location {path}/` and `location = {path}`",
-                letters = next.letters
-            );
-            notes.refused(route.entry.place.directive, why);
-            open.push((number, route.entry.place.directive.at.clone()));
-        }
+/// The letters of a prefix that ends with a slash.
+fn slashed(entry: &Entry<'_>) -> Option<String> {
+    match &entry.place.matches {
+        Matches::Prefix { path, .. } if path.ends_with('/') => Some(path.clone()),
+        _ => None,
     }
-    for (number, at) in open {
-        if let Some(route) = routes.get_mut(number) {
-            route.refusing.push(at);
+}
+
+/// Paths that no route can have, such as `/a b`: requests for them come to the route around, which must not
+/// let in whom nginx did not: it refuses.
+fn unspeakable(without: &[(String, &Entry<'_>)], routes: &mut [Route<'_, '_>]) {
+    for (letters, entry) in without {
+        let around = routes.iter_mut().filter(|route| {
+            !matches!(route.path, Path::Exact(_)) && letters.starts_with(&route.letters)
+        });
+        let Some(route) = around.max_by_key(|route| route.letters.len()) else { continue };
+        if route.entry.is_proxy() && !route.strictness().is_as_strict_as(&entry.strictness()) {
+            route.refusing.push(entry.place.directive.at.clone());
         }
     }
 }
@@ -233,14 +254,16 @@ impl Route<'_, '_> {
         }
         match &self.path {
             Path::Prefix(path) => item.key("path", scalar(path), ""),
+            Path::Letters(path) => {
+                item.key("path", format!("{{ starts_with: {} }}", scalar(path)), "");
+            }
             Path::Exact(path) => item.key("path", format!("{{ exact: {} }}", scalar(path)), ""),
         }
         if let Some(listeners) = &place.listeners {
             item.key("listeners", listeners, "");
         }
         if let Some(url) = place.public_url {
-            let (Path::Prefix(path) | Path::Exact(path)) = &self.path;
-            item.key("public_url", scalar(&format!("{url}{path}")), "");
+            item.key("public_url", scalar(&format!("{url}{}", self.path.text())), "");
         }
         let Content::Proxy(proxy) = &self.entry.content else {
             item.key("upstream", scalar(NOWHERE), "nothing is served here");

@@ -87,6 +87,7 @@ impl Sockets {
 /// Looks at all servers; notes and marks those that the edge must not serve.
 pub(super) fn sockets(servers: &mut [Server<'_>], notes: &mut Notes) -> Sockets {
     let mut sockets = Sockets::default();
+    dual(servers, notes);
     apart(servers, notes);
     for listen in servers.iter().flat_map(|server| &server.site.listens) {
         if !sockets.order.contains(&listen.socket) {
@@ -104,7 +105,11 @@ pub(super) fn sockets(servers: &mut [Server<'_>], notes: &mut Notes) -> Sockets 
         sockets.serve.extend(&server.serves);
     }
     if sockets.serve.is_subset(&sockets.redirect) {
-        // https is spoken elsewhere, and a listener must be left that serves
+        // a listener must be left that serves
+        for (_, directive) in servers.iter().filter_map(|server| server.site.does.redirect.as_ref())
+        {
+            notes.dropped(directive, "nothing is served but here, so that nothing is redirected");
+        }
         sockets.redirect = sockets.redirect.difference(&sockets.serve).copied().collect();
     }
     names(servers, notes);
@@ -117,19 +122,50 @@ pub(super) fn sockets(servers: &mut [Server<'_>], notes: &mut Notes) -> Sockets 
 fn apart(servers: &mut [Server<'_>], notes: &mut Notes) {
     let all: BTreeSet<SocketAddr> =
         servers.iter().flat_map(|server| &server.site.listens).map(|l| l.socket).collect();
-    let hidden = |socket: &SocketAddr| {
-        all.iter().any(|other| other != socket && collide(*other, *socket))
-            && !socket.ip().is_unspecified()
-    };
-    for server in servers {
-        server.site.listens.retain(|listen| {
-            if hidden(&listen.socket) {
-                let why =
-                    "the edge listens on all addresses of this port, and tells them not apart";
-                notes.refused(listen.directive, why);
+    for wide in all.iter().filter(|socket| socket.ip().is_unspecified()) {
+        for narrow in all.iter().filter(|other| *other != wide && collide(**other, *wide)) {
+            let same = on(servers, *narrow) == on(servers, *wide);
+            for server in servers.iter_mut() {
+                fold(server, *wide, *narrow, same, notes);
             }
-            !hidden(&listen.socket)
-        });
+        }
+    }
+}
+
+/// The servers of a socket, and whether they are its default.
+fn on(servers: &[Server<'_>], socket: SocketAddr) -> Vec<(usize, bool)> {
+    let listens = servers.iter().enumerate().flat_map(|(n, server)| {
+        let here = server.site.listens.iter().filter(|l| l.socket == socket);
+        here.map(move |l| (n, l.default))
+    });
+    listens.collect()
+}
+
+/// Takes the narrow one of two sockets away. Who came in there must not come in by what the wide one serves.
+fn fold(
+    server: &mut Server<'_>,
+    wide: SocketAddr,
+    narrow: SocketAddr,
+    same: bool,
+    notes: &mut Notes,
+) {
+    let why = "the edge listens on all addresses of this port, and does not tell them apart";
+    let listens = server.site.listens.iter();
+    for listen in listens.filter(|l| !same && (l.socket == narrow || l.socket == wide)) {
+        notes.refused(listen.directive, why);
+        server.refusing.push(listen.directive.at.clone());
+    }
+    server.site.listens.retain(|listen| listen.socket != narrow);
+}
+
+/// nginx's `[::]` takes IPv6 only.
+fn dual(servers: &[Server<'_>], notes: &mut Notes) {
+    let listens = || servers.iter().flat_map(|server| &server.site.listens);
+    for listen in listens().filter(|l| l.socket.is_ipv6() && l.socket.ip().is_unspecified()) {
+        let port = listen.socket.port();
+        if !listens().any(|other| other.socket.is_ipv4() && other.socket.port() == port) {
+            notes.differs(listen.directive, "the edge takes IPv4 here, too: no listener has it");
+        }
     }
 }
 
@@ -211,11 +247,12 @@ fn whole_redirect(server: &mut Server<'_>, tls: &BTreeSet<SocketAddr>, notes: &m
         _ => super::condition::rewrites(directive),
     };
     let Some(to) = to else { return };
-    for entry in server.entries.iter().filter(|entry| entry.is_proxy()) {
-        notes.differs(entry.place.directive, "this listener redirects everything to https");
+    if to.host.as_ref().is_some_and(|host| !server.site.names.hosts.contains(host)) {
+        notes.dropped(directive, "the edge redirects names to https at the same name only");
+        return;
     }
+    // locations that are served in plain stay so
     server.site.does.redirect = Some((to, directive));
-    server.site.does.serves_plain = false;
 }
 
 /// Which servers serve names that no server has.

@@ -59,14 +59,17 @@ impl<S: Serve> Front<S> {
         Ok(Self { listeners: listeners.collect::<Result<_, rustls::Error>>()?, handler })
     }
 
+    /// The most exact first: the address itself, the wildcard of its version, any wildcard of its port (`[::]`
+    /// takes IPv4, too, where nobody else does).
     fn listener(&self, local: SocketAddr) -> Option<&Listener> {
         let local = SocketAddr::new(local.ip().to_canonical(), local.port());
+        let wildcard =
+            |l: &&Listener| l.bound.ip().is_unspecified() && l.bound.port() == local.port();
         let exact = self.listeners.iter().find(|l| l.bound == local);
-        exact.or_else(|| {
-            self.listeners
-                .iter()
-                .find(|l| l.bound.ip().is_unspecified() && l.bound.port() == local.port())
-        })
+        let own = || {
+            self.listeners.iter().filter(wildcard).find(|l| l.bound.is_ipv4() == local.is_ipv4())
+        };
+        exact.or_else(own).or_else(|| self.listeners.iter().find(wildcard))
     }
 
     /// What has to be known and agreed before the first byte of HTTP; `None` when there will be none.

@@ -16,7 +16,7 @@ use pingora::protocols::l4::stream::L4BufferSettings;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service as ServiceTrait;
 use pingora::services::listening::Service;
-use socket2::{SockRef, TcpKeepalive};
+use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 
 /// Shorter than the timeouts of connections, and seldom enough to cost nothing.
 const TICK: Duration = Duration::from_secs(1);
@@ -27,19 +27,31 @@ pub struct Bound<A> {
     sockets: Vec<(String, TcpListener)>,
 }
 
-/// Binds an address; the error names it.
+/// Binds an address; the error names it. `v6_only`: IPv4 is another listener's, which `[::]` would take, too.
 ///
 /// # Errors
 /// The system's, with the address in front.
-pub fn bind(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+pub fn bind(address: SocketAddr, v6_only: bool) -> io::Result<(TcpListener, SocketAddr)> {
     let named = |e: io::Error| io::Error::new(e.kind(), format!("cannot listen on {address}: {e}"));
-    // std sets SO_REUSEADDR and a backlog of 4096 (capped by somaxconn)
-    let socket = TcpListener::bind(address).map_err(named)?;
+    let socket = open(address, v6_only).map_err(named)?;
     socket.set_nonblocking(true).map_err(named)?;
     // accepted sockets inherit it: five system calls less for each
     SockRef::from(&socket).set_tcp_keepalive(&probes()).map_err(named)?;
     let bound = socket.local_addr().map_err(named)?;
     Ok((socket, bound))
+}
+
+fn open(address: SocketAddr, v6_only: bool) -> io::Result<TcpListener> {
+    if !v6_only {
+        // std sets SO_REUSEADDR and a backlog of 4096 (capped by somaxconn)
+        return TcpListener::bind(address);
+    }
+    let socket = Socket::new(Domain::IPV6, Type::STREAM, None)?;
+    socket.set_only_v6(true)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(4096)?;
+    Ok(socket.into())
 }
 
 impl<A: ServerApp + Send + Sync + 'static> Bound<A> {

@@ -130,9 +130,10 @@ fn route(node: &Node, around: &Around, cx: &mut Cx) -> Option<RouteSettings> {
         None => None,
         Some(listed) => Some(listed?),
     };
-    let (PathMatch::Prefix(text) | PathMatch::Exact(text)) = &path;
+    // sessions are bound to it: one of `/a` is not one of what starts with `/a`
+    let any = if matches!(path, PathMatch::Letters(_)) { "*" } else { "" };
     Some(RouteSettings {
-        label: format!("{}{text}", host.as_deref().unwrap_or("*")),
+        label: format!("{}{}{any}", host.as_deref().unwrap_or("*"), path.text()),
         public_url: public_url?,
         listeners,
         host,
@@ -182,6 +183,12 @@ fn path_match(node: &Node, cx: &mut Cx) -> Option<PathMatch> {
         return cx.parse(node, "a path", url::prefix).map(PathMatch::Prefix);
     }
     let mut fields = cx.map(node)?;
+    let letters = fields.take("starts_with");
+    if let Some(node) = letters {
+        fields.finish(cx);
+        let text = cx.in_key("starts_with", |cx| cx.parse(node, "a path", url::prefix));
+        return text.map(PathMatch::Letters);
+    }
     let exact = fields.required(cx, "exact", |n, cx| cx.parse(n, "a path", url::path));
     fields.finish(cx);
     exact.map(PathMatch::Exact)
@@ -205,11 +212,10 @@ fn default_url(host: Option<&str>, path: &PathMatch, first: Option<&Listener>) -
         None if ip.is_unspecified() => "localhost".to_owned(),
         None => ip.to_string(),
     };
-    let (PathMatch::Prefix(path) | PathMatch::Exact(path)) = path;
     PublicUrl {
         scheme: if https { "https" } else { "http" },
         authority: url::authority(https, &host, address.port()),
-        path: path.clone(),
+        path: path.text().to_owned(),
     }
 }
 

@@ -69,6 +69,27 @@ fn escapes(path: &str) -> Result<(), Denial> {
     Ok(())
 }
 
+/// A checked path with the escapes undone of all letters that a route's path can have.
+pub(super) fn decoded(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    let mut pieces = path.split('%');
+    out += pieces.next().unwrap_or_default();
+    for piece in pieces {
+        let byte = piece.get(..2).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        match (byte, piece.get(2..)) {
+            (Some(byte), Some(rest)) if b"!$&'()*+,=:@".contains(&byte) => {
+                out.push(char::from(byte));
+                out += rest;
+            }
+            _ => {
+                out.push('%');
+                out += piece;
+            }
+        }
+    }
+    out
+}
+
 /// Whether `path` is `prefix` or below it, on segment borders.
 pub fn is_below(path: &str, prefix: &str) -> bool {
     prefix == "/"
@@ -89,6 +110,13 @@ pub fn replace_prefix(path: &str, from: &str, to: &str) -> Option<String> {
         (to, "/") if from == "/" => Some(to.to_owned()),
         (to, rest) => Some(format!("{to}{rest}")),
     }
+}
+
+/// Replaces the letters `from` by `to` at the start of `path`; `None` when it does not start with them.
+pub fn replace_letters(path: &str, from: &str, to: &str) -> Option<String> {
+    let rest = path.strip_prefix(from)?;
+    let to = if rest.starts_with('/') { to.trim_end_matches('/') } else { to };
+    Some(format!("{to}{rest}"))
 }
 
 fn refused(code: &'static str, message: &'static str) -> Denial {

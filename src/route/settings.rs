@@ -85,8 +85,18 @@ pub enum Origins {
 pub enum PathMatch {
     /// This path and all below it, on segment borders. `/` is everything. No trailing `/` otherwise.
     Prefix(String),
+    /// Every path that starts with these letters, as nginx's prefixes: `/a` serves `/ab`, too. No `/` at its end.
+    Letters(String),
     /// This path alone.
     Exact(String),
+}
+
+impl PathMatch {
+    /// The path as the config has it.
+    pub fn text(&self) -> &str {
+        let (Self::Prefix(path) | Self::Letters(path) | Self::Exact(path)) = self;
+        path
+    }
 }
 
 /// A route's public URL, in parts.

@@ -33,6 +33,9 @@ struct Hosts {
 struct Paths {
     exact: Table<Arc<RouteSettings>>,
     prefix: Table<Arc<RouteSettings>>,
+    letters: Table<Arc<RouteSettings>>,
+    /// Of the letters, each once, the longest first; empty in most configs.
+    lengths: Vec<usize>,
 }
 
 /// A request that belongs to a route. Only [`Routes::find`] makes one.
@@ -83,10 +86,15 @@ impl Routes {
         let host = host_of(&head.authority);
         let hosts = self.at(listener);
         let Some(route) = hosts.lookup(host, &head.path) else { return Err(hosts.nothing(host)) };
+        hosts.check_escapes(host, &head.path, route)?;
         hosts.check_parameters(host, &head.path, route)?;
         let local = listener.ip().to_canonical().is_loopback();
         origin::check(route, head, host, local)?;
         let backend_path = backend_path(route, &head.path);
+        if matches!(route.path, PathMatch::Letters(_)) && route.rewrite.is_some() {
+            // behind letters, `..` can begin a segment of its own
+            path::check(&backend_path)?;
+        }
         Ok(Routed { route: route.clone(), backend_path })
     }
 
@@ -135,6 +143,13 @@ impl Hosts {
             };
             match &route.path {
                 PathMatch::Exact(path) => paths.exact.insert(path.clone(), route.clone()),
+                PathMatch::Letters(path) => {
+                    if !paths.lengths.contains(&path.len()) {
+                        paths.lengths.push(path.len());
+                        paths.lengths.sort_unstable_by(|a, b| b.cmp(a));
+                    }
+                    paths.letters.insert(path.clone(), route.clone())
+                }
                 PathMatch::Prefix(path) => paths.prefix.insert(path.clone(), route.clone()),
             };
         }
@@ -144,6 +159,30 @@ impl Hosts {
     fn lookup(&self, host: &str, path: &str) -> Option<&Arc<RouteSettings>> {
         let own = self.by_host.get(host).and_then(|paths| paths.find(path));
         own.or_else(|| self.any_host.find(path))
+    }
+
+    /// `%40` is another letter than `@` in a URL (RFC 3986 §2.2), and yet many servers take it for the same:
+    /// where that would lead to another route, nobody may go.
+    fn check_escapes(
+        &self,
+        host: &str,
+        path: &str,
+        route: &Arc<RouteSettings>,
+    ) -> Result<(), Denial> {
+        if memchr(b'%', path.as_bytes()).is_none() {
+            return Ok(());
+        }
+        let decoded = path::decoded(path);
+        match self.lookup(host, &decoded) {
+            Some(found) if Arc::ptr_eq(found, route) => {
+                self.check_parameters(host, &decoded, route)
+            }
+            _ => Err(Denial::new(
+                Reason::Malformed,
+                "path.encoded",
+                "The path encodes a character that hides another path",
+            )),
+        }
     }
 
     /// Servlet containers cut `;x` off a segment before they look: where that would lead to another
@@ -181,20 +220,30 @@ impl Hosts {
 
 impl Paths {
     fn is_empty(&self) -> bool {
-        self.exact.is_empty() && self.prefix.is_empty()
+        self.exact.is_empty() && self.prefix.is_empty() && self.letters.is_empty()
     }
 
     fn find(&self, path: &str) -> Option<&Arc<RouteSettings>> {
         if let Some(route) = self.exact.get(path) {
             return Some(route);
         }
+        let below = self.below(path);
+        let shortest = below.map_or(0, |(length, _)| length);
+        // of the same length, that which ends at a segment says more
+        let mut longer = self.lengths.iter().filter(|length| **length > shortest);
+        let starts = longer.find_map(|length| self.letters.get(path.get(..*length)?));
+        starts.or_else(|| below.map(|(_, route)| route))
+    }
+
+    /// The longest prefix that ends at a segment, and its length.
+    fn below(&self, path: &str) -> Option<(usize, &Arc<RouteSettings>)> {
         let mut rest = path;
         loop {
             if let Some(route) = self.prefix.get(rest) {
-                return Some(route);
+                return Some((rest.len(), route));
             }
             match memrchr(b'/', rest.as_bytes()) {
-                Some(0) | None => return self.prefix.get("/"),
+                Some(0) | None => return self.prefix.get("/").map(|route| (1, route)),
                 Some(at) => rest = rest.get(..at)?,
             }
         }
@@ -207,6 +256,7 @@ pub fn backend_path(route: &RouteSettings, path: &str) -> String {
         (_, None) => None,
         (PathMatch::Exact(_), Some(to)) => Some(to.clone()),
         (PathMatch::Prefix(from), Some(to)) => path::replace_prefix(path, from, to),
+        (PathMatch::Letters(from), Some(to)) => path::replace_letters(path, from, to),
     };
     mapped.unwrap_or_else(|| path.to_owned())
 }
@@ -329,6 +379,88 @@ pub(super) mod tests {
             assert_eq!(verdict.map_err(|d| d.code), expected, "{path}");
         }
         assert!(table.find(&head("x.example", "/aws/x;v=1"), OPEN).is_ok());
+    }
+
+    #[test]
+    fn escapes_lead_to_no_other_route() {
+        let prefix = |p: &str| PathMatch::Prefix(p.into());
+        let routes = [
+            route(None, prefix("/"), "root"),
+            route(None, prefix("/@admin"), "admin"),
+            route(None, PathMatch::Exact("/a,b".into()), "exact"),
+        ];
+        let table = Routes::new(routes.map(Arc::new));
+        let found = |path: &str| {
+            let found = table.find(&head("x.example", path), OPEN);
+            found.map(|routed| routed.route.upstream.clone()).map_err(|denial| denial.code)
+        };
+        for hidden in ["/%40admin", "/%40admin/x", "/a%2cb", "/a%2Cb", "/%40admin;x/%41"] {
+            assert_eq!(found(hidden), Err("path.encoded"), "{hidden}");
+        }
+        for (open, upstream) in [
+            ("/%40other", "root"),
+            ("/@admin/%2C", "admin"),
+            ("/a,b/%40", "root"),
+            ("/a%20b/%C3%A9", "root"),
+        ] {
+            assert_eq!(found(open), Ok(upstream.to_owned()), "{open}");
+        }
+    }
+
+    #[test]
+    fn letters_match_what_starts_with_them() {
+        let prefix = |p: &str| PathMatch::Prefix(p.into());
+        let letters = |p: &str| PathMatch::Letters(p.into());
+        let with = |path: PathMatch, upstream: &str, rewrite: Option<&str>| {
+            let mut route = route(None, path, upstream);
+            route.rewrite = rewrite.map(str::to_owned);
+            Arc::new(route)
+        };
+        let table = Routes::new([
+            with(prefix("/"), "root", None),
+            with(letters("/admin"), "admin", None),
+            with(letters("/admin/pub"), "public", None),
+            with(prefix("/both"), "below", None),
+            with(letters("/both"), "starts", None),
+            with(PathMatch::Exact("/adminx".into()), "exact", None),
+            with(letters("/c"), "c", Some("/x")),
+            with(letters("/to"), "to", Some("/")),
+            with(letters("/@"), "at", None),
+        ]);
+        let found = |path: &str| {
+            let found = table.find(&head("x.example", path), OPEN);
+            found
+                .map(|routed| (routed.route.upstream.clone(), routed.backend_path))
+                .map_err(|denial| denial.code)
+        };
+        let ok = |upstream: &str, path: &str| Ok((upstream.to_owned(), path.to_owned()));
+        for (path, upstream, backend) in [
+            ("/admin", "admin", "/admin"),
+            ("/administrator/x", "admin", "/administrator/x"),
+            ("/admin/x", "admin", "/admin/x"),
+            ("/admin%20", "admin", "/admin%20"),
+            ("/admin/public/x", "public", "/admin/public/x"),
+            ("/adminx", "exact", "/adminx"),
+            ("/adminx/y", "admin", "/adminx/y"),
+            ("/Admin", "root", "/Admin"),
+            ("/admi", "root", "/admi"),
+            ("/x/admin", "root", "/x/admin"),
+            ("/both", "below", "/both"),
+            ("/both/x", "below", "/both/x"),
+            ("/bothx", "starts", "/bothx"),
+            ("/c", "c", "/x"),
+            ("/cd/e", "c", "/xd/e"),
+            ("/c/d", "c", "/x/d"),
+            ("/c../d", "c", "/x../d"),
+            ("/to", "to", "/"),
+            ("/to/x", "to", "/x"),
+            ("/tox", "to", "/x"),
+        ] {
+            assert_eq!(found(path), ok(upstream, backend), "{path}");
+        }
+        assert_eq!(found("/to../x"), Err("path.dots"));
+        assert_eq!(found("/to%2e./x"), Err("path.encoded"));
+        assert_eq!(found("/%40home"), Err("path.encoded"));
     }
 
     #[test]

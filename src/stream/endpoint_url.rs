@@ -98,7 +98,10 @@ impl Site<'_> {
             PathMatch::Exact(public) => {
                 (path == self.rewrite.unwrap_or(public)).then(|| public.clone())
             }
-            PathMatch::Prefix(public) => {
+            PathMatch::Letters(public) if self.rewrite.is_none() => {
+                path.starts_with(public.as_str()).then(|| path.to_owned())
+            }
+            PathMatch::Prefix(public) | PathMatch::Letters(public) => {
                 let rest = below(path, self.rewrite.unwrap_or(public))?;
                 let mapped = format!("{}{rest}", without_slash(public));
                 Some(if mapped.is_empty() { "/".to_owned() } else { mapped })
@@ -109,6 +112,7 @@ impl Site<'_> {
     fn is_public(self, path: &str) -> bool {
         match self.path {
             PathMatch::Exact(public) => path == public,
+            PathMatch::Letters(public) => path.starts_with(public.as_str()),
             PathMatch::Prefix(public) => below(path, public).is_some(),
         }
     }

@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use crate::support::backend::{backend, plain};
 use crate::support::certs::Certs;
-use crate::support::client::{get, get_events};
+use crate::support::client::{Client, get, get_events};
 use crate::support::edge::{Edge, binary, edge};
 use crate::support::h2::{H2, request};
 use crate::support::wait::Watched;
@@ -31,6 +31,28 @@ fn write(dir: &Path, text: &str) -> String {
     let file = dir.join("mcp-edge.yaml");
     fs::write(&file, text).unwrap();
     file.display().to_string()
+}
+
+/// nginx's `listen 80; listen [::]:80;`, which Linux takes for the same port unless it is told otherwise.
+#[test]
+fn one_port_may_be_listened_on_in_both_ip_versions() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let backend = plain();
+    let edge = edge()
+        .raw_listener(&format!("address: \"0.0.0.0:{port}\", plaintext: true"))
+        .raw_listener(&format!("address: \"[::]:{port}\", plaintext: true"))
+        .upstream("one", &[backend.url()], "")
+        .route(&format!("upstream: one, host: four.example, listeners: [ \"0.0.0.0:{port}\" ]"))
+        .route(&format!("upstream: one, host: six.example, listeners: [ \"[::]:{port}\" ]"))
+        .start();
+    for (ip, host, foreign) in
+        [("127.0.0.1", "four.example", "six.example"), ("::1", "six.example", "four.example")]
+    {
+        let mut client = Client::plain((ip.parse::<IpAddr>().unwrap(), port).into());
+        assert_eq!(client.ask(get(host, "/")).status, 200, "{ip}");
+        client.ask(get(foreign, "/")).assert_refused(421);
+    }
+    drop(edge);
 }
 
 #[test]
