@@ -210,6 +210,7 @@ fn request_bytes(
         principal: &admitted.granted.principal,
         route: admitted.routed.route.outgoing.as_ref(),
         credential: settings.credential.as_ref(),
+        readable: admitted.routed.route.guards_tools(),
         body,
     };
     let joined = admitted.body.as_ref().map(|b| &b.bytes).filter(|b| b.len() <= MAX_JOINED);
