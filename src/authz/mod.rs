@@ -63,6 +63,11 @@ pub fn authorize(
     Ok(Granted { principal, call, proof: Proof })
 }
 
+/// Whether a list of tools names this one to the caller.
+pub fn shows(rules: &[Arc<dyn Rule>], principal: &Principal, tool: &str) -> bool {
+    rules.iter().all(|rule| rule.shows(principal, tool))
+}
+
 fn check_tool(
     rules: &[Arc<dyn Rule>],
     principal: &Principal,

@@ -24,6 +24,11 @@ pub trait Rule: fmt::Debug + Send + Sync {
     /// 403.
     fn tool(&self, principal: &Principal, tool: &str) -> Result<(), Denial>;
 
+    /// Whether lists of tools name this one to the caller: as a rule, what it may call.
+    fn shows(&self, principal: &Principal, tool: &str) -> bool {
+        self.tool(principal, tool).is_ok()
+    }
+
     /// Whether it has anything to say about tools. Where no rule has, bodies need no strict reading
     /// and answers no filter.
     fn has_tools(&self) -> bool {

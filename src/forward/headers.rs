@@ -40,6 +40,8 @@ pub struct Outgoing<'a> {
     pub route: Option<&'a RouteEdits>,
     /// What the edge shows to the backend of itself.
     pub credential: Option<&'a (HeaderName, HeaderValue)>,
+    /// Whether the answer will be read on its way: it must come whole, and not coded.
+    pub readable: bool,
     /// The body that will follow.
     pub body: BodySize,
 }
@@ -54,12 +56,16 @@ fn request(out: &Outgoing<'_>, bytes: &mut Vec<u8>) {
     let headers = &out.head.headers;
     let configured = out.route.is_some() || out.credential.is_some();
     for (name, value) in headers {
-        let coding = *name == header::ACCEPT_ENCODING && accepts_events(headers);
-        let dropped = coding || is_own(name) || configured && is_replaced(out, name);
+        let coding = *name == header::ACCEPT_ENCODING && (out.readable || accepts_events(headers));
+        let part = out.readable && (*name == header::RANGE || *name == header::IF_RANGE);
+        let dropped = coding || part || is_own(name) || configured && is_replaced(out, name);
         if !dropped {
             bytes.extend_from_slice(name.as_str().as_bytes());
             line(bytes, b": ", value.as_bytes());
         }
+    }
+    if out.readable {
+        line(bytes, b"accept-encoding: ", b"identity");
     }
     if let Some(session) = out.session {
         line(bytes, b"mcp-session-id: ", session.as_bytes());
@@ -253,6 +259,7 @@ mod tests {
             principal: &Principal::anonymous(),
             route: None,
             credential: None,
+            readable: false,
             body,
         };
         let mut bytes = Vec::new();

@@ -13,6 +13,7 @@ use super::admit::Admitted;
 use super::endpoint;
 use super::exchange::{Exchanged, Failure};
 use super::limited;
+use super::listed::{self, Lists};
 use super::respond::request_id_field;
 use super::runtime::{Runtime, unix};
 use crate::balance::session::{Kind as TicketKind, Owner, Ticket};
@@ -103,10 +104,15 @@ pub async fn answer<W: Wire>(
         return Box::pin(switch(tunnel, fields, wire, record)).await;
     }
     let events = response.is_event_stream();
-    let kind = kind(at, admitted, &response, &replica, head, events);
+    let mut kind = kind(at, admitted, &response, &replica, head, events);
     let patience = BODY_SILENCE;
-    let (payload, pending) =
-        payload(&mut conn, &response, &kind, &head.method, wire, patience).await?;
+    let (payload, pending) = match Lists::of(at.rt, admitted) {
+        None => payload(&mut conn, &response, &mut kind, &head.method, wire, patience).await?,
+        Some(lists) => {
+            let cut = lists.payload(&mut conn, &mut response, &mut kind, head, wire, patience);
+            Box::pin(cut).await?
+        }
+    };
     let fields = fields(at, admitted, &mut response, &replica, head, record);
     record.status = response.status;
     record.stream = events && pending.is_some();
@@ -186,10 +192,10 @@ fn kind(
 }
 
 /// What the wire is told of the body, and what of it has come already when a long one is left.
-async fn payload<W: Wire>(
+pub(super) async fn payload<W: Wire>(
     conn: &mut BackendConn,
     response: &ResponseHead,
-    kind: &Kind,
+    kind: &mut Kind,
     method: &Method,
     wire: &mut W,
     patience: Duration,
@@ -206,7 +212,10 @@ async fn payload<W: Wire>(
     }
     let here = here.joined();
     match kind {
-        Kind::Events(events) if complete && !events.rewrites() => Ok((Payload::Whole(here), None)),
+        Kind::Events(events) if complete && !events.rewrites() => {
+            let all = events.whole(here).map_err(listed::refusal)?;
+            Ok((Payload::Whole(all), None))
+        }
         Kind::Events(_) => Ok((Payload::Stream, Some(here))),
         Kind::Opaque if complete => Ok((Payload::Whole(here), None)),
         Kind::Opaque => match response.length {
@@ -245,17 +254,17 @@ async fn collect<W: Wire>(
     }
 }
 
-fn late() -> Denial {
+pub(super) fn late() -> Denial {
     let late = "The server did not answer in time";
     Denial::new(Reason::UpstreamTimeout, "forward.timeout", late)
 }
 
-fn broke(e: io::Error) -> Denial {
+pub(super) fn broke(e: io::Error) -> Denial {
     let failed = "The server failed to answer";
     Denial::new(Reason::UpstreamFailed, "forward.broke_off", failed).detail(e.to_string())
 }
 
-fn is_json(response: &ResponseHead) -> bool {
+pub(super) fn is_json(response: &ResponseHead) -> bool {
     response.get(&CONTENT_TYPE).is_some_and(crate::inspect::is_json)
 }
 

@@ -208,6 +208,7 @@ fn request_bytes(
         principal: &admitted.granted.principal,
         route: admitted.routed.route.outgoing.as_ref(),
         credential: settings.credential.as_ref(),
+        readable: admitted.routed.route.guards_tools(),
         body,
     };
     let mut bytes = take_out();

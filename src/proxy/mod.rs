@@ -10,6 +10,7 @@ mod challenge;
 mod endpoint;
 pub mod exchange;
 mod limited;
+mod listed;
 pub mod metadata;
 pub mod redirect;
 pub mod respond;
@@ -299,6 +300,7 @@ fn end_code(end: End) -> Option<&'static str> {
         End::BackendBroke(_) => Some("forward.broke_off"),
         End::BackendSilent => Some("forward.silent"),
         End::BadEndpoint => Some("stream.bad_endpoint"),
+        End::BadList(refused) => Some(refused.code()),
         End::Drained => Some("edge.stopping"),
         End::Expired => Some(EXPIRED),
     }

@@ -4,3 +4,5 @@ pub mod endpoint;
 pub mod endpoint_url;
 pub mod pump;
 pub mod sse;
+pub mod tool_events;
+pub mod tools;

@@ -12,6 +12,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::endpoint::EndpointRewriter;
 use super::sse::{LeadingBom, Scanner};
+use super::tool_events::ListFilter;
+use super::tools::Refused;
 use crate::forward::conn::BackendConn;
 use crate::listen::wire::Wire;
 
@@ -54,6 +56,8 @@ pub struct Events {
     keepalive: Option<Duration>,
     /// Rewrites the `endpoint` event of the old transport.
     endpoint: Option<Endpoint>,
+    /// Cuts lists of tools.
+    lists: Option<Box<ListFilter>>,
     /// Whether it may end between two events when the edge stops: true for streams that no request waits for.
     cut: bool,
 }
@@ -82,6 +86,8 @@ pub enum End {
     BackendSilent,
     /// The backend announced an endpoint that is not its own.
     BadEndpoint,
+    /// A list of tools, or what could be one, cannot go on.
+    BadList(Refused),
     /// The edge stops.
     Drained,
     /// The caller's token has expired.
@@ -115,7 +121,24 @@ impl Events {
     /// An event stream at its start.
     pub fn new(keepalive: Option<Duration>, endpoint: Option<Map>, cut: bool) -> Self {
         let endpoint = endpoint.map(|map| Endpoint { rewriter: EndpointRewriter::new(), map });
-        Self { scanner: Scanner::new(), bom: None, keepalive, endpoint, cut }
+        Self { scanner: Scanner::new(), bom: None, keepalive, endpoint, lists: None, cut }
+    }
+
+    /// Lists of tools in it are cut from now on: its start.
+    pub fn cut_lists(&mut self, lists: ListFilter) {
+        self.lists = Some(Box::new(lists));
+    }
+
+    /// A stream that is here from its start to its end, and of which nothing has to be rewritten but lists.
+    ///
+    /// # Errors
+    /// A list cannot go on.
+    pub fn whole(&mut self, all: Bytes) -> Result<Bytes, Refused> {
+        let Some(lists) = &mut self.lists else { return Ok(all) };
+        let mut out = Vec::with_capacity(all.len());
+        lists.push(&all, &mut out)?;
+        lists.finish(&mut out)?;
+        Ok(out.into())
     }
 }
 
@@ -266,7 +289,10 @@ impl Flow {
     async fn complete<W: Wire>(&mut self, wire: &mut W, rest: Bytes) -> End {
         let rest = match &mut self.kind {
             Kind::Opaque => rest,
-            Kind::Events(events) => events.finish(rest),
+            Kind::Events(events) => match events.finish(rest) {
+                Ok(rest) => rest,
+                Err(refused) => return End::BadList(refused),
+            },
         };
         finish(wire.data(rest, true).await, End::Complete)
     }
@@ -282,30 +308,49 @@ impl Events {
                 (held, rest) => [held, rest].concat().into(),
             },
         };
-        let Some(endpoint) = &mut self.endpoint else {
-            self.scanner.push(&piece);
-            return Ok(piece);
+        let piece = match &mut self.endpoint {
+            None => piece,
+            Some(endpoint) => {
+                let mut out = Vec::with_capacity(piece.len() + 256);
+                let pushed = endpoint.rewriter.push(&piece, &mut out, &mut *endpoint.map);
+                pushed.map_err(|_| End::BadEndpoint)?;
+                if endpoint.rewriter.done() {
+                    self.endpoint = None;
+                }
+                out.into()
+            }
         };
-        let mut out = Vec::with_capacity(piece.len() + 256);
-        let pushed = endpoint.rewriter.push(&piece, &mut out, &mut *endpoint.map);
-        pushed.map_err(|_| End::BadEndpoint)?;
-        if endpoint.rewriter.done() {
-            self.endpoint = None;
-        }
-        self.scanner.push(&out);
-        Ok(out.into())
+        let piece = match &mut self.lists {
+            None => piece,
+            Some(lists) => {
+                let mut out = Vec::with_capacity(piece.len());
+                lists.push(&piece, &mut out).map_err(End::BadList)?;
+                out.into()
+            }
+        };
+        self.scanner.push(&piece);
+        Ok(piece)
     }
 
-    fn finish(&mut self, rest: Bytes) -> Bytes {
+    /// What goes on at the end: what has passed already, and what was held back.
+    fn finish(&mut self, passed: Bytes) -> Result<Bytes, Refused> {
         let held = self.bom.as_mut().map_or(&b""[..], |bom| bom.finish());
-        if self.endpoint.is_none() && held.is_empty() {
-            return rest;
+        if self.endpoint.is_none() && self.lists.is_none() && held.is_empty() {
+            return Ok(passed);
         }
-        let mut out = [held, &rest].concat();
+        let mut rest = held.to_vec();
         if let Some(endpoint) = &mut self.endpoint {
-            endpoint.rewriter.finish(&mut out);
+            endpoint.rewriter.finish(&mut rest);
         }
-        out.into()
+        let mut out = passed.to_vec();
+        match &mut self.lists {
+            None => out.append(&mut rest),
+            Some(lists) => {
+                lists.push(&rest, &mut out)?;
+                lists.finish(&mut out)?;
+            }
+        }
+        Ok(out.into())
     }
 }
 

@@ -1,0 +1,388 @@
+//! Lists of tools in event streams. In: a server's bytes, however split; out: the same bytes, with events
+//! that hold a list written anew.
+//!
+//! An event is held until it is complete; comments and empty lines between events go on at once.
+
+use memchr::memchr2;
+
+use super::tools::{Refused, Shows, cut, may_be_list};
+use crate::limit::buffer::{Budget, Share};
+
+/// U+FEFF in UTF-8: parsers drop it as the first thing of a stream.
+const BOM: [u8; 3] = [0xef, 0xbb, 0xbf];
+/// Events up to this size are not counted into the buffer budget, in bytes.
+const FREE: usize = 64 * 1024;
+
+/// Cuts the lists of one stream.
+pub struct ListFilter {
+    shows: Shows,
+    /// Largest event, in bytes with its line ends.
+    limit: usize,
+    budget: Budget,
+    share: Share,
+    held: Vec<u8>,
+    /// Where the current line starts in `held`.
+    line: usize,
+    in_comment: bool,
+    after_cr: bool,
+    /// Whether a byte order mark can no longer come.
+    begun: bool,
+}
+
+impl ListFilter {
+    /// At the start of a stream.
+    pub fn new(shows: Shows, limit: usize, budget: Budget) -> Self {
+        Self {
+            shows,
+            limit,
+            budget,
+            share: Share::default(),
+            held: Vec::new(),
+            line: 0,
+            in_comment: false,
+            after_cr: false,
+            begun: false,
+        }
+    }
+
+    /// Takes the next bytes and appends to `out` what may go on.
+    ///
+    /// # Errors
+    /// The stream must not go on.
+    pub fn push(&mut self, chunk: &[u8], out: &mut Vec<u8>) -> Result<(), Refused> {
+        let mut rest = chunk;
+        if !self.begun {
+            rest = self.begin(rest, out);
+        }
+        while !rest.is_empty() {
+            rest = self.step(rest, out)?;
+        }
+        if self.held.len() > FREE {
+            let held = self.held.len() as u64;
+            self.budget.grow(&mut self.share, held).map_err(|_| Refused::Full)?;
+        }
+        Ok(())
+    }
+
+    /// The stream has ended. An event that is not complete is none, but there are parsers that take it
+    /// for one.
+    ///
+    /// # Errors
+    /// As [`ListFilter::push`].
+    pub fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), Refused> {
+        self.end_event(out)
+    }
+
+    /// Lets a byte order mark pass.
+    fn begin<'a>(&mut self, bytes: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
+        let mut rest = bytes;
+        while let Some((first, after)) = rest.split_first() {
+            if BOM.get(self.held.len()) != Some(first) {
+                self.begun = true;
+                break;
+            }
+            rest = after;
+            self.held.push(*first);
+            if self.held.len() == BOM.len() {
+                out.append(&mut self.held);
+                self.begun = true;
+                break;
+            }
+        }
+        rest
+    }
+
+    /// Takes one line, or what there is of it, and returns what follows.
+    fn step<'a>(&mut self, bytes: &'a [u8], out: &mut Vec<u8>) -> Result<&'a [u8], Refused> {
+        if std::mem::take(&mut self.after_cr)
+            && let Some(rest) = bytes.strip_prefix(b"\n")
+        {
+            self.keep(b"\n", out);
+            self.line = self.held.len();
+            return Ok(rest);
+        }
+        if self.held.is_empty() && bytes.first() == Some(&b':') {
+            self.in_comment = true;
+        }
+        let end = memchr2(b'\n', b'\r', bytes);
+        let (taken, rest) = bytes.split_at(end.map_or(bytes.len(), |at| at + 1));
+        let is_blank = end == Some(0) && self.held.len() == self.line;
+        self.keep(taken, out);
+        if self.held.len() > self.limit {
+            return Err(Refused::TooLarge);
+        }
+        if is_blank {
+            self.end_event(out)?;
+        }
+        if end.is_some() {
+            self.in_comment = false;
+            self.after_cr = taken.last() == Some(&b'\r');
+            self.line = self.held.len();
+        }
+        Ok(rest)
+    }
+
+    /// Holds bytes of an event back; what stands before one goes on.
+    fn keep(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+        let between = self.held.is_empty() && matches!(bytes, [b'\n' | b'\r', ..]);
+        let to = if self.in_comment || between { out } else { &mut self.held };
+        to.extend_from_slice(bytes);
+    }
+
+    /// Lets the event go that is held.
+    fn end_event(&mut self, out: &mut Vec<u8>) -> Result<(), Refused> {
+        let held = std::mem::take(&mut self.held);
+        match rewritten(&held, &*self.shows)? {
+            Some(new) => out.extend_from_slice(&new),
+            None => out.extend_from_slice(&held),
+        }
+        self.line = 0;
+        self.share = Share::default();
+        Ok(())
+    }
+}
+
+/// An event with the list in it cut; `None` where it can go on as it is.
+fn rewritten(event: &[u8], shows: &dyn Fn(&str) -> bool) -> Result<Option<Vec<u8>>, Refused> {
+    // no text of JSON goes over a line's end, so that a key stands in one line
+    if !may_be_list(event) {
+        return Ok(None);
+    }
+    let values: Vec<&[u8]> = lines(event).filter_map(|line| data(line.text)).collect();
+    let Some(new) = cut(&values.join(&b'\n'), shows)? else { return Ok(None) };
+    let (mut out, mut written) = (Vec::with_capacity(event.len()), false);
+    for line in lines(event) {
+        if data(line.text).is_none() {
+            out.extend_from_slice(line.text);
+            out.extend_from_slice(line.end);
+        } else if !std::mem::replace(&mut written, true) {
+            for part in new.split(|b| *b == b'\n') {
+                out.extend_from_slice(b"data: ");
+                out.extend_from_slice(part);
+                out.extend_from_slice(if line.end.is_empty() { b"\n" } else { line.end });
+            }
+        }
+    }
+    Ok(Some(out))
+}
+
+/// A line and what ends it: nothing, where the stream ends in it.
+struct Line<'a> {
+    text: &'a [u8],
+    end: &'a [u8],
+}
+
+fn lines(event: &[u8]) -> impl Iterator<Item = Line<'_>> {
+    let mut rest = event;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let (text, more) = rest.split_at(memchr2(b'\n', b'\r', rest).unwrap_or(rest.len()));
+        let end = match more {
+            [b'\r', b'\n', ..] => 2,
+            [] => 0,
+            _ => 1,
+        };
+        let (end, after) = more.split_at(end);
+        rest = after;
+        Some(Line { text, end })
+    })
+}
+
+/// The value of a `data` field (WHATWG HTML §9.2.6); `None` for all other lines.
+fn data(line: &[u8]) -> Option<&[u8]> {
+    match line.strip_prefix(b"data")? {
+        [] => Some(&[]),
+        [b':', b' ', value @ ..] | [b':', value @ ..] => Some(value),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::super::sse::tests::{chunks, parse, streams};
+    use super::super::tools::tests::{answers, model, shows};
+    use super::*;
+
+    fn filter(limit: usize) -> ListFilter {
+        ListFilter::new(Box::new(shows), limit, Budget::new(1 << 20))
+    }
+
+    fn run(chunks: &[&[u8]]) -> Result<Vec<u8>, Refused> {
+        let (mut filter, mut out) = (filter(1 << 20), Vec::new());
+        for chunk in chunks {
+            filter.push(chunk, &mut out)?;
+        }
+        filter.finish(&mut out)?;
+        Ok(out)
+    }
+
+    fn whole(stream: &str) -> String {
+        String::from_utf8(run(&[stream.as_bytes()]).unwrap()).unwrap()
+    }
+
+    const LIST: &str = r#"{"id":1,"result":{"tools":[{"name":"drop"},{"name":"get_a"}]}}"#;
+    const CUT: &str = r#"{"id":1,"result":{"tools":[{"name":"get_a"}]}}"#;
+
+    #[test]
+    fn events_with_lists_are_written_anew() {
+        for (event, expected) in [
+            (format!("data: {LIST}\n\n"), format!("data: {CUT}\n\n")),
+            (format!("data:{LIST}\r\n\r\n"), format!("data: {CUT}\r\n\r\n")),
+            (format!("data: {LIST}\r\r"), format!("data: {CUT}\r\r")),
+            (
+                format!(": a\nid: 7\nevent: message\ndata: {LIST}\nretry: 5\n: b\n\n: c\n\n"),
+                format!(": a\nid: 7\nevent: message\ndata: {CUT}\nretry: 5\n: b\n\n: c\n\n"),
+            ),
+            (format!("\u{feff}data: {LIST}\n\n"), format!("\u{feff}data: {CUT}\n\n")),
+            (
+                format!("data: x\n\ndata: {LIST}\n\ndata: y\n\n"),
+                format!("data: x\n\ndata: {CUT}\n\ndata: y\n\n"),
+            ),
+            // several lines: what was between them stays a line's end
+            (
+                "data: {\"result\":\r\nid: 1\r\ndata: {\"tools\":[{\"name\":\"drop\"}],\r\ndata: \"x\":1}}\r\n\r\n".into(),
+                "data: {\"result\":\r\ndata: {\"tools\":[],\r\ndata: \"x\":1}}\r\nid: 1\r\n\r\n".into(),
+            ),
+            (
+                "data: {\"result\":{\"tools\":\ndata: [{\"name\":\ndata: \"drop\"}]}}\n\n".into(),
+                "data: {\"result\":{\"tools\":\ndata: []}}\n\n".into(),
+            ),
+            // no event for most parsers, but for some
+            (format!("data: {LIST}"), format!("data: {CUT}\n")),
+            (format!("data: {LIST}\n"), format!("data: {CUT}\n")),
+            (format!("data: {LIST}\r"), format!("data: {CUT}\r")),
+        ] {
+            assert_eq!(whole(&event), expected, "{event:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_data_stays() {
+        for same in [
+            format!("event: {LIST}\n\n"),
+            format!("Data: {LIST}\n\n"),
+            format!(" data: {LIST}\n\n"),
+            format!(": data: {LIST}\n\n"),
+            format!("\n\u{feff}data: {LIST}\n\n"),
+            format!("data: {CUT}\n\n"),
+            format!("data:{CUT}\r\n\r\n: x\r\n\r\n"),
+            "event: endpoint\ndata: /messages?sessionId=1\n\n".into(),
+            "data\n\nid\n\n\n\n: ping\n\ndata: {\"tools".into(),
+        ] {
+            assert_eq!(whole(&same), same);
+        }
+    }
+
+    #[test]
+    fn whatever_could_be_a_list_ends_the_stream() {
+        for bad in ["data: {\"tools\"\n\n", "data: \"tools\": [\ndata: x\n\n", "data: {\"tools\""] {
+            assert_eq!(run(&[bad.as_bytes()]), Err(Refused::Unreadable), "{bad}");
+        }
+    }
+
+    #[test]
+    fn events_go_when_complete_and_the_rest_at_once() {
+        let (mut filter, mut out) = (filter(1000), Vec::new());
+        for (chunk, after) in [
+            ("\u{feff}", "\u{feff}"),
+            (": pi", "\u{feff}: pi"),
+            ("ng\n", "\u{feff}: ping\n"),
+            ("\n", "\u{feff}: ping\n\n"),
+            ("data: x\n", "\u{feff}: ping\n\n"),
+            ("\n: c", "\u{feff}: ping\n\ndata: x\n\n: c"),
+        ] {
+            filter.push(chunk.as_bytes(), &mut out).unwrap();
+            assert_eq!(String::from_utf8_lossy(&out), after);
+        }
+    }
+
+    #[test]
+    fn an_event_is_bounded_and_a_stream_is_not() {
+        let event = |len: usize| format!("data: {}\n\n", "x".repeat(len - 8));
+        let mut out = Vec::new();
+        let mut small = filter(100);
+        for _ in 0..1000 {
+            small.push(event(100).as_bytes(), &mut out).unwrap();
+            small.push(format!(": {}\n\n", "c".repeat(500)).as_bytes(), &mut out).unwrap();
+        }
+        assert_eq!(out.len(), 1000 * (100 + 504));
+        assert_eq!(small.push(event(101).as_bytes(), &mut out), Err(Refused::TooLarge));
+        let mut endless = filter(100);
+        let fed = (0..101).find_map(|_| endless.push(b"x", &mut out).err());
+        assert_eq!(fed, Some(Refused::TooLarge));
+    }
+
+    #[test]
+    fn large_events_take_their_share_of_the_budget() {
+        let budget = Budget::new(100_000);
+        let new = || ListFilter::new(Box::new(shows), 1 << 20, budget.clone());
+        let (mut one, mut two, mut out) = (new(), new(), Vec::new());
+        let large = vec![b'x'; 70_000];
+        one.push(&large, &mut out).unwrap();
+        assert_eq!(two.push(&large, &mut out), Err(Refused::Full));
+        one.push(b"\n\n", &mut out).unwrap();
+        assert_eq!(out.len(), 70_002);
+        assert_eq!(new().push(&large, &mut out), Ok(()), "given back");
+    }
+
+    /// Streams with lists among the events, in all framings.
+    fn with_lists() -> impl Strategy<Value = Vec<u8>> {
+        let end = prop_oneof![Just("\n"), Just("\r\n"), Just("\r")];
+        let event =
+            (answers(), any::<bool>(), end, any::<bool>()).prop_map(|(answer, pretty, end, id)| {
+                let text = if pretty {
+                    serde_json::to_string_pretty(&answer)
+                } else {
+                    serde_json::to_string(&answer)
+                };
+                let id = if id { format!("id: 5{end}") } else { String::new() };
+                let data: String =
+                    text.unwrap().split('\n').map(|line| format!("data: {line}{end}")).collect();
+                format!("{id}{data}{end}").into_bytes()
+            });
+        proptest::collection::vec(prop_oneof![2 => event, 1 => streams()], 0..5)
+            .prop_map(|all| all.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1500))]
+
+        #[test]
+        fn chunks_do_not_matter(stream in with_lists(), cuts in proptest::collection::vec(0usize..2000, 0..12)) {
+            prop_assert_eq!(run(&chunks(&stream, &cuts)), run(&[&stream]));
+        }
+
+        #[test]
+        fn other_streams_stay_as_they_are(stream in streams(), cuts in proptest::collection::vec(0usize..200, 0..12)) {
+            prop_assert_eq!(run(&chunks(&stream, &cuts)), Ok(stream));
+        }
+
+        #[test]
+        fn parsers_see_what_the_caller_may(stream in with_lists()) {
+            let Ok(out) = run(&[&stream]) else {
+                // glued to garbage, a list can no longer be read
+                prop_assert!(super::super::tools::may_be_list(&stream));
+                return Ok(());
+            };
+            let (before, after) = (parse(&stream, false), parse(&out, false));
+            prop_assert_eq!(before.1, after.1);
+            prop_assert_eq!(before.0.len(), after.0.len());
+            for (was, is) in before.0.iter().zip(&after.0) {
+                prop_assert_eq!((&was.0, &was.2), (&is.0, &is.2));
+                let Ok(mut expected) = serde_json::from_str::<Value>(&was.1) else {
+                    prop_assert_eq!(&was.1, &is.1);
+                    continue;
+                };
+                let untouched = expected.clone();
+                model(&mut expected);
+                prop_assert_eq!(&serde_json::from_str::<Value>(&is.1).unwrap(), &expected);
+                prop_assert!(expected != untouched || was.1 == is.1);
+            }
+        }
+    }
+}
