@@ -374,13 +374,15 @@ mod tests {
             prop_assert_eq!(before.0.len(), after.0.len());
             for (was, is) in before.0.iter().zip(&after.0) {
                 prop_assert_eq!((&was.0, &was.2), (&is.0, &is.2));
-                let Ok(mut expected) = serde_json::from_str::<Value>(&was.1) else {
+                // clients that take a text from bytes drop the mark, so the filter reads behind it
+                let bare = |text: &str| text.strip_prefix('\u{feff}').unwrap_or(text).to_owned();
+                let Ok(mut expected) = serde_json::from_str::<Value>(&bare(&was.1)) else {
                     prop_assert_eq!(&was.1, &is.1);
                     continue;
                 };
                 let untouched = expected.clone();
                 model(&mut expected);
-                prop_assert_eq!(&serde_json::from_str::<Value>(&is.1).unwrap(), &expected);
+                prop_assert_eq!(&serde_json::from_str::<Value>(&bare(&is.1)).unwrap(), &expected);
                 prop_assert!(expected != untouched || was.1 == is.1);
             }
         }
