@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mcp_edge::inspect::{Scan, scan};
+use mcp_edge::inspect::{Message, Scan, scan, scan_strictly};
 use serde_json::Value;
 
 fuzz_target!(|body: &[u8]| {
@@ -36,6 +36,7 @@ fuzz_target!(|body: &[u8]| {
         return;
     }
     assert_eq!(full.get("jsonrpc"), Some(&Value::from("2.0")));
+    strictly(body, message, &full);
     if message.method.is_some() {
         assert_eq!(full.get("method").and_then(Value::as_str), message.method.as_deref());
     }
@@ -49,3 +50,18 @@ fuzz_target!(|body: &[u8]| {
         assert_eq!(version.and_then(Value::as_str), message.protocol_version.as_deref());
     }
 });
+
+/// Read strictly, it is the same message, and no key is ours in another case.
+fn strictly(body: &[u8], message: &Message, full: &Value) {
+    let Scan::Single(strict) = scan_strictly(body) else { panic!("it was one message") };
+    assert_eq!(&Message { odd: false, ..strict.clone() }, message);
+    let like = |part: Option<&Value>, ours: &[&str]| {
+        let keys = part.and_then(Value::as_object).into_iter().flat_map(|map| map.keys());
+        let mut keys = keys.filter(|key| !ours.contains(&key.as_str()));
+        keys.any(|key| ours.iter().any(|own| key.eq_ignore_ascii_case(own)))
+    };
+    let call = message.method.as_deref() == Some("tools/call");
+    let odd = like(Some(full), &["jsonrpc", "id", "method", "params", "result", "error"])
+        || call && like(full.get("params"), &["name", "_meta"]);
+    assert!(strict.odd || !odd);
+}
