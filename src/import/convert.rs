@@ -57,7 +57,7 @@ pub(super) fn convert(
     }
     let common = Common {
         connections: connections(tree),
-        answers: common_answers(&routes),
+        answers: common_answers(&routes, &sockets),
         webroot: (!renewals.is_empty())
             .then(|| (webroot.to_owned(), "for certbot's renewals".to_owned())),
     };
@@ -145,16 +145,26 @@ fn connections(tree: &Tree) -> Option<(String, String)> {
     Some((all.to_string(), each.at.to_string()))
 }
 
-/// The fields that the answers of all routes have, where they are the same everywhere: then refusals get
-/// them, too, as with nginx's `always`.
-fn common_answers(routes: &[(&Server<'_>, Vec<Route<'_, '_>>)]) -> Option<Answers> {
-    let mut proxied =
-        routes.iter().flat_map(|(_, routes)| routes).filter(|route| route.entry.is_proxy());
-    let first = &proxied.next()?.entry.answers;
-    let same = |route: &Route<'_, '_>| {
-        route.entry.answers.hsts == first.hsts && route.entry.answers.set == first.set
-    };
-    proxied.all(same).then(|| first.clone())
+/// For each listener the fields that the answers of all its routes have, where they are the same everywhere: then
+/// refusals get them, too, as with nginx's `always`.
+fn common_answers(
+    routes: &[(&Server<'_>, Vec<Route<'_, '_>>)],
+    sockets: &Sockets,
+) -> BTreeMap<SocketAddr, Answers> {
+    let mut out = BTreeMap::new();
+    for socket in &sockets.serve {
+        let here = routes.iter().filter(|(server, _)| server.serves.contains(socket));
+        let mut proxied =
+            here.flat_map(|(_, routes)| routes).filter(|route| route.entry.is_proxy());
+        let Some(first) = proxied.next().map(|route| &route.entry.answers) else { continue };
+        let same = |route: &Route<'_, '_>| {
+            route.entry.answers.hsts == first.hsts && route.entry.answers.set == first.set
+        };
+        if proxied.all(same) {
+            out.insert(*socket, first.clone());
+        }
+    }
+    out
 }
 
 /// Routes that are written already: what `close` has to know of them.
@@ -178,7 +188,8 @@ fn items(
                 };
                 let place =
                     Place { host, listeners: sockets.list(&here), public_url: url.as_deref() };
-                let answers = common.answers.is_none().then_some(&route.entry.answers);
+                let common = here.iter().all(|socket| common.answers.contains_key(socket));
+                let answers = (!common).then_some(&route.entry.answers);
                 let mut why = server.refusing.clone();
                 if host.is_none() {
                     why.extend(server.refusing_any.iter().cloned());

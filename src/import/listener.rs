@@ -1,5 +1,6 @@
 //! Listeners: in, a socket and its servers; out, the edge's listener.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use super::entry::{Content, Entry};
@@ -17,8 +18,8 @@ use super::values::{period, scalar};
 pub(super) struct Common {
     /// `max_connections`, and where it comes from.
     pub(super) connections: Option<(String, String)>,
-    /// The answers' fields that all routes have.
-    pub(super) answers: Option<Answers>,
+    /// The answers' fields that all routes of a listener have.
+    pub(super) answers: BTreeMap<SocketAddr, Answers>,
     /// Where ACME's challenges are answered from where nginx does not say it.
     pub(super) webroot: Option<(String, String)>,
 }
@@ -59,7 +60,7 @@ pub(super) fn listener(
     }
     if !redirects || sockets.serve.contains(&socket) {
         health(&here, &mut item, notes);
-        dressed(sockets.tls.contains(&socket), common, &mut item);
+        dressed(sockets.tls.contains(&socket), common.answers.get(&socket), &mut item);
     }
     if let Some((server, _)) = here.first() {
         times(&server.site.scope, &mut item, notes);
@@ -198,9 +199,9 @@ fn health(here: &[(&Server<'_>, &Listen<'_>)], item: &mut Item, notes: &mut Note
     }
 }
 
-fn dressed(tls: bool, common: &Common, item: &mut Item) {
+fn dressed(tls: bool, common: Option<&Answers>, item: &mut Item) {
     let at = |answers: &Answers| answers.at.as_ref().map(ToString::to_string).unwrap_or_default();
-    let Some(answers) = &common.answers else {
+    let Some(answers) = common else {
         if tls {
             item.key("hsts", "off", "routes say it themselves");
             item.key("security_headers", "off", "");

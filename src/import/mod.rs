@@ -13,10 +13,10 @@
 //!
 //! - nginx asks `allow` and `deny` in their order, ours are two sets of which deny wins: the sets are
 //!   computed (`access`).
-//! - nginx's servers belong to sockets, our routes to all listeners: servers that listen elsewhere than
-//!   others refuse (`sockets`).
-//! - nginx's prefixes are letters (`/admin` guards `/administrator`), ours end at segments: where that
-//!   would open something, the import says so (`route`).
+//! - nginx's servers, and their defaults, belong to sockets: routes name their `listeners` where they are not
+//!   all. An address beside the wildcard of its port is no listener of its own here: both refuse (`sockets`).
+//! - nginx's prefixes are letters (`/admin` guards `/administrator`): `starts_with`. Where no route can have a
+//!   location's path, the route around it refuses (`route`).
 //! - Regular expressions go before prefixes in nginx and do not exist here: what they guard makes the
 //!   prefixes refuse, unless they spell plain paths (`place`).
 //! - A request header that nginx wrote from a variable and that we do not write is taken out, so that no

@@ -65,7 +65,7 @@ http {{
 
     server {{
         listen 127.0.0.1:{tls} ssl http2;
-        server_name localhost;
+        server_name localhost half.localhost;
 
         ssl_certificate {cert};
         ssl_certificate_key {key};
@@ -129,6 +129,37 @@ http {{
             proxy_pass http://mcp_backend;
         }}
         location = /health {{ auth_basic off; return 200 "ok"; }}
+        location /letters {{ auth_basic off; deny all; proxy_pass http://mcp_backend; }}
+        location /letters-open {{ auth_basic off; proxy_pass http://mcp_backend; }}
+        location /glue {{ auth_basic off; proxy_pass http://mcp_backend/on; }}
+        location /@me {{ auth_basic off; deny all; proxy_pass http://mcp_backend; }}
+    }}
+
+    # the same name on a port of its own, without a password
+    server {{
+        listen 127.0.0.1:{inner};
+        server_name localhost;
+        add_header Strict-Transport-Security "max-age=31536000" always;
+        add_header X-Frame-Options "SAMEORIGIN" always;
+        add_header X-Content-Type-Options "nosniff" always;
+        proxy_set_header Host $host;
+        proxy_set_header X-Real-IP $remote_addr;
+        proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+        proxy_set_header X-Forwarded-Proto $scheme;
+        location /inner/ {{ proxy_pass http://mcp_backend; }}
+        location /mapped/ {{ deny all; }}
+    }}
+
+    # a plain port that redirects, but for one path
+    server {{
+        listen 127.0.0.1:{acme};
+        server_name half.localhost;
+        proxy_set_header Host $host;
+        proxy_set_header X-Real-IP $remote_addr;
+        proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+        proxy_set_header X-Forwarded-Proto $scheme;
+        location /plain/ {{ proxy_pass http://mcp_backend; }}
+        location / {{ return 308 https://$host:{tls}$request_uri; }}
     }}
 }}
 """
@@ -209,11 +240,11 @@ class Front:
     """Ports of one of the two, and how it is asked."""
 
     def __init__(self, ports, ca):
-        self.plain, self.acme, self.tls = ports
+        self.plain, self.acme, self.tls, self.inner = ports
         self.ca = ca
 
     def ask(self, row):
-        port = {"plain": self.plain, "acme": self.acme, "tls": self.tls}[row.at]
+        port = {"plain": self.plain, "acme": self.acme, "tls": self.tls, "inner": self.inner}[row.at]
         if row.at == "tls":
             context = ssl.create_default_context(cafile=self.ca)
             connection = http.client.HTTPSConnection("localhost", port, timeout=30, context=context)
@@ -306,6 +337,7 @@ PATHS = "paths that can be read in two ways are refused"
 SATISFY = "`satisfy any` is not carried, so that the route refuses"
 SLASH = "nginx redirects a prefix without its slash; the edge serves it"
 WORDS = "the edge answers in words of its own"
+NOTHING = "paths that have no server behind them are answered 404"
 HOST = "names that no route has are answered 421"
 NOSNIFF = "what the edge writes by itself is what it says it is, and is not sniffed"
 CHALLENGE = "RFC 9110 §15.5.2: a 401 says what is asked for"
@@ -371,6 +403,19 @@ ROWS = [
     Row("above the limit", "/limited/x", status=429),
     Row("a body that is too large", "/small/x", method="POST", body=LARGE, status=413),
     Row("a body that is not", "/small/x", method="POST", body=PING, status=200),
+    # letters, not segments
+    Row("what starts with the letters", "/lettersx/y", status=403),
+    Row("longer letters", "/letters-open/y", status=200),
+    Row("letters that become others", "/glued/x", status=200),
+    Row("letters in another case", "/Letters", status=401),
+    Row("a character that URLs may encode", "/@me/x", status=403),
+    Row("encoded", "/%40me/x", status=403, differs={"status": PATHS}),
+    # listeners
+    Row("what the other port serves", "/inner/x", at="inner", status=200),
+    Row("and it alone", "/inner/x", status=401),
+    Row("what this port does not serve", "/mapped/x", at="inner", status=403, differs={"status": NOTHING}),
+    Row("a path that is served in plain", "/plain/x", at="acme", status=200, Host="half.localhost"),
+    Row("all else goes to https", "/x", at="acme", status=308, Host="half.localhost", differs=PLAIN),
     # what only the edge refuses
     Row("a restriction that is not carried", "/any/x", Authorization=RIGHT, differs={"status": SATISFY}),
     Row("a foreign page", "/open/x", Origin="https://evil.example", differs={"status": ORIGIN}),
@@ -396,30 +441,30 @@ def fronts(binary, tmp_path_factory):
                 path.chmod(path.stat().st_mode | 0o011)
     certificate = Certificate(folder)
     backend = Backend()
-    ports = free_ports(6)
+    ports = free_ports(8)
 
     def conf(name, ports):
-        plain, acme, tls = ports
+        plain, acme, tls, inner = ports
         values = {"folder": folder, "cert": certificate.cert, "key": certificate.key, "api_key": KEY}
-        values |= {"plain": plain, "acme": acme, "tls": tls, "backend": backend.port}
+        values |= {"plain": plain, "acme": acme, "tls": tls, "inner": inner, "backend": backend.port}
         (folder / name).write_text(CONF.format(**values))
         return folder / name
 
     yaml = folder / "edge.yaml"
-    importing = [binary, "import", "nginx", str(conf("imported.conf", ports[3:])), "--output", str(yaml)]
+    importing = [binary, "import", "nginx", str(conf("imported.conf", ports[4:])), "--output", str(yaml)]
     imported = subprocess.run(importing, capture_output=True, text=True, timeout=60)
     assert imported.returncode == 3, f"`satisfy any` is not carried: {imported.stderr}"
     assert "satisfy" in imported.stderr
     # what the importer does not know is where the state of this test goes
     yaml.write_text(f"state_dir: {folder}/state\nadmin: off\n" + yaml.read_text())
     running = [
-        Process([nginx, "-e", str(folder / "error.log"), "-c", str(conf("nginx.conf", ports[:3]))], name="nginx"),
+        Process([nginx, "-e", str(folder / "error.log"), "-c", str(conf("nginx.conf", ports[:4]))], name="nginx"),
         Process([binary, "run", "--config", str(yaml)], name="mcp-edge"),
     ]
     try:
         running[1].wait_line("stderr", lambda line: line.strip() == "mcp-edge: ready", START_SECONDS)
         wait_for(ports[2], running[0])
-        yield Front(ports[:3], certificate.ca), Front(ports[3:], certificate.ca)
+        yield Front(ports[:4], certificate.ca), Front(ports[4:], certificate.ca)
     finally:
         for process in running:
             process.end()
