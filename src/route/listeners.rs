@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use super::settings::RouteSettings;
+use super::settings::{PathMatch, RouteSettings};
 use crate::base::compile::{Cx, Node};
 use crate::base::fields;
 
@@ -59,17 +59,60 @@ pub(super) fn meet(a: Option<&[SocketAddr]>, b: Option<&[SocketAddr]>) -> bool {
     }
 }
 
-/// Session ids are bound to labels: routes with the same host and path on other listeners must not have the
-/// same one. The others keep theirs, so that edges with other addresses take their sessions over.
+/// Session ids are bound to labels: no two routes may have the same one. The others keep theirs, so that
+/// edges with other addresses take their sessions over.
 pub(super) fn tell_apart(routes: &mut [RouteSettings]) {
-    let mut count: HashMap<String, usize> = HashMap::new();
+    let is_exact = |route: &RouteSettings| matches!(route.path, PathMatch::Exact(_));
+    let mut count: HashMap<(String, bool), usize> = HashMap::new();
     for route in routes.iter() {
-        *count.entry(route.label.clone()).or_default() += 1;
+        *count.entry((route.label.clone(), is_exact(route))).or_default() += 1;
     }
     for route in routes {
-        let same = count.get(&route.label).is_some_and(|count| *count > 1);
-        if let Some(first) = route.listeners.iter().flatten().min().filter(|_| same) {
+        let exact = is_exact(route);
+        let count = |exact| count.get(&(route.label.clone(), exact)).copied().unwrap_or_default();
+        let (same, other) = (count(exact) > 1, exact && count(false) > 0);
+        let first = route.listeners.iter().flatten().min().filter(|_| same).copied();
+        // no path has a space
+        route.label += if other { " exact" } else { "" };
+        if let Some(first) = first {
             route.label = format!("{}@{first}", route.label);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::table::tests::route;
+    use super::*;
+
+    #[test]
+    fn no_two_routes_have_one_label() {
+        let routes = |all: &[(PathMatch, Option<&str>)]| {
+            let mut routes: Vec<_> = all
+                .iter()
+                .map(|(path, listener)| {
+                    let listeners = listener.map(|l| vec![l.parse().unwrap()]);
+                    let label = format!("*{}", path.text());
+                    RouteSettings { label, listeners, ..route(None, path.clone(), "u") }
+                })
+                .collect();
+            tell_apart(&mut routes);
+            routes.into_iter().map(|route| route.label).collect::<Vec<_>>()
+        };
+        let prefix = || PathMatch::Prefix("/a".into());
+        let exact = || PathMatch::Exact("/a".into());
+        let (one, two) = (Some("127.0.0.1:1"), Some("127.0.0.1:2"));
+        assert_eq!(routes(&[(prefix(), one)]), ["*/a"]);
+        assert_eq!(routes(&[(exact(), None)]), ["*/a"]);
+        assert_eq!(routes(&[(prefix(), None), (exact(), None)]), ["*/a", "*/a exact"]);
+        assert_eq!(
+            routes(&[(prefix(), one), (prefix(), two), (exact(), one), (exact(), two)]),
+            [
+                "*/a@127.0.0.1:1",
+                "*/a@127.0.0.1:2",
+                "*/a exact@127.0.0.1:1",
+                "*/a exact@127.0.0.1:2"
+            ]
+        );
     }
 }
