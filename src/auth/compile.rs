@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
-use super::{METHODS, anonymous};
-use crate::base::caller::{Authenticate, Chain};
+use super::{METHODS, anonymous, oauth};
+use crate::base::caller::{Authenticate, Chain, Shape};
 use crate::base::compile::{Cx, Node, NodeKind};
 use crate::base::fields;
+
+/// What a challenge has that begins OAuth (RFC 9728 §5.1).
+const MARK: &[u8] = b"resource_metadata=";
 
 /// Compiles a route's `auth` list; what is wrong is noted in `cx`.
 pub fn chain(node: &Node, cx: &mut Cx) -> Option<Chain> {
@@ -28,7 +31,14 @@ pub fn chain(node: &Node, cx: &mut Cx) -> Option<Chain> {
     }
     let rules = methods.iter().filter_map(|method| method.rule()).collect();
     let resource = methods.iter().find_map(|method| method.protects());
-    challenges.sort_by_key(|challenge| !challenge.as_bytes().starts_with(b"Bearer"));
+    let bearer = |challenge: &HeaderValue| challenge.as_bytes().starts_with(b"Bearer");
+    let starts_oauth =
+        |challenge: &HeaderValue| challenge.as_bytes().windows(MARK.len()).any(|w| w == MARK);
+    if resource.is_some() {
+        // of several for `Bearer`, clients would take the first, which must be the one that leads on
+        challenges.retain(|challenge| !bearer(challenge) || starts_oauth(challenge));
+    }
+    challenges.sort_by_key(|challenge| !bearer(challenge));
     Some(Chain { methods, challenges, headers, rules, resource })
 }
 
@@ -83,17 +93,36 @@ fn conflict(
             "`anonymous` in line {line} lets everybody in: `{name}` is never asked"
         ));
     }
+    if before.protects().is_some() && method.protects().is_some() {
+        return Some(format!(
+            "there is an `oauth` in line {line} already: a route is one resource; put all issuers there"
+        ));
+    }
     let (theirs, ours) = (before.shapes(), method.shapes());
     if ours.is_empty() && theirs.is_empty() && before.name() == name {
         return Some(format!("`{name}` stands already in line {line}"));
     }
-    let shape = ours.iter().find(|shape| theirs.iter().any(|other| other.overlaps(shape)))?;
+    let shape = ours.iter().find(|shape| {
+        theirs.iter().any(|other| other.overlaps(shape) && !leaves_the_rest(other, shape, name))
+    })?;
+    if name == oauth::NAME || before.name() == oauth::NAME {
+        return Some(format!(
+            "a Bearer token could be meant for this or for `{}` in line {line}: put keys with a \
+             `prefix` before `oauth`, or take another header for them",
+            before.name()
+        ));
+    }
     Some(format!(
         "a credential in `{}` could be meant for this or for `{}` in line {line}: \
          take another header, or a `prefix` that tells them apart",
         shape.header,
         before.name()
     ))
+}
+
+/// Whether a method of opaque tokens takes what the one before it leaves: every other prefix.
+fn leaves_the_rest(before: &Shape, shape: &Shape, name: &str) -> bool {
+    name == oauth::NAME && shape.prefix.is_empty() && !before.prefix.is_empty()
 }
 
 fn unknown_method(name: &str, shown: &str) -> String {

@@ -11,10 +11,12 @@ pub mod api_key;
 pub mod basic;
 mod client_certificate;
 pub mod compile;
+pub mod oauth;
 
 use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use http::{HeaderName, HeaderValue};
 
 use crate::base::caller::{Authenticate, Chain, Client, Verdict};
 use crate::base::compile::{Cx, Node};
@@ -23,8 +25,14 @@ use crate::base::head::Head;
 use crate::base::principal::Principal;
 
 /// Every method that a route's `auth` list may name.
-pub const METHODS: &[Method] =
-    &[anonymous::METHOD, basic::METHOD, api_key::METHOD, client_certificate::METHOD, all::METHOD];
+pub const METHODS: &[Method] = &[
+    anonymous::METHOD,
+    basic::METHOD,
+    api_key::METHOD,
+    client_certificate::METHOD,
+    oauth::METHOD,
+    all::METHOD,
+];
 
 /// A method's entry in the table.
 pub struct Method {
@@ -57,8 +65,9 @@ pub async fn authenticate(
         };
         return verdict.map_err(|denial| challenged(denial, chain));
     }
-    let none = Denial::new(Reason::Unauthenticated, "auth.none", "Authentication is required");
-    Err(challenged(none, chain))
+    let none = || Denial::new(Reason::Unauthenticated, "auth.none", "Authentication is required");
+    let denial = oauth::nobodys(chain, head).unwrap_or_else(none);
+    Err(challenged(denial, chain))
 }
 
 /// Which of two credentials counts must not depend on who reads them (RFC 9110 §5.3: neither
@@ -73,13 +82,20 @@ fn check_single(chain: &Chain, head: &Head) -> Result<(), Denial> {
     Ok(())
 }
 
-/// A 401 names every way in (RFC 9110 §15.5.2).
+/// A 401 names every way in (RFC 9110 §15.5.2). Of `Bearer`, clients read the first challenge alone: one
+/// that says what is wrong stands in for the one that does not.
 fn challenged(mut denial: Denial, chain: &Chain) -> Denial {
     if denial.reason == Reason::Unauthenticated {
-        let challenges = chain.challenges.iter().cloned();
-        denial.fields.extend(challenges.map(|challenge| (WWW_AUTHENTICATE, challenge)));
+        let said = denial.fields.iter().any(|(name, value)| is_bearer(name, value));
+        let others = chain.challenges.iter().filter(|c| !(said && is_bearer(&WWW_AUTHENTICATE, c)));
+        let others: Vec<_> = others.map(|c| (WWW_AUTHENTICATE, c.clone())).collect();
+        denial.fields.extend(others);
     }
     denial
+}
+
+fn is_bearer(name: &HeaderName, value: &HeaderValue) -> bool {
+    *name == WWW_AUTHENTICATE && value.as_bytes().starts_with(b"Bearer")
 }
 
 /// What stands behind a scheme (in lower case) in `Authorization` (RFC 9110 §11.4); `None` where

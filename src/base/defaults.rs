@@ -49,3 +49,20 @@ pub const REALM: &str = "MCP";
 pub const AUTH_FAILURES: &str = "10/m burst 10";
 /// `routes[].auth[].basic.cache`.
 pub const AUTH_CACHE: Duration = Duration::from_secs(300);
+
+/// `routes[].auth[].oauth.stream_grace`.
+pub const STREAM_GRACE: Duration = Duration::from_secs(60);
+/// `routes[].auth[].oauth.issuers[].leeway`.
+pub const LEEWAY: Duration = Duration::from_secs(30);
+/// `routes[].auth[].oauth.issuers[].refresh`.
+pub const REFRESH_KEYS: Duration = Duration::from_secs(600);
+/// `routes[].auth[].oauth.issuers[].keep_keys`.
+pub const KEEP_KEYS: Duration = Duration::from_secs(86_400);
+/// `routes[].auth[].oauth.issuers[].introspection.cache`.
+pub const INTROSPECTION_CACHE: Duration = Duration::from_secs(60);
+/// `routes[].auth[].oauth.issuers[].introspection.negative_cache`.
+pub const INTROSPECTION_NEGATIVE_CACHE: Duration = Duration::from_secs(10);
+/// `routes[].auth[].oauth.issuers[].introspection.concurrency`.
+pub const INTROSPECTION_CONCURRENCY: u64 = 16;
+/// `routes[].auth[].oauth.issuers[].introspection.rate`.
+pub const INTROSPECTION_RATE: &str = "100/s burst 200";

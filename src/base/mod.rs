@@ -9,6 +9,7 @@ pub mod compile;
 pub mod defaults;
 pub mod denial;
 pub mod edits;
+pub mod fetch;
 pub mod fields;
 pub mod files;
 pub mod globs;

@@ -35,6 +35,24 @@ pub struct Token {
     pub streams_until: Option<SystemTime>,
 }
 
+impl Token {
+    /// A claim by its own name, else by the path to it, such as `realm_access.roles`. A name on the path
+    /// may have dots, too.
+    pub fn claim(&self, path: &str) -> Option<&Value> {
+        claim(&self.claims, path)
+    }
+}
+
+fn claim<'v>(claims: &'v Map<String, Value>, path: &str) -> Option<&'v Value> {
+    if let Some(value) = claims.get(path) {
+        return Some(value);
+    }
+    path.match_indices('.').find_map(|(at, _)| {
+        let (name, rest) = path.split_at_checked(at)?;
+        claim(claims.get(name)?.as_object()?, rest.strip_prefix('.')?)
+    })
+}
+
 impl Principal {
     /// A caller of whom nothing else is known.
     pub fn new(

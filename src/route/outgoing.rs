@@ -1,9 +1,11 @@
 //! What a route says to its backend of its own: in, nodes of the config; later, a caller; out, header
 //! fields. A client can send none of them itself.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use http::{HeaderName, HeaderValue};
+use serde_json::Value;
 
 use crate::base::caller::Chain;
 use crate::base::compile::{Cx, Node};
@@ -33,6 +35,8 @@ enum Part {
     Issuer,
     Name,
     Metadata(String),
+    /// A claim of the token: its name, or the path to it.
+    Claim(String),
 }
 
 const PARTS: &[(&str, Part)] = &[
@@ -82,7 +86,11 @@ fn part(text: &str) -> Result<Part, String> {
     if let Some(key) = text.strip_prefix("metadata.").filter(|key| !key.is_empty()) {
         return Ok(Part::Metadata(key.to_owned()));
     }
-    let names: Vec<&str> = PARTS.iter().map(|(name, _)| *name).chain(["metadata.KEY"]).collect();
+    if let Some(path) = text.strip_prefix("claims.").filter(|path| !path.is_empty()) {
+        return Ok(Part::Claim(path.to_owned()));
+    }
+    let more = ["metadata.KEY", "claims.NAME"];
+    let names: Vec<&str> = PARTS.iter().map(|(name, _)| *name).chain(more).collect();
     let found = PARTS.iter().find(|(name, _)| *name == text).map(|(_, part)| part.clone());
     found.ok_or_else(|| format!("unknown part `{text}`{}", hint(text, &names)))
 }
@@ -110,6 +118,12 @@ impl Outgoing {
                 line(name, bytes, |bytes| push_ip(client, bytes));
                 continue;
             }
+            if let Part::Claim(path) = part {
+                if let Some(value) = claim(principal, path) {
+                    line(name, bytes, |bytes| bytes.extend_from_slice(&value));
+                }
+                continue;
+            }
             let value = part.of(principal).filter(|value| !value.is_empty());
             if let Some(value) = value {
                 line(name, bytes, |bytes| push_encoded(value, bytes));
@@ -121,7 +135,7 @@ impl Outgoing {
 impl Part {
     fn of<'p>(&self, principal: &'p Principal) -> Option<&'p str> {
         Some(match self {
-            Self::Address => return None,
+            Self::Address | Self::Claim(_) => return None,
             Self::Subject => &principal.subject,
             Self::Method => principal.method,
             Self::Issuer => &principal.issuer,
@@ -131,6 +145,36 @@ impl Part {
                 value
             }
         })
+    }
+}
+
+/// A claim as the value of a field: a text, a number or a boolean, or a list of these with commas between
+/// them (those inside are encoded); nothing else has a form that a server would know.
+fn claim(principal: &Principal, path: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    match principal.token.as_ref()?.claim(path)? {
+        Value::Array(items) => {
+            for item in items {
+                if !bytes.is_empty() {
+                    bytes.push(b',');
+                }
+                let mut encoded = Vec::new();
+                push_encoded(&plain(item)?, &mut encoded);
+                for byte in encoded {
+                    if byte == b',' { bytes.extend_from_slice(b"%2C") } else { bytes.push(byte) }
+                }
+            }
+        }
+        one => push_encoded(&plain(one)?, &mut bytes),
+    }
+    (!bytes.is_empty()).then_some(bytes)
+}
+
+fn plain(value: &Value) -> Option<Cow<'_, str>> {
+    match value {
+        Value::String(text) => Some(text.into()),
+        Value::Bool(_) | Value::Number(_) => Some(value.to_string().into()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
 }
 
@@ -211,5 +255,43 @@ mod tests {
                  x-real-ip: 2001:db8::1\r\n"
             )
         );
+    }
+
+    #[test]
+    fn claims_are_said_where_they_have_a_plain_form() {
+        let claims = serde_json::json!({
+            "email": "a b@c", "n": 7.5, "yes": true, "none": null, "empty": "", "object": {},
+            "groups": ["a,b", "c\r\nx: y", 7], "odd": ["a", ["b"]], "nothing": [],
+            "realm_access": { "roles": ["x"] }, "https://a/b.c": "url", "https://a/b": { "c": "path" },
+        });
+        let token = crate::base::principal::Token {
+            resource: String::new(),
+            scopes: Vec::new(),
+            claims: claims.as_object().unwrap().clone(),
+            streams_until: None,
+        };
+        let token = Some(std::sync::Arc::new(token));
+        let principal = Principal { token, ..Principal::new("oauth", "i", "s") };
+        for (path, expected) in [
+            ("email", Some("a%20b@c")),
+            ("n", Some("7.5")),
+            ("yes", Some("true")),
+            ("none", None),
+            ("empty", None),
+            ("object", None),
+            ("groups", Some("a%2Cb,c%0D%0Ax:%20y,7")),
+            ("odd", None),
+            ("nothing", None),
+            ("realm_access.roles", Some("x")),
+            ("realm_access", None),
+            ("https://a/b.c", Some("url")),
+            ("missing", None),
+        ] {
+            let found = claim(&principal, path).map(|bytes| String::from_utf8(bytes).unwrap());
+            assert_eq!(found.as_deref(), expected, "{path}");
+        }
+        assert_eq!(claim(&Principal::anonymous(), "email"), None);
+        assert_eq!(part("claims.a.b"), Ok(Part::Claim("a.b".into())));
+        assert!(part("claims.").is_err());
     }
 }

@@ -19,6 +19,7 @@ mod forward;
 mod hostile;
 mod limits;
 mod malformed;
+mod oauth;
 mod paths;
 mod run;
 mod seeing;

@@ -103,24 +103,37 @@ fn settle(mut verdicts: Vec<Verdict<'_>>) -> Verdict<'_> {
     if let Some(at) = verdicts.iter().position(|v| matches!(v, Verdict::Refused(_))) {
         return verdicts.swap_remove(at);
     }
-    if verdicts.iter().all(|v| matches!(v, Verdict::Known(_))) {
-        return verdicts.into_iter().next().unwrap_or(Verdict::Absent);
+    let known = |verdict: &Verdict<'_>| match verdict {
+        Verdict::Known(principal) => Some(principal.clone()),
+        _ => None,
+    };
+    match verdicts.iter().map(known).collect::<Option<Vec<_>>>() {
+        Some(principals) => joined(principals).map_or_else(Verdict::Refused, Verdict::Known),
+        None => Verdict::Later(Box::pin(wait(verdicts))),
     }
-    Verdict::Later(Box::pin(wait(verdicts)))
 }
 
 async fn wait(verdicts: Vec<Verdict<'_>>) -> Result<Arc<Principal>, Denial> {
-    let mut first = None;
+    let mut principals = Vec::with_capacity(verdicts.len());
     for verdict in verdicts {
-        let principal = match verdict {
+        principals.push(match verdict {
             Verdict::Known(principal) => principal,
             Verdict::Later(verdict) => verdict.await?,
             Verdict::Refused(denial) => return Err(denial),
             Verdict::Absent => return Err(nobody()),
-        };
-        first.get_or_insert(principal);
+        });
     }
-    first.ok_or_else(nobody)
+    joined(principals)
+}
+
+/// The first of them, with whatever token one of them has: scopes and claims are asked of that.
+fn joined(principals: Vec<Arc<Principal>>) -> Result<Arc<Principal>, Denial> {
+    let token = principals.iter().find_map(|principal| principal.token.clone());
+    let first = principals.into_iter().next().ok_or_else(nobody)?;
+    if first.token.is_some() || token.is_none() {
+        return Ok(first);
+    }
+    Ok(Arc::new(Principal { token, ..(*first).clone() }))
 }
 
 fn nobody() -> Denial {

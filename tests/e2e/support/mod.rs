@@ -6,4 +6,6 @@ pub(crate) mod client;
 pub(crate) mod edge;
 pub(crate) mod h2;
 pub(crate) mod mcp;
+pub(crate) mod provider;
+pub(crate) mod signer;
 pub(crate) mod wait;

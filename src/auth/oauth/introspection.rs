@@ -1,0 +1,245 @@
+//! Tokens that only their issuer can read (RFC 7662): in, a token; out, what its issuer says of it.
+//!
+//! Answers are remembered for a short time, good and bad ones apart, so that made-up tokens push out no
+//! good ones. A token is asked for once, however many requests bring it at the same time. In all there
+//! is a bound on questions at once and on their rate; beyond it, and when the issuer does not answer,
+//! nobody knows whether a token is good: that is a 503 and never a 401.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use http::{HeaderValue, Uri};
+use lru::LruCache;
+use serde_json::{Map, Value};
+use tokio::sync::watch;
+
+use super::cache::Sum;
+use super::outage::Outage;
+use super::strict;
+use crate::base::fetch::{self, Fetch};
+use crate::base::rate::Buckets;
+
+/// Most good answers that are remembered.
+const MAX_ACTIVE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4095);
+/// Most bad ones; 50 bytes each.
+const MAX_INACTIVE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(16_383);
+
+/// What asks one issuer.
+pub(super) struct Introspection(Arc<Inner>);
+
+/// How it is asked.
+pub(super) struct Settings {
+    /// Where.
+    pub(super) url: Uri,
+    /// As whom: `Basic` (RFC 6749 §2.3.1).
+    pub(super) authorization: HeaderValue,
+    /// How long good answers are remembered.
+    pub(super) cache: Duration,
+    /// How long bad ones are.
+    pub(super) negative_cache: Duration,
+    /// Most questions at once.
+    pub(super) concurrency: usize,
+    /// Most questions per time.
+    pub(super) rate: Buckets<()>,
+    pub(super) fetch: Fetch,
+}
+
+/// What an issuer says of a token.
+#[derive(Debug, Clone)]
+pub(super) enum Outcome {
+    /// It is good, says this, and need not be asked for again before that time.
+    Active(Arc<Map<String, Value>>, Instant),
+    /// It is not.
+    Inactive,
+    /// Nobody knows; a retry makes sense after so many seconds.
+    Unknown(u32),
+}
+
+struct Inner {
+    issuer: String,
+    settings: Settings,
+    memory: Mutex<Memory>,
+    outage: Outage,
+}
+
+struct Memory {
+    active: LruCache<Sum, (Arc<Map<String, Value>>, Instant)>,
+    inactive: LruCache<Sum, Instant>,
+    under_way: HashMap<Sum, watch::Receiver<Option<Outcome>>>,
+}
+
+impl Introspection {
+    pub(super) fn new(issuer: &str, settings: Settings) -> Self {
+        let memory = Mutex::new(Memory {
+            active: LruCache::new(MAX_ACTIVE),
+            inactive: LruCache::new(MAX_INACTIVE),
+            under_way: HashMap::new(),
+        });
+        let (issuer, outage) = (issuer.to_owned(), Outage::default());
+        Self(Arc::new(Inner { issuer, settings, memory, outage }))
+    }
+
+    /// What is known of a token already: of one that was asked for a moment ago.
+    pub(super) fn known(&self, sum: &Sum, now: Instant) -> Option<Outcome> {
+        self.0.lock().known(sum, now)
+    }
+
+    /// What the issuer says of a token.
+    pub(super) async fn ask(&self, sum: Sum, token: &str, now: Instant) -> Outcome {
+        let mut answer = match self.begin(sum, token, now) {
+            Ok(answer) => answer,
+            Err(outcome) => return outcome,
+        };
+        // whoever drops the sender has failed
+        let answer = answer.wait_for(Option::is_some).await;
+        answer.ok().and_then(|answer| answer.clone()).unwrap_or(Outcome::Unknown(1))
+    }
+
+    /// The question that is under way, or a new one.
+    fn begin(
+        &self,
+        sum: Sum,
+        token: &str,
+        now: Instant,
+    ) -> Result<watch::Receiver<Option<Outcome>>, Outcome> {
+        let mut memory = self.0.lock();
+        if let Some(outcome) = memory.known(&sum, now) {
+            return Err(outcome);
+        }
+        if let Some(answer) = memory.under_way.get(&sum) {
+            return Ok(answer.clone());
+        }
+        if memory.under_way.len() >= self.0.settings.concurrency {
+            return Err(Outcome::Unknown(1));
+        }
+        if let Err(wait) = self.0.settings.rate.take(&()) {
+            return Err(Outcome::Unknown(wait.seconds()));
+        }
+        let (sender, answer) = watch::channel(None);
+        let (inner, form) = (self.0.clone(), form(token));
+        let work = async move {
+            let question = {
+                let inner = inner.clone();
+                async move { inner.ask(form).await }
+            };
+            // a panic must end this question, not leave it under way for ever
+            let answer = tokio::spawn(question).await.unwrap_or_else(|e| Err(e.to_string()));
+            let outcome = inner.take(sum, answer, now);
+            sender.send_replace(Some(outcome));
+        };
+        if let Err(problem) = fetch::spawn(work) {
+            log::error!("{problem}");
+            return Err(Outcome::Unknown(1));
+        }
+        memory.under_way.insert(sum, answer.clone());
+        Ok(answer)
+    }
+}
+
+impl Memory {
+    fn known(&mut self, sum: &Sum, now: Instant) -> Option<Outcome> {
+        if let Some((claims, until)) = self.active.get(sum) {
+            if now < *until {
+                return Some(Outcome::Active(claims.clone(), *until));
+            }
+            self.active.pop(sum);
+        }
+        if let Some(until) = self.inactive.get(sum) {
+            if now < *until {
+                return Some(Outcome::Inactive);
+            }
+            self.inactive.pop(sum);
+        }
+        None
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn ask(&self, form: String) -> Result<Option<Map<String, Value>>, String> {
+        let Settings { url, authorization, fetch, .. } = &self.settings;
+        read(&fetch.post(url, authorization, form).await?)
+    }
+
+    /// Remembers an answer to a question of that time.
+    fn take(
+        &self,
+        sum: Sum,
+        answer: Result<Option<Map<String, Value>>, String>,
+        asked: Instant,
+    ) -> Outcome {
+        let what = format!("introspection by {}", self.issuer);
+        let then = "its tokens get 503 until then";
+        let went = answer.as_ref().map(|_| ()).map_err(String::as_str);
+        self.outage.note(&what, went, then);
+        let mut memory = self.lock();
+        memory.under_way.remove(&sum);
+        match answer {
+            Ok(Some(claims)) => {
+                let (claims, until) = (Arc::new(claims), asked + self.settings.cache);
+                memory.active.put(sum, (claims.clone(), until));
+                Outcome::Active(claims, until)
+            }
+            Ok(None) => {
+                memory.inactive.put(sum, asked + self.settings.negative_cache);
+                Outcome::Inactive
+            }
+            Err(_) => Outcome::Unknown(1),
+        }
+    }
+}
+
+/// The question's form (RFC 7662 §2.1).
+fn form(token: &str) -> String {
+    format!("token={}&token_type_hint=access_token", encoded(token))
+}
+
+/// The name and the secret of a client (RFC 6749 §2.3.1): encoded as in a form before they are joined.
+pub(super) fn basic(client: &str, secret: &str) -> Option<HeaderValue> {
+    use base64::Engine;
+    let both = format!("{}:{}", encoded(client), encoded(secret));
+    let both = base64::prelude::BASE64_STANDARD.encode(both);
+    let mut value = HeaderValue::try_from(format!("Basic {both}")).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// `application/x-www-form-urlencoded` (WHATWG URL §5.2).
+fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'*' => {
+                out.push(char::from(byte));
+            }
+            b' ' => out.push('+'),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+/// Reads an answer (RFC 7662 §2.2): the claims of a token that is active, nothing for any other.
+///
+/// # Errors
+/// It says neither.
+pub fn read(bytes: &[u8]) -> Result<Option<Map<String, Value>>, String> {
+    let answer = strict::object(bytes).ok_or("the answer is not a JSON object")?;
+    match answer.get("active") {
+        Some(Value::Bool(true)) => Ok(Some(answer)),
+        Some(Value::Bool(false)) => Ok(None),
+        _ => Err("the answer does not say whether the token is `active`".to_owned()),
+    }
+}
+
+impl fmt::Debug for Introspection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Introspection").field("issuer", &self.0.issuer).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,155 @@
+//! What a token's scopes allow (RFC 6749 §3.3): in, a principal and a tool; out, a challenge that names
+//! every scope that the call needs, where one is missing.
+
+use http::header::WWW_AUTHENTICATE;
+use wildmatch::WildMatch;
+
+use super::challenge::Challenge;
+use crate::base::denial::{Denial, Reason};
+use crate::base::principal::{Principal, Token};
+use crate::base::rules::Rule;
+
+/// The scopes of one protected resource.
+#[derive(Debug)]
+pub(super) struct Scopes {
+    /// Tokens that were shown to another resource are not judged here.
+    pub(super) resource: String,
+    /// What the whole route needs, in the challenge's `scopes`.
+    pub(super) challenge: Challenge,
+    /// What tools need besides; all that fit add up.
+    pub(super) tools: Vec<(WildMatch, Vec<String>)>,
+    /// Who has the left one has the right ones.
+    pub(super) includes: Vec<(String, Vec<String>)>,
+}
+
+impl Rule for Scopes {
+    fn caller(&self, principal: &Principal) -> Result<(), Denial> {
+        match self.token(principal) {
+            Some(token) => self.need(token, &self.challenge.scopes),
+            None => Ok(()),
+        }
+    }
+
+    fn tool(&self, principal: &Principal, tool: &str) -> Result<(), Denial> {
+        let Some(token) = self.token(principal) else { return Ok(()) };
+        let mut needed = self.challenge.scopes.clone();
+        for (_, scopes) in self.tools.iter().filter(|(glob, _)| glob.matches(tool)) {
+            for scope in scopes {
+                if !needed.contains(scope) {
+                    needed.push(scope.clone());
+                }
+            }
+        }
+        self.need(token, &needed)
+    }
+
+    fn has_tools(&self) -> bool {
+        !self.tools.is_empty()
+    }
+}
+
+impl Scopes {
+    /// The token, where it was shown to this resource.
+    fn token<'p>(&self, principal: &'p Principal) -> Option<&'p Token> {
+        principal.token.as_deref().filter(|token| token.resource == self.resource)
+    }
+
+    fn need(&self, token: &Token, needed: &[String]) -> Result<(), Denial> {
+        let Some(missing) = needed.iter().find(|scope| !self.has(token, scope)) else {
+            return Ok(());
+        };
+        let message = "The token lacks a scope";
+        let denial = Denial::new(Reason::Forbidden, "auth.oauth.scope", message);
+        let denial = denial.detail(format!("`{missing}` is missing"));
+        Err(denial.field(WWW_AUTHENTICATE, self.challenge.scopes(needed)))
+    }
+
+    fn has(&self, token: &Token, scope: &str) -> bool {
+        token.scopes.iter().any(|had| self.gives(had, scope, self.includes.len()))
+    }
+
+    /// Whether one scope is, or includes, another; by at most so many steps, so that circles end.
+    fn gives(&self, had: &str, scope: &str, steps: usize) -> bool {
+        if had == scope {
+            return true;
+        }
+        let Some(steps) = steps.checked_sub(1) else { return false };
+        let mut included =
+            self.includes.iter().filter(|(left, _)| left == had).flat_map(|(_, right)| right);
+        included.any(|next| self.gives(next, scope, steps))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    fn rule() -> Scopes {
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let challenge = Challenge { scopes: words("read"), metadata_url: "https://m".into() };
+        let tool = |glob: &str, scopes: &str| (WildMatch::new(glob), words(scopes));
+        Scopes {
+            resource: "https://r".into(),
+            challenge,
+            tools: vec![tool("delete_*", "admin"), tool("*_user", "users read"), tool("x?", "x")],
+            includes: vec![
+                ("root".into(), words("admin users")),
+                ("admin".into(), words("read")),
+                ("a".into(), words("b")),
+                ("b".into(), words("a")),
+            ],
+        }
+    }
+
+    fn who(scopes: &str, resource: &str) -> Principal {
+        let token = Token {
+            resource: resource.into(),
+            scopes: scopes.split(' ').map(str::to_owned).collect(),
+            claims: serde_json::Map::new(),
+            streams_until: None,
+        };
+        Principal { token: Some(Arc::new(token)), ..Principal::new("oauth", "https://a", "ann") }
+    }
+
+    fn named(denial: &Denial) -> String {
+        let (_, value) = denial.fields.first().unwrap();
+        let text = value.to_str().unwrap();
+        text.split("scope=\"").nth(1).unwrap().split('"').next().unwrap().to_owned()
+    }
+
+    #[test]
+    fn all_that_fit_add_up() {
+        let rule = rule();
+        assert!(rule.caller(&who("read", "https://r")).is_ok());
+        for scopes in ["", "Read", "reader", "write", "a", "users"] {
+            let denial = rule.caller(&who(scopes, "https://r")).unwrap_err();
+            assert_eq!((denial.reason, named(&denial)), (Reason::Forbidden, "read".to_owned()));
+        }
+        for (scopes, tool, expected) in [
+            ("read", "get", None),
+            ("read", "delete_it", Some("read admin")),
+            ("read admin", "delete_it", None),
+            ("admin", "delete_it", None),
+            ("read admin", "delete_user", Some("read admin users")),
+            ("read users", "delete_user", Some("read admin users")),
+            ("root", "delete_user", None),
+            ("users", "get_user", Some("read users")),
+            ("read", "x1", Some("read x")),
+            ("read", "x12", None),
+            ("read", "Delete_it", None),
+            ("a b", "get", Some("read")),
+        ] {
+            let denial = rule.tool(&who(scopes, "https://r"), tool).err();
+            assert_eq!(denial.as_ref().map(named).as_deref(), expected, "{scopes} {tool}");
+        }
+    }
+
+    #[test]
+    fn only_tokens_of_this_resource_are_judged() {
+        let rule = rule();
+        assert!(rule.tool(&who("", "https://other"), "delete_it").is_ok());
+        assert!(rule.caller(&Principal::new("basic", "", "ann")).is_ok());
+        assert!(rule.has_tools() && !Scopes { tools: vec![], ..rule }.has_tools());
+    }
+}
