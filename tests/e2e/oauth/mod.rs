@@ -4,6 +4,8 @@
 mod attacks;
 mod challenges;
 mod keys;
+mod metadata;
+mod streams;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
