@@ -3,7 +3,9 @@
 
 mod attacks;
 mod challenges;
+mod fields;
 mod keys;
+mod opaque;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
