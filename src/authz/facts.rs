@@ -3,7 +3,7 @@
 //!
 //! What is not known fits nothing, `*` included. Neither does an empty text, a null or an object.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::base::globs::Globs;
 use crate::base::principal::Principal;
@@ -64,22 +64,11 @@ impl Fact {
             }
             Self::Scope => token.is_some_and(|token| token.scopes.iter().any(|s| text(s))),
             Self::Claim(path) => {
-                let claim = token.and_then(|token| claim(&token.claims, path));
+                let claim = token.and_then(|token| token.claim(path));
                 claim.is_some_and(|value| holds(value, true, &text))
             }
         }
     }
-}
-
-/// A claim by its own name, else by the path to it. A name on the path may have dots, too.
-fn claim<'v>(claims: &'v Map<String, Value>, path: &str) -> Option<&'v Value> {
-    if let Some(value) = claims.get(path) {
-        return Some(value);
-    }
-    path.match_indices('.').find_map(|(at, _)| {
-        let (name, rest) = path.split_at_checked(at)?;
-        claim(claims.get(name)?.as_object()?, rest.strip_prefix('.')?)
-    })
 }
 
 /// A list holds what any of its elements is, but lists in it hold nothing.

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use wildmatch::WildMatch;
-
 use super::cache::Cache;
 use super::challenge::Challenge;
 use super::compile_issuer::{self, Around};
@@ -13,6 +11,7 @@ use super::{OAuth, claims};
 use crate::base::caller::{Authenticate, Resource, ServerMetadata};
 use crate::base::compile::{Cx, Node, NodeKind};
 use crate::base::fields::Fields;
+use crate::base::globs::Globs;
 use crate::base::{defaults, url};
 
 /// Longest scope, glob, or name of a claim, in bytes.
@@ -58,7 +57,8 @@ pub(super) fn compile(node: Option<&Node>, cx: &mut Cx) -> Option<Arc<dyn Authen
         server,
     };
     let challenge = Challenge { scopes, metadata_url };
-    let tools = tools.into_iter().map(|(glob, scopes)| (WildMatch::new(&glob), scopes)).collect();
+    let tools =
+        tools.into_iter().map(|(glob, scopes)| (Globs::new([glob.as_str()]), scopes)).collect();
     let scopes = Arc::new(Scopes { resource: url, challenge, tools, includes });
     let (resource, cache) = (Arc::new(resource), Cache::new());
     Some(Arc::new(OAuth { resource, issuers, scopes, stream_grace, cache }))
@@ -128,7 +128,7 @@ fn issuers(
             "of two with `introspection`, whose a token is could not be told",
             cx,
         );
-        let waives = issuer.checks.waive.issuer;
+        let waives = issuer.checks.waive.issuer && !reads;
         only(
             waives,
             &mut nameless,

@@ -142,7 +142,9 @@ fn checks(
         }
         Some(leeway)
     });
-    let mut waived = Waive::default();
+    // who is asked itself need not say its name or when to ask again (RFC 7662 §2.2)
+    let asked = kind == Kind::Introspection;
+    let mut waived = Waive { issuer: asked, audience: false, expiry: asked };
     fields.optional(cx, "waive", |n, cx| {
         cx.filled_list(n, |n, cx| {
             cx.parse(n, "`iss`, `aud` or `exp`", |text| waive(text, kind, &mut waived))

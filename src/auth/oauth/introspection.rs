@@ -243,3 +243,99 @@ impl fmt::Debug for Introspection {
         f.debug_struct("Introspection").field("issuer", &self.0.issuer).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::rate::Rate;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn asks() -> Introspection {
+        let settings = Settings {
+            url: Uri::from_static("http://127.0.0.1:1/"),
+            authorization: basic("a", "b").unwrap(),
+            cache: MINUTE,
+            negative_cache: MINUTE / 6,
+            concurrency: 2,
+            rate: Buckets::new(Rate::parse("3/h").unwrap(), 1),
+            fetch: Fetch::new(None, MINUTE).unwrap(),
+        };
+        Introspection::new("https://a", settings)
+    }
+
+    fn name(outcome: Option<Outcome>) -> &'static str {
+        match outcome {
+            Some(Outcome::Active(..)) => "active",
+            Some(Outcome::Inactive) => "inactive",
+            Some(Outcome::Unknown(_)) => "unknown",
+            None => "",
+        }
+    }
+
+    #[test]
+    fn answers_are_remembered_for_their_time() {
+        let (asks, now) = (asks(), Instant::now());
+        let take = |n, answer| name(Some(asks.0.take([n; 32], answer, now)));
+        assert_eq!(take(1, Ok(Some(Map::new()))), "active");
+        assert_eq!(take(2, Ok(None)), "inactive");
+        assert_eq!(take(3, Err("gone".into())), "unknown");
+        let known = |n, after| name(asks.known(&[n; 32], now + after));
+        let moment = Duration::from_nanos(1);
+        assert_eq!(
+            (known(1, MINUTE - moment), known(1, MINUTE), known(1, Duration::ZERO)),
+            ("active", "", "")
+        );
+        let ten = MINUTE / 6;
+        assert_eq!(
+            (known(2, ten - moment), known(2, ten), known(2, Duration::ZERO)),
+            ("inactive", "", "")
+        );
+        assert_eq!(known(3, Duration::ZERO), "", "that nobody answered is not remembered");
+    }
+
+    #[test]
+    fn a_flood_of_bad_ones_pushes_out_no_good_one() {
+        let (asks, now) = (asks(), Instant::now());
+        asks.0.take([255; 32], Ok(Some(Map::new())), now);
+        for n in 0..20_000u32 {
+            let mut sum = [0; 32];
+            sum[..4].copy_from_slice(&n.to_be_bytes());
+            asks.0.take(sum, Ok(None), now);
+        }
+        assert_eq!(name(asks.known(&[255; 32], now)), "active");
+        assert_eq!(asks.0.lock().inactive.len(), MAX_INACTIVE.get());
+    }
+
+    #[test]
+    fn questions_are_bounded_at_once_and_per_time() {
+        let (asks, now) = (asks(), Instant::now());
+        let begin = |n| asks.begin([n; 32], "t", now);
+        let (first, second) = (begin(1).unwrap(), begin(2).unwrap());
+        assert!(begin(1).is_ok(), "the same is no further question");
+        assert!(matches!(begin(3), Err(Outcome::Unknown(1))), "two at once");
+        asks.0.take([1; 32], Ok(None), now);
+        let third = begin(3).unwrap();
+        asks.0.take([2; 32], Ok(None), now);
+        let Err(Outcome::Unknown(seconds)) = begin(4) else { panic!("three per hour") };
+        assert!(seconds > 60, "{seconds}");
+        drop((first, second, third));
+    }
+
+    #[test]
+    fn forms_and_names_are_encoded() {
+        assert_eq!(form("a b~+/="), "token=a+b%7E%2B%2F%3D&token_type_hint=access_token");
+        // RFC 6749 §2.3.1 has no example; "a:b" and "c d" by hand
+        assert_eq!(basic("a:b", "c d").unwrap(), "Basic YSUzQWI6Yytk");
+        assert!(basic("a", "b").unwrap().is_sensitive());
+    }
+
+    #[test]
+    fn answers_say_yes_or_no() {
+        assert!(read(br#"{"active":true,"sub":"a"}"#).unwrap().is_some());
+        assert!(read(br#"{"active":false,"sub":"a"}"#).unwrap().is_none());
+        for bad in ["", "{}", "[]", r#"{"active":"true"}"#, r#"{"active":true,"active":true}"#] {
+            assert!(read(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,13 +1,12 @@
 //! What a token's scopes allow (RFC 6749 §3.3): in, a principal and a tool; out, a challenge that names
 //! every scope that the call needs, where one is missing.
 
-use http::header::WWW_AUTHENTICATE;
-use wildmatch::WildMatch;
-
 use super::challenge::Challenge;
 use crate::base::denial::{Denial, Reason};
+use crate::base::globs::Globs;
 use crate::base::principal::{Principal, Token};
 use crate::base::rules::Rule;
+use http::header::WWW_AUTHENTICATE;
 
 /// The scopes of one protected resource.
 #[derive(Debug)]
@@ -17,7 +16,7 @@ pub(super) struct Scopes {
     /// What the whole route needs, in the challenge's `scopes`.
     pub(super) challenge: Challenge,
     /// What tools need besides; all that fit add up.
-    pub(super) tools: Vec<(WildMatch, Vec<String>)>,
+    pub(super) tools: Vec<(Globs, Vec<String>)>,
     /// Who has the left one has the right ones.
     pub(super) includes: Vec<(String, Vec<String>)>,
 }
@@ -88,7 +87,7 @@ mod tests {
     fn rule() -> Scopes {
         let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
         let challenge = Challenge { scopes: words("read"), metadata_url: "https://m".into() };
-        let tool = |glob: &str, scopes: &str| (WildMatch::new(glob), words(scopes));
+        let tool = |glob: &str, scopes: &str| (Globs::new([glob]), words(scopes));
         Scopes {
             resource: "https://r".into(),
             challenge,

@@ -1,7 +1,7 @@
 //! Signatures: in, what is signed, a signature and a key; out, whether they fit.
 //!
 //! `jsonwebtoken` does it, with a provider of ours on ring, which rustls brings anyway: a second crypto
-//! library would be one more to watch, and ring verifies RSA three times as fast as RustCrypto does.
+//! library would be one more to build and to watch.
 
 use std::sync::Once;
 

@@ -3,8 +3,10 @@
 
 mod attacks;
 mod challenges;
+mod fields;
 mod keys;
 mod metadata;
+mod opaque;
 mod streams;
 
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -1,6 +1,7 @@
 //! In: keys, tokens and moods; out: an identity provider on a port of its own that counts who asks it what.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use base64::Engine;
@@ -11,7 +12,6 @@ use super::backend::{Backend, Exchange, Seen, backend};
 use super::wait::Watched;
 
 /// The edge's name and secret at every provider.
-#[allow(dead_code, reason = "for tokens that only their issuer can read")]
 pub(crate) const CLIENT: (&str, &str) = ("edge app", "s:3cr+et/ä");
 
 /// How a provider answers.
@@ -64,6 +64,10 @@ impl Provider {
         self.backend.url()
     }
 
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.backend.address()
+    }
+
     pub(crate) fn set_mood(&self, mood: Mood) {
         self.state.update(|s| s.mood = mood);
     }
@@ -77,7 +81,6 @@ impl Provider {
     }
 
     /// What it says of an opaque token; any other one is not active.
-    #[allow(dead_code, reason = "for tokens that only their issuer can read")]
     pub(crate) fn set_token(&self, token: &str, answer: Value) {
         self.state.update(|s| {
             s.tokens.insert(token.to_owned(), answer);
