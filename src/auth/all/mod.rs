@@ -139,3 +139,53 @@ fn joined(principals: Vec<Arc<Principal>>) -> Result<Arc<Principal>, Denial> {
 fn nobody() -> Denial {
     Denial::new(Reason::Unauthenticated, "auth.all.missing", "Several credentials are required")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::rules::Rule;
+
+    #[derive(Debug)]
+    struct Plain;
+
+    impl Authenticate for Plain {
+        fn name(&self) -> &'static str {
+            "plain"
+        }
+
+        fn authenticate<'a>(&'a self, _: &'a Head, _: &'a Client) -> Verdict<'a> {
+            Verdict::Absent
+        }
+    }
+
+    /// A method with a rule about tools, as that of tokens.
+    #[derive(Debug)]
+    struct Scoped;
+
+    impl Rule for Scoped {
+        fn tool(&self, _: &Principal, _: &str) -> Result<(), Denial> {
+            Err(nobody())
+        }
+    }
+
+    impl Authenticate for Scoped {
+        fn name(&self) -> &'static str {
+            "scoped"
+        }
+
+        fn rule(&self) -> Option<Arc<dyn Rule>> {
+            Some(Arc::new(Self))
+        }
+
+        fn authenticate<'a>(&'a self, _: &'a Head, _: &'a Client) -> Verdict<'a> {
+            Verdict::Absent
+        }
+    }
+
+    #[test]
+    fn the_rules_of_its_methods_are_not_lost() {
+        let of = |methods: Vec<Arc<dyn Authenticate>>| All { methods }.rule();
+        assert!(of(vec![Arc::new(Plain), Arc::new(Scoped)]).is_some());
+        assert!(of(vec![Arc::new(Plain), Arc::new(Plain)]).is_none());
+    }
+}
