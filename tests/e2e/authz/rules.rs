@@ -98,6 +98,12 @@ fn what_a_route_requires_it_requires_of_every_request() {
     }
     let refusal = edge.ask(post("localhost", "/mcp", &of_b, ping)).assert_refused(403);
     assert_eq!(refusal["id"], "p");
+    // nobody waits for a body that will not be read
+    let mut waiting = edge.client();
+    waiting.send(format!(
+        "POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{of_b}Content-Length: 1000000\r\n\r\n"
+    ));
+    waiting.response().assert_refused(403);
     assert_eq!(backend.count(), 0);
     assert_eq!(edge.ask(call("x", &of_a)).status, 200);
     // it is not about tools: bodies are as free as without it
