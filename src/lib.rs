@@ -16,8 +16,8 @@
 //!    [`Principal`](base::principal::Principal). Preflights of browsers are answered before.
 //! 5. [`inspect`]: a JSON body is read whole and scanned; era, method and tool are known from here
 //!    on: a [`Call`](inspect::Call). Where tools are guarded, what could be read in another way is refused.
-//! 6. [`authz`]: may this caller make this call? Every rule of the route is asked. Out comes
-//!    [`Granted`](authz::Granted).
+//! 6. [`authz`]: may this caller make this call? Every rule of the route is asked: about the caller
+//!    before step 5, about the call here. Out comes [`Granted`](authz::Granted).
 //! 7. [`limit`]: how much? Limits by address are asked before step 4, others right after it, so that
 //!    who is over one takes up no room for a body; those of streams here, where a stream is known for
 //!    one. (The body of step 5 has already taken its share of the buffer budget.)
@@ -25,7 +25,8 @@
 //!    [`Plan`](balance::Plan). Of a body that is not JSON, the beginning is gathered before the replica
 //!    is chosen.
 //! 9. [`forward`]: the request goes out once; the answer's head comes back.
-//! 10. [`stream`]: the answer's body goes to the client as it comes.
+//! 10. [`stream`]: the answer's body goes to the client as it comes; where tools are guarded, with lists
+//!     of tools cut.
 //! 11. [`observe`]: one line in the log, and the counters.
 //!
 //! [`proxy::admit::admit`] is steps 2 to 8 in one screen; [`proxy::exchange`] is 9, [`proxy::answer`]

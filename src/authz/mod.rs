@@ -1,4 +1,4 @@
-//! May they? In: a principal, its call, and how its body was read; out: a `Granted`, or a `Denial`.
+//! May they? In: a principal; then its call, and how its body was read; out: a `Granted`, or a `Denial`.
 //!
 //! Every rule of the route is asked, those of its `auth` chain (scopes) first: whether the caller may use
 //! the route (`require`), and for `tools/call` whether it may call the tool (`tools`). One that refuses is
@@ -43,20 +43,35 @@ pub struct Granted {
 #[derive(Debug, Clone)]
 struct Proof;
 
-/// Asks every rule.
+/// A caller that may use the route, whatever for. Only [`enter`] makes one.
+#[derive(Debug, Clone)]
+pub struct Entered {
+    principal: Arc<Principal>,
+}
+
+/// Asks every rule about the caller: before the body is read, so that it takes no room for nothing.
 ///
 /// # Errors
-/// 403 of the first rule that forbids the call; 500 where a rule is about tools and the body was not
-/// read strictly, which would be our fault.
-pub fn authorize(
-    rules: &[Arc<dyn Rule>],
-    principal: Arc<Principal>,
-    call: Call,
-    seen: Seen,
-) -> Result<Granted, Denial> {
+/// 403 of the first rule that does not let it in.
+pub fn enter(rules: &[Arc<dyn Rule>], principal: Arc<Principal>) -> Result<Entered, Denial> {
     for rule in rules {
         rule.caller(&principal)?;
     }
+    Ok(Entered { principal })
+}
+
+/// Asks every rule about the call.
+///
+/// # Errors
+/// 403 of the first rule that forbids it; 500 where a rule is about tools and the body was not read
+/// strictly, which would be our fault.
+pub fn authorize(
+    rules: &[Arc<dyn Rule>],
+    entered: Entered,
+    call: Call,
+    seen: Seen,
+) -> Result<Granted, Denial> {
+    let Entered { principal } = entered;
     if rules.iter().any(|rule| rule.has_tools()) {
         check_tool(rules, &principal, &call, seen)?;
     }

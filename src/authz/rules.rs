@@ -45,6 +45,11 @@ impl Rule for Require {
         Ok(())
     }
 
+    fn described(&self) -> Option<String> {
+        let names: Vec<&str> = self.conditions.0.iter().map(|c| c.name.as_str()).collect();
+        Some(format!("require {}", names.join(", ")))
+    }
+
     fn has_tools(&self) -> bool {
         false
     }
@@ -80,6 +85,12 @@ impl Rule for Tools {
             None => format!("no rule of `tools` in line {} allows it", self.line),
         };
         Err(not_allowed("authz.tool").detail(detail))
+    }
+
+    fn described(&self) -> Option<String> {
+        let all =
+            if self.rules.len() == 1 { "1 rule" } else { &format!("{} rules", self.rules.len()) };
+        Some(format!("tools by {all}"))
     }
 }
 

@@ -65,7 +65,9 @@ fn call(method: &'static str, name: Option<&str>) -> Call {
 
 /// `ok`, or the code of the refusal and what the log is told.
 fn ask(route: &Value, who: &Principal, method: &'static str, name: Option<&str>) -> String {
-    match authorize(&rules_of(route), Arc::new(who.clone()), call(method, name), seen()) {
+    let rules = rules_of(route);
+    let entered = enter(&rules, Arc::new(who.clone()));
+    match entered.and_then(|entered| authorize(&rules, entered, call(method, name), seen())) {
         Ok(granted) => {
             assert_eq!(granted.principal.as_ref(), who);
             "ok".to_owned()
@@ -94,7 +96,7 @@ fn ann(claims: &Value) -> Principal {
 
 #[test]
 fn without_rules_everybody_may_everything() {
-    let nobody = Arc::new(Principal::anonymous());
+    let nobody = enter(&[], Arc::new(Principal::anonymous())).unwrap();
     let unread = authorize(&[], nobody, call("tools/call", None), Seen::in_part());
     assert!(unread.is_ok());
 }
@@ -113,8 +115,9 @@ fn every_condition_must_be_met() {
     assert_eq!(ask(json!({ "email_verified": true, "groups": "fin" })), unmet("groups"));
     assert!(!tool(&route, &Principal::anonymous(), "any"));
     // they need no reading of bodies
-    let granted = Arc::new(ann(&json!({ "groups": "finops", "email_verified": "true" })));
-    let unread = authorize(&rules_of(&route), granted, call("tools/call", None), Seen::in_part());
+    let good = Arc::new(ann(&json!({ "groups": "finops", "email_verified": "true" })));
+    let (rules, tool) = (rules_of(&route), call("tools/call", None));
+    let unread = authorize(&rules, enter(&rules, good).unwrap(), tool, Seen::in_part());
     assert!(unread.is_ok());
 }
 
@@ -169,7 +172,7 @@ fn only_calls_of_tools_are_judged() {
 #[test]
 fn a_body_that_was_not_read_strictly_is_our_fault() {
     let rules = rules_of(&json!({ "tools": [ { "allow": ["*"] } ] }));
-    let nobody = Arc::new(Principal::anonymous());
+    let nobody = enter(&rules, Arc::new(Principal::anonymous())).unwrap();
     let got = authorize(&rules, nobody, call("ping", None), Seen::in_part()).unwrap_err();
     assert_eq!((got.reason, got.code), (Reason::Internal, "authz.unread"));
 }
@@ -179,7 +182,7 @@ fn all_rules_are_asked() {
     let mut both = rules_of(&json!({ "tools": [ { "allow": ["a", "b"] } ] }));
     both.extend(rules_of(&json!({ "tools": [ { "allow": ["b", "c"] } ] })));
     for (name, expected) in [("a", false), ("b", true), ("c", false)] {
-        let nobody = Arc::new(Principal::anonymous());
+        let nobody = enter(&both, Arc::new(Principal::anonymous())).unwrap();
         let got = authorize(&both, nobody, call("tools/call", Some(name)), seen());
         assert_eq!(got.is_ok(), expected, "{name}");
     }

@@ -29,6 +29,11 @@ pub trait Rule: fmt::Debug + Send + Sync {
         self.tool(principal, tool).is_ok()
     }
 
+    /// What it is made of, for `check`; `None` where the method that it belongs to says enough.
+    fn described(&self) -> Option<String> {
+        None
+    }
+
     /// Whether it has anything to say about tools. Where no rule has, bodies need no strict reading
     /// and answers no filter.
     fn has_tools(&self) -> bool {

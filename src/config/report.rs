@@ -105,6 +105,8 @@ struct Route {
     balance: String,
     servers: Vec<String>,
     auth: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    rules: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     warning: Option<&'static str>,
 }
@@ -163,6 +165,7 @@ impl Route {
             balance: upstream.map(|u| u.policy.name().to_owned()).unwrap_or_default(),
             servers: upstream.iter().flat_map(|u| &u.servers).map(server).collect(),
             auth: route.auth.methods.iter().map(|method| method.described()).collect(),
+            rules: route.rules.iter().filter_map(|rule| rule.described()).collect(),
             warning: insecure.then_some("the servers' certificates are not checked"),
         }
     }

@@ -11,7 +11,7 @@ use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess};
 
 use super::methods::kept;
 use super::read::{Fields, Read, Text, keep, text};
-use super::strict::resembles;
+use super::strict::is_odd;
 
 /// Longest id that is echoed, in bytes of JSON text.
 const MAX_ID: usize = 256;
@@ -204,7 +204,7 @@ impl<'de> Fields<'de> for Envelope<'de> {
             _ => {
                 let answers = matches!(key, b"result" | b"error");
                 self.answers |= answers;
-                self.odd |= self.strict && !answers && ENVELOPE.iter().any(|k| resembles(key, k));
+                self.odd |= self.strict && !answers && is_odd(key, &ENVELOPE);
                 map.next_value::<IgnoredAny>()?;
             }
         }
@@ -223,7 +223,7 @@ impl<'de> Fields<'de> for Params<'de> {
                 map.next_value_seed(Read(&mut self.meta))
             }
             _ => {
-                self.odd |= self.strict && CALL.iter().any(|k| resembles(key, k));
+                self.odd |= self.strict && is_odd(key, &CALL);
                 map.next_value::<IgnoredAny>().map(drop)
             }
         }

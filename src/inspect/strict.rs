@@ -157,10 +157,16 @@ fn malformed(code: &'static str, message: &'static str) -> Denial {
     Denial::new(Reason::Malformed, code, message).rpc(RPC_INVALID_REQUEST)
 }
 
+/// Whether a key that is none of ours could do as one: by its looks, or because JavaScript's objects take
+/// what is missing in them from there.
+pub(super) fn is_odd(key: &[u8], ours: &[&[u8]]) -> bool {
+    key == b"__proto__" || ours.iter().any(|own| resembles(key, own))
+}
+
 /// Whether a text is not this one of ours, but a reader that is less exact could take it for it: by case,
 /// by Unicode's folding to ASCII, by leaving out what cannot be seen or is not valid, or by stopping at a
 /// zero byte.
-pub(super) fn resembles(text: &[u8], ours: &[u8]) -> bool {
+fn resembles(text: &[u8], ours: &[u8]) -> bool {
     if text == ours {
         return false;
     }
@@ -362,6 +368,8 @@ mod tests {
             assert_ne!(read(body.as_bytes()), "ok", "{body}");
         }
         for key in [
+            "__proto__",
+            "__pr\\u006fto__",
             "Params",
             "paramſ",
             "reſult",
@@ -388,7 +396,9 @@ mod tests {
             let body = envelope(&format!(r#""{key}":{{"name":"x"}}"#));
             assert_eq!(read(body.as_bytes()), "ok", "{body}");
         }
-        for key in ["Name", "NAME", "nam\\u0045", "name\\u0000", "_Meta", "_META", " name"] {
+        for key in
+            ["Name", "NAME", "nam\\u0045", "__proto__", "name\\u0000", "_Meta", "_META", " name"]
+        {
             let body = call(&format!(r#"{{"name":"a","{key}":"b"}}"#));
             assert_eq!(read(body.as_bytes()), "inspect.odd_key", "{body}");
         }

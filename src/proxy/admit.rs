@@ -95,6 +95,13 @@ pub async fn admit<W: Wire>(
         *rpc_id = limited::id(wire, head, &routed, cx, &rt.budget).await;
         return Err(denial.into());
     }
+    let entered = match authz::enter(&routed.route.rules, principal) {
+        Ok(entered) => entered,
+        Err(denial) => {
+            *rpc_id = limited::id(wire, head, &routed, cx, &rt.budget).await;
+            return Err(denial.into());
+        }
+    };
     let readable = match routed.route.guards_tools() {
         true => Some(strict::head(head, has_body(wire))?),
         false => None,
@@ -109,7 +116,7 @@ pub async fn admit<W: Wire>(
         Some(readable) => readable.body(scan.as_ref())?,
         None => Seen::in_part(),
     };
-    let granted = authz::authorize(&routed.route.rules, principal, call, seen)?;
+    let granted = authz::authorize(&routed.route.rules, entered, call, seen)?;
     if let Some(limits) = &routed.route.limits {
         limited::stream(&**limits, head, &client, &granted, &mut permits, record)?;
     }

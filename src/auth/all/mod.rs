@@ -139,3 +139,90 @@ fn joined(principals: Vec<Arc<Principal>>) -> Result<Arc<Principal>, Denial> {
 fn nobody() -> Denial {
     Denial::new(Reason::Unauthenticated, "auth.all.missing", "Several credentials are required")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::head;
+    use super::*;
+    use crate::base::principal::Token;
+    use crate::base::rules::Rule;
+
+    /// Lets everybody in, with a token or without, at once or later.
+    #[derive(Debug)]
+    struct Open {
+        token: bool,
+        later: bool,
+    }
+
+    impl Rule for Open {
+        fn tool(&self, _: &Principal, _: &str) -> Result<(), Denial> {
+            Err(nobody())
+        }
+    }
+
+    impl Authenticate for Open {
+        fn name(&self) -> &'static str {
+            if self.token { "with" } else { "without" }
+        }
+
+        fn shapes(&self) -> Vec<Shape> {
+            let header = http::header::AUTHORIZATION;
+            vec![Shape { header, scheme: None, prefix: String::new() }]
+        }
+
+        fn rule(&self) -> Option<Arc<dyn Rule>> {
+            self.token.then(|| Arc::new(Self { ..*self }) as _)
+        }
+
+        fn authenticate<'a>(&'a self, _: &'a Head, _: &'a Client) -> Verdict<'a> {
+            let mut principal = Principal::new(self.name(), "", self.name());
+            principal.token = self.token.then(|| {
+                let (resource, scopes) = (String::new(), vec!["read".to_owned()]);
+                let claims = serde_json::Map::new();
+                Arc::new(Token { resource, scopes, claims, streams_until: None })
+            });
+            let principal = Arc::new(principal);
+            if self.later {
+                return Verdict::Later(Box::pin(async { Ok(principal) }));
+            }
+            Verdict::Known(principal)
+        }
+    }
+
+    fn all(tokens: [bool; 2], later: bool) -> All {
+        let method = |token| Arc::new(Open { token, later }) as Arc<dyn Authenticate>;
+        All { methods: tokens.map(method).to_vec() }
+    }
+
+    #[test]
+    fn the_rules_of_its_methods_are_not_lost() {
+        assert!(all([false, true], false).rule().is_some());
+        assert!(all([false, false], false).rule().is_none());
+    }
+
+    #[test]
+    fn the_first_says_who_it_is_and_the_token_is_not_lost() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let client = Client {
+            address: "127.0.0.1".parse().unwrap(),
+            tls: true,
+            certificate: None,
+            hidden: false,
+        };
+        for later in [false, true] {
+            for (tokens, name, token) in [
+                ([false, true], "without", true),
+                ([true, false], "with", true),
+                ([false, false], "without", false),
+            ] {
+                let (all, head) = (all(tokens, later), head(&[]));
+                let principal = match all.authenticate(&head, &client) {
+                    Verdict::Known(principal) => principal,
+                    Verdict::Later(verdict) => runtime.block_on(verdict).unwrap(),
+                    _ => panic!("it lets everybody in"),
+                };
+                assert_eq!((principal.method, principal.token.is_some()), (name, token));
+            }
+        }
+    }
+}

@@ -127,6 +127,12 @@ fn bodies() -> Vec<Trick> {
             "inspect.odd_key",
         ),
         (
+            "a prototype",
+            rpc(r#""result":{},"__proto__":{"method":"tools/call","params":{"name":"drop"}}"#),
+            400,
+            "inspect.odd_key",
+        ),
+        (
             "a method that is a list",
             rpc(r#""method":["tools/call"],"result":{},"params":{"name":"drop"}"#),
             400,

@@ -1,6 +1,7 @@
 //! In: callers with rules on them, and every trick to get around these; out: what the backend gets, and what callers see.
 
 mod bypass;
+mod claims;
 mod lists;
 mod rules;
 

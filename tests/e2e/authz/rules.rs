@@ -4,6 +4,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
 use super::{Keys, body, call, guarded, tools, verdict};
+use crate::support::certs::Certs;
 use crate::support::client::post;
 
 /// A line of an htpasswd file with the password `w` (`htpasswd -nbs`).
@@ -97,6 +98,12 @@ fn what_a_route_requires_it_requires_of_every_request() {
     }
     let refusal = edge.ask(post("localhost", "/mcp", &of_b, ping)).assert_refused(403);
     assert_eq!(refusal["id"], "p");
+    // nobody waits for a body that will not be read
+    let mut waiting = edge.client();
+    waiting.send(format!(
+        "POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{of_b}Content-Length: 1000000\r\n\r\n"
+    ));
+    waiting.response().assert_refused(403);
     assert_eq!(backend.count(), 0);
     assert_eq!(edge.ask(call("x", &of_a)).status, 200);
     // it is not about tools: bodies are as free as without it
@@ -126,4 +133,34 @@ fn other_methods_are_not_judged() {
         assert!(edge.ask(post("localhost", "/mcp", "", body)).status < 300, "{body}");
     }
     assert_eq!(backend.count(), 9);
+}
+
+#[test]
+fn certificates_and_several_credentials_at_once() {
+    let (keys, backend, certs) = (Keys::new(), tools(), Certs::new());
+    certs.leaf(&["ann.example"]).client("ann", 1).write("ann");
+    certs.leaf(&[]).client("bob", 2).write("bob");
+    let (key, of_key) = keys.key("ci", "");
+    let files = ["server.pem", "server.key", "ca.pem"].map(|name| certs.path(name));
+    let [cert, private, ca] = files.map(|path| path.display().to_string());
+    let listener = format!(
+        "tls: {{ certificates: [ {{ cert: {cert}, key: {private} }} ], client_certificates: {{ ca: {ca}, required: false }} }}"
+    );
+    let auth = format!(
+        "{{ all: [ {{ client_certificate: {{ principal: common_name }} }}, {{ api_key: {{ keys: [ {key} ] }} }} ] }}, \
+         {{ client_certificate: {{ principal: common_name }} }}"
+    );
+    let rules = "require: { method: [ client_certificate ], metadata.serial: [ \"*\" ] }, \
+                 tools: [ { allow: [ \"*\" ], when: { name: [ ann ], issuer: [ \"*CN=*\" ] } }, { allow: [ get ] } ]";
+    let edge = guarded(&backend, &auth, rules).listener(&listener).start();
+    for (who, lines, tool, expected) in [
+        ("ann", "", "put", 200),
+        ("ann", of_key.as_str(), "put", 200),
+        ("bob", "", "put", 403),
+        ("bob", &of_key, "put", 403),
+        ("bob", &of_key, "get", 200),
+    ] {
+        let answer = edge.tls(certs.client_as(who)).ask(call(tool, lines));
+        assert_eq!(answer.status, expected, "{who} {tool}: {}", answer.text());
+    }
 }
