@@ -11,6 +11,7 @@ import Provider from 'oidc-provider';
 
 const SHORT_SECONDS = 3;
 const SCOPES = 'mcp:read mcp:write mcp:admin';
+const HOURS = { RefreshToken: 3600, Session: 3600, Grant: 3600, Interaction: 3600, IdToken: 3600 };
 const GROUPS = { alice: ['finops', 'staff'], bob: ['staff'] };
 
 const server = createServer({ cert: readFileSync(process.env.TLS_CERT), key: readFileSync(process.env.TLS_KEY) });
@@ -35,6 +36,8 @@ function provider(issuer) {
             revocation: { enabled: true },
             resourceIndicators: {
                 enabled: true,
+                // clients of 2025-03-26 name no resource
+                defaultResource: (_, __, oneOf) => oneOf ?? process.env.RESOURCE,
                 getResourceServerInfo: (_, resource) => resourceServer(resource),
                 useGrantedResource: () => true // a client names the resource once
             }
@@ -44,7 +47,7 @@ function provider(issuer) {
         pkce: { required: () => true },
         issueRefreshToken: (_, client) => client.grantTypeAllowed('refresh_token'),
         rotateRefreshToken: () => true,
-        ttl: { AccessToken: 3600, ClientCredentials: 3600, RefreshToken: 3600, Session: 3600, Grant: 3600, Interaction: 60, IdToken: 60 },
+        ttl: { ...HOURS, AccessToken: lifetime, ClientCredentials: lifetime },
         findAccount: (_, sub) => ({ accountId: sub, claims: () => ({ sub }) }),
         extraTokenClaims: (_, token) => ({ groups: GROUPS[token.accountId] ?? [], email_verified: token.accountId === 'alice' }),
         interactions: { url: (_, interaction) => `/interaction/${interaction.uid}` },
@@ -60,6 +63,10 @@ function resourceServer(resource) {
     const sign = { alg: resource.includes('rs256') ? 'RS256' : 'ES256' };
     const form = resource.includes('opaque') ? { accessTokenFormat: 'opaque' } : { accessTokenFormat: 'jwt', jwt: { sign } };
     return { scope: SCOPES, audience: resource, accessTokenTTL: seconds, ...form };
+}
+
+function lifetime(_, token) {
+    return token.resourceServer?.accessTokenTTL ?? 3600;
 }
 
 /** Logs in whom the browser names, and grants all that was asked for. */
