@@ -22,6 +22,14 @@ export function tools(adapter) {
     };
 }
 
+/** Three tools of the list, and where the next ones are. */
+export function page(all, cursor = '0') {
+    const names = Object.keys(all);
+    const start = Number(cursor);
+    const listed = names.slice(start, start + 3).map(name => ({ name, description: name, inputSchema: { type: 'object' } }));
+    return { tools: listed, ...(start + 3 < names.length && { nextCursor: String(start + 3) }) };
+}
+
 function count(key, session) {
     byKey.set(key, (byKey.get(key) ?? 0) + 1);
     if (session) bySession.set(session, (bySession.get(session) ?? 0) + 1);
