@@ -67,7 +67,7 @@ class OAuthProvider:
     """What both providers can: tokens by the usual grants, introspection, revocation, by the metadata that they publish."""
 
     def __init__(self, certificate):
-        self.ca = certificate.ca
+        self.certificate, self.ca = certificate, certificate.ca
         self.process = None
 
     def metadata(self):
@@ -110,11 +110,11 @@ class Idp(OAuthProvider):
 
     def __init__(self, certificate, folder):
         super().__init__(certificate)
-        self.certificate, self.folder, self.port, self.generation = certificate, folder, 0, 0
+        self.folder, self.port, self.generation = folder, 0, 0
         self.log = folder / "idp.jsonl"
         self.log.touch()
 
-    def start(self, new_keys=False):
+    def start(self, new_keys=False, **more):
         """Starts it, after the first time on the same port; all that it had in memory is forgotten."""
         self.generation += new_keys
         env = {
@@ -124,6 +124,7 @@ class Idp(OAuthProvider):
             "PORT": str(self.port),
             "PEERS_LOG": str(self.log),
             "NODE_EXTRA_CA_CERTS": self.ca,  # it fetches clients' metadata documents
+            **more,
         }
         self.process = Process([NODE, str(HERE / "servers/idp.mjs"), json.dumps(CLIENTS)], env, name="oidc-provider")
         line = self.process.wait_line("stdout", lambda line: line.startswith('{"port"'), START_SECONDS)
@@ -161,6 +162,31 @@ class Idp(OAuthProvider):
 
     def refreshed(self, tokens):
         return self.granted({"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"], **PERSON})
+
+
+class Canaille(OAuthProvider):
+    """PyPI's Canaille (servers/canaille_idp.py): tokens without a resource, for the clients that may introspect them."""
+
+    program, edge = PROGRAM, EDGE
+    PASSWORDS = {"alice": "alice-password-1", "bob": "bob-password-1"}
+
+    def start(self):
+        usual = {"token_endpoint_auth_method": "client_secret_basic", "scope": ["openid", "mcp:read", "mcp:admin"]}
+        grants = ["client_credentials", "password", "refresh_token"]
+        clients = [{**client, "client_name": client["client_id"], "grant_types": grants, **usual} for client in (PROGRAM, EDGE)]
+        users = [{"user_name": name, "password": password} for name, password in self.PASSWORDS.items()]
+        env = {"TLS_CERT": self.certificate.cert, "TLS_KEY": self.certificate.key}
+        content = json.dumps({"users": users, "clients": clients})
+        command = [str(HERE / ".cache/venv-canaille/bin/python"), str(HERE / "servers/canaille_idp.py"), content]
+        self.process = Process(command, env, name="Canaille")
+        line = self.process.wait_line("stdout", lambda line: line.startswith('{"port"'), START_SECONDS)
+        self.issuer = f"https://localhost:{json.loads(line)['port']}"
+        return self
+
+    def token(self, user, scope="mcp:read"):
+        """What a person gets who gives a program the password: Canaille's consent pages need a person."""
+        form = {"grant_type": "password", "username": user, "password": self.PASSWORDS[user], "scope": scope}
+        return self.granted(form, PROGRAM)["access_token"]
 
 
 def claims(token):

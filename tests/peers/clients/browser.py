@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """In: the URL that a person's browser would open to log in. Out: where the provider sent that browser in the end.
 
 A module for the Python clients, and a program for the others: it prints the last address, or with PEERS_BROWSER=visit calls

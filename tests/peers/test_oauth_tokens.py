@@ -1,0 +1,177 @@
+"""Tokens of two providers: opaque ones that are introspected, revoked, and keys that change; outages of the provider."""
+
+import time
+
+import pytest
+import wire
+from bypass import Sessions
+from harness import log
+from protected import introspecting, issuer, told, visit
+from providers import EDGE
+
+SECONDS = 20
+INTROSPECTION = "/token/introspection"
+
+
+def ask(resource, ca, token):
+    """Status and headers of one small call with this token."""
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    status, answered, _ = wire.request("POST", resource, wire.call("initialize", wire.INITIALIZE), ca, **headers)
+    return status, answered
+
+
+def until(wanted, look):
+    """Looks again and again until it is as wanted; the time is a bound, not a measure."""
+    deadline = time.monotonic() + SECONDS
+    while (seen := look()) != wanted:
+        assert time.monotonic() < deadline, f"still {seen} after {SECONDS} s, not {wanted}"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("client", ["py1", "py2", "ts1", "ts2"])
+def test_clients_with_opaque_tokens(client, fleet, protected, idp):
+    resource = protected.route("/opaque", fleet("python2"), introspecting(idp))
+    protected.start()
+    before = len(idp.requests())
+    flags = {"no_refresh": True} if client == "ts1" else {}
+    report = visit(client, resource, protected.ca, "list,count,admin,count", **flags)
+    assert report["ok"], told(report, protected.edge.process)
+    assert not any("." in token for token in report["tokens"]), "these are JWTs"
+    asked = len(idp.requests(before, path=INTROSPECTION, status=200))
+    assert asked == len(report["tokens"]) == 2, f"{asked} introspections of {len(report['tokens'])} tokens"
+
+
+def test_one_question_for_many_requests(fleet, protected, idp):
+    """Good tokens and bad ones are remembered for a while, each by itself."""
+    resource = protected.route("/opaque", fleet("python2"), introspecting(idp))
+    protected.start()
+    for token, status in ((idp.token("alice", resource), 200), ("no-such-token", 401), (idp.token("bob", resource), 200)):
+        before = len(idp.requests())
+        assert [ask(resource, protected.ca, token)[0] for _ in range(5)] == [status] * 5
+        assert len(idp.requests(before, path=INTROSPECTION)) == 1
+
+
+def test_tokens_for_others(fleet, protected, idp):
+    """Active, but for another resource; a JWT, which this provider does not introspect; with too little scope."""
+    resource = protected.route("/opaque", fleet("python2"), introspecting(idp))
+    protected.start()
+    others = idp.token("alice", resource + "-other")
+    assert idp.introspect(others)[1]["active"]
+    status, headers = ask(resource, protected.ca, others)
+    assert status == 401 and 'error="invalid_token"' in headers["www-authenticate"], headers
+    jwt = idp.token("alice", protected.origin + "/kit")
+    assert idp.introspect(jwt)[0] == 400
+    assert ask(resource, protected.ca, jwt)[0] == 401
+    status, headers = ask(resource, protected.ca, idp.token("alice", resource, "mcp:write"))
+    assert status == 403 and 'error="insufficient_scope"' in headers["www-authenticate"], headers
+
+
+def test_revoked_tokens(fleet, protected, idp):
+    """A revocation takes effect when the cached answer is too old, and at once for who comes first afterwards."""
+    resource = protected.route("/opaque", fleet("python2"), introspecting(idp, cache="2s"), principal="client_id")
+    protected.start()
+    token, unused = idp.program_token(resource, "mcp:read"), idp.program_token(resource, "mcp:read")
+    assert ask(resource, protected.ca, token)[0] == 200
+    idp.revoke(token)
+    idp.revoke(unused)
+    assert ask(resource, protected.ca, unused)[0] == 401
+    until(401, lambda: ask(resource, protected.ca, token)[0])
+
+
+def test_expired_tokens(fleet, protected, idp):
+    """A cached answer does not outlive the token."""
+    resource = protected.route("/opaque-short", fleet("python2"), {**introspecting(idp, cache="1h"), "leeway": "0s"})
+    protected.start()
+    token = idp.token("alice", resource)
+    assert ask(resource, protected.ca, token)[0] == 200
+    until(401, lambda: ask(resource, protected.ca, token)[0])
+
+
+def test_a_provider_that_is_down(fleet, protected, own_idp):
+    """Nobody is told that his token is bad when nobody could look at it."""
+    both = protected.route("/opaque", fleet("python2"), introspecting(own_idp))
+    jwt = protected.route("/kit", fleet("python1"), issuer(own_idp))
+    never = protected.route("/rs256", fleet("python1"), issuer(own_idp))
+    protected.start()
+    tokens = {resource: own_idp.token("alice", resource) for resource in (both, jwt)}
+    unseen = {resource: own_idp.token("bob", resource) for resource in (both, jwt, never)}
+    for resource, token in tokens.items():
+        assert ask(resource, protected.ca, token)[0] == 200
+    own_idp.end()
+    for resource, token in tokens.items():
+        assert ask(resource, protected.ca, token)[0] == 200, "known tokens go on"
+    assert ask(jwt, protected.ca, unseen[jwt])[0] == 200, "the keys are known"
+    status, headers = ask(both, protected.ca, unseen[both])
+    assert status == 503 and "www-authenticate" not in headers, (status, headers)
+    # Anew, the edge has no keys, and still says so.
+    protected.edge.end()
+    protected.start()
+    for resource, token in unseen.items():
+        status, headers = ask(resource, protected.ca, token)
+        assert status == 503 and "www-authenticate" not in headers, (resource, status, headers)
+    status, headers = ask(jwt, protected.ca, None)
+    assert status == 401 and "resource_metadata" in headers["www-authenticate"], "who has no token is told where to get one"
+    own_idp.start()
+    until(200, lambda: ask(jwt, protected.ca, unseen[jwt])[0])
+
+
+def test_other_keys(fleet, protected, own_idp):
+    """The provider comes back with other keys: its new tokens are good at once, those of the old keys no longer."""
+    resources = [protected.route(path, fleet("python1"), issuer(own_idp)) for path in ("/kit", "/rs256")]
+    protected.start()
+    for resource in resources:
+        old = own_idp.token("alice", resource)
+        target = Sessions(resource, fleet("python1")[0], protected.ca, old)
+        assert target.call("count", "keys")[0] == 200
+        own_idp.end()
+        own_idp.start(new_keys=True)
+        new = own_idp.token("alice", resource)
+        assert ask(resource, protected.ca, new)[0] == 200
+        status, headers = ask(resource, protected.ca, old)
+        assert status == 401 and 'error="invalid_token"' in headers["www-authenticate"], (status, headers)
+        target.credentials = {"authorization": f"Bearer {new}"}
+        assert target.call("count", "keys")[0] == 200, "the session is the same person's"
+
+
+def test_canaille(fleet, protected, canaille):
+    """Its tokens are for the clients that may introspect them, and its times are floats."""
+    (replica,) = fleet("python2", 1)
+    resource = protected.route("/kit", [replica], introspecting(canaille, audiences=[EDGE["client_id"]], cache="2s"))
+    others = protected.route("/others", [replica], introspecting(canaille))
+    protected.start()
+    token = canaille.token("alice")
+    answer = canaille.introspect(token)[1]
+    assert isinstance(answer["exp"], float) and EDGE["client_id"] in answer["aud"], answer
+    target = Sessions(resource, replica, protected.ca, token)
+    assert target.call("count", "k")[1] and target.call("delete_trace", "not-alice")[1] is None
+    assert not target.ran("not-alice")
+    admin = Sessions(resource, replica, protected.ca, canaille.token("alice", "mcp:read mcp:admin"))
+    assert admin.call("delete_trace", "alice-admin")[1] and admin.ran("alice-admin")
+    assert ask(others, protected.ca, token)[0] == 401, "its audience is not the resource"
+    status, _ = ask(resource, protected.ca, canaille.program_token(resource, "mcp:read"))
+    assert status in (401, 403), f"a token of nobody: {status}"
+    canaille.revoke(token)
+    until(401, lambda: ask(resource, protected.ca, token)[0])
+
+
+def test_canailles_jwts(fleet, protected, canaille):
+    """With `openid` in its scope its token is a JWT; it is introspected like the others."""
+    resource = protected.route("/kit", fleet("python2"), introspecting(canaille, audiences=[EDGE["client_id"]]))
+    protected.start()
+    token = canaille.token("alice", "openid mcp:read")
+    assert token.count(".") == 2
+    assert ask(resource, protected.ca, token)[0] == 200
+
+
+def test_two_providers_at_one_route(fleet, protected, idp, canaille):
+    """JWTs of one, opaque tokens of the other; sessions of people with one name at both are two people's."""
+    (replica,) = fleet("python2", 1)
+    opaque = introspecting(canaille, audiences=[EDGE["client_id"]])
+    resource = protected.route("/kit", [replica], issuer(idp), opaque)
+    protected.start()
+    ours = Sessions(resource, replica, protected.ca, idp.token("alice", resource))
+    theirs = Sessions(resource, replica, protected.ca, canaille.token("alice"))
+    assert ours.call("count", "two")[1] and theirs.call("count", "two")[1]
+    ours.credentials = theirs.credentials
+    assert ours.call("count", "two")[0] == 404, "alice of one provider in a session of alice of the other"
+    log("JWTs of oidc-provider and opaque tokens of Canaille at one route")
