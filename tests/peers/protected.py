@@ -55,15 +55,15 @@ CLIENTS = {
 }
 
 
-def visit(client, url, ca, steps="list,count", user="alice", **flags):
+def visit(who, url, ca, steps="list,count", user="alice", **flags):
     """One session of a client that has nothing but the URL: its report (clients/py_oauth.py)."""
-    command = [*CLIENTS[client], url, "--steps", steps]
+    command = [*CLIENTS[who], url, "--steps", steps]
     for name, value in flags.items():
         command += [f"--{name.replace('_', '-')}"] + ([] if value is True else [value])
-    env = {"SDK": client[2:].lstrip("-"), "SSL_CERT_FILE": ca, "PEERS_USER": user}
+    env = {"SDK": who[2:].lstrip("-"), "SSL_CERT_FILE": ca, "PEERS_USER": user}
     env |= {"BROWSER_PROGRAM": json.dumps([PYTHON2, str(HERE / "clients/browser.py")]), "NODE_EXTRA_CA_CERTS": ca}
-    command += ["--ca", ca, "--user", user] if client.startswith("py") else []
-    process = Process(command, env, name=f"client {client}")
+    command += ["--ca", ca, "--user", user] if who.startswith("py") else []
+    process = Process(command, env, name=f"client {who}")
     try:
         process.child.wait(90)
     finally:

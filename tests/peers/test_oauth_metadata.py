@@ -119,7 +119,7 @@ def test_a_client_of_2025_03_26(fleet, protected, certificate, tmp_path):
             status, headers, body = fetch("GET", protected.origin + path, protected.ca)
             assert status == 200 and headers["access-control-allow-origin"] == "*", f"{path}: {status}"
             assert json.loads(body)["token_endpoint"] == provider.issuer + "/token"
-        report = visit("ts-2025-03-26", resource, protected.ca, "list,count,count")
+        report = visit("ts-2025-03-26", resource, protected.ca, "list,count,count", scope="mcp:read")
         assert report["ok"], told(report, protected.edge.process)
         asked = [url.removeprefix(protected.origin) for _, url, _ in report["requests"]]
         assert asked[:2] == ["/kit", "/.well-known/oauth-authorization-server"], asked

@@ -85,7 +85,8 @@ function person() {
             redirect_uris: [CALLBACK],
             grant_types: args['no-refresh'] ? ['authorization_code'] : ['authorization_code', 'refresh_token'],
             response_types: ['code'],
-            token_endpoint_auth_method: 'none'
+            token_endpoint_auth_method: 'none',
+            ...(args.scope && { scope: args.scope })
         },
         clientMetadataUrl: args.document,
         clientInformation: () => kept.client,

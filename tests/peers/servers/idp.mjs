@@ -42,6 +42,8 @@ function provider(issuer) {
                 useGrantedResource: () => true // a client names the resource once
             }
         },
+        // By default it fetches nothing from loopback addresses, where all our clients' documents are.
+        fetch: (url, { dispatcher, ...options }) => fetch(url, options),
         // A registration says which scopes the client wants at first; it may ask for more later (step-up).
         extraClientMetadata: { properties: ['peers'], validator: (_, __, ___, metadata) => void delete metadata.scope },
         pkce: { required: () => true },
