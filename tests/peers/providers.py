@@ -165,7 +165,7 @@ class Idp(OAuthProvider):
 
 
 class Canaille(OAuthProvider):
-    """PyPI's Canaille (servers/canaille_idp.py): tokens without a resource, for the clients that may introspect them."""
+    """PyPI's Canaille (servers/canaille_idp.py): tokens for no resource, but for the clients that may introspect them."""
 
     program, edge = PROGRAM, EDGE
     PASSWORDS = {"alice": "alice-password-1", "bob": "bob-password-1"}
@@ -183,7 +183,7 @@ class Canaille(OAuthProvider):
         self.issuer = f"https://localhost:{json.loads(line)['port']}"
         return self
 
-    def token(self, user, scope="mcp:read"):
+    def token(self, user, scope="openid mcp:read"):
         """What a person gets who gives a program the password: Canaille's consent pages need a person."""
         form = {"grant_type": "password", "username": user, "password": self.PASSWORDS[user], "scope": scope}
         return self.granted(form, PROGRAM)["access_token"]

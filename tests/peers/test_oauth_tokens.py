@@ -7,7 +7,7 @@ import wire
 from bypass import Sessions
 from harness import log
 from protected import introspecting, issuer, told, visit
-from providers import EDGE
+from providers import EDGE, claims
 
 SECONDS = 20
 INTROSPECTION = "/token/introspection"
@@ -133,38 +133,43 @@ def test_other_keys(fleet, protected, own_idp):
         assert target.call("count", "keys")[0] == 200, "the session is the same person's"
 
 
-def test_canaille(fleet, protected, canaille):
-    """Its tokens are for the clients that may introspect them, and its times are floats."""
+def test_canailles_people(fleet, protected, canaille):
+    """Their tokens look like JWTs, but only the introspection knows their scope; they are for the clients that may ask."""
     (replica,) = fleet("python2", 1)
-    resource = protected.route("/kit", [replica], introspecting(canaille, audiences=[EDGE["client_id"]], cache="2s"))
+    opaque = introspecting(canaille, audiences=[EDGE["client_id"]], cache="2s")
+    resource = protected.route("/kit", [replica], opaque)
     others = protected.route("/others", [replica], introspecting(canaille))
     protected.start()
-    token = canaille.token("alice")
-    answer = canaille.introspect(token)[1]
-    assert isinstance(answer["exp"], float) and EDGE["client_id"] in answer["aud"], answer
-    target = Sessions(resource, replica, protected.ca, token)
-    assert target.call("count", "k")[1] and target.call("delete_trace", "not-alice")[1] is None
-    assert not target.ran("not-alice")
-    admin = Sessions(resource, replica, protected.ca, canaille.token("alice", "mcp:read mcp:admin"))
-    assert admin.call("delete_trace", "alice-admin")[1] and admin.ran("alice-admin")
+    token, admins = canaille.token("alice"), canaille.token("bob", "openid mcp:read mcp:admin")
+    assert token.count(".") == 2 and "scope" not in claims(token) and token != admins
+    alice = Sessions(resource, replica, protected.ca, token)
+    assert alice.call("count", "k")[1] and alice.call("delete_trace", "not-alice")[0] == 403
+    assert not alice.ran("not-alice")
+    bob = Sessions(resource, replica, protected.ca, admins)
+    assert bob.call("delete_trace", "but-bob")[1] and bob.ran("but-bob")
     assert ask(others, protected.ca, token)[0] == 401, "its audience is not the resource"
-    status, _ = ask(resource, protected.ca, canaille.program_token(resource, "mcp:read"))
-    assert status in (401, 403), f"a token of nobody: {status}"
+    canaille.revoke(token)
+    until(401, lambda: ask(resource, protected.ca, token)[0])
+    assert ask(resource, protected.ca, admins)[0] == 200
+
+
+def test_canailles_programs(fleet, protected, canaille):
+    """Opaque tokens of nobody in person; the times that the introspection gives are floats."""
+    opaque = introspecting(canaille, audiences=[EDGE["client_id"]], cache="2s")
+    resource = protected.route("/programs", fleet("python2"), opaque, principal="client_id")
+    people = protected.route("/people", fleet("python2"), opaque)
+    protected.start()
+    token = canaille.program_token(resource, "mcp:read")
+    answer = canaille.introspect(token)[1]
+    assert "." not in token and isinstance(answer["exp"], float) and "sub" not in answer, answer
+    assert ask(resource, protected.ca, token)[0] == 200
+    assert ask(people, protected.ca, token)[0] in (401, 403), "who names callers by `sub` cannot name this one"
     canaille.revoke(token)
     until(401, lambda: ask(resource, protected.ca, token)[0])
 
 
-def test_canailles_jwts(fleet, protected, canaille):
-    """With `openid` in its scope its token is a JWT; it is introspected like the others."""
-    resource = protected.route("/kit", fleet("python2"), introspecting(canaille, audiences=[EDGE["client_id"]]))
-    protected.start()
-    token = canaille.token("alice", "openid mcp:read")
-    assert token.count(".") == 2
-    assert ask(resource, protected.ca, token)[0] == 200
-
-
 def test_two_providers_at_one_route(fleet, protected, idp, canaille):
-    """JWTs of one, opaque tokens of the other; sessions of people with one name at both are two people's."""
+    """JWTs of one are checked with its keys, tokens of the other by asking it; one name at both is two people."""
     (replica,) = fleet("python2", 1)
     opaque = introspecting(canaille, audiences=[EDGE["client_id"]])
     resource = protected.route("/kit", [replica], issuer(idp), opaque)
@@ -174,4 +179,5 @@ def test_two_providers_at_one_route(fleet, protected, idp, canaille):
     assert ours.call("count", "two")[1] and theirs.call("count", "two")[1]
     ours.credentials = theirs.credentials
     assert ours.call("count", "two")[0] == 404, "alice of one provider in a session of alice of the other"
-    log("JWTs of oidc-provider and opaque tokens of Canaille at one route")
+    assert ask(resource, protected.ca, "opaque-nonsense")[0] == 401
+    log("JWTs of oidc-provider and introspected tokens of Canaille at one route")

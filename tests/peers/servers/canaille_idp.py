@@ -1,7 +1,8 @@
 """In: TLS_CERT, TLS_KEY, PORT (0 = a free one), and as the first argument {"users": […], "clients": […]} (JSON).
 
-Out: Canaille on https://localhost, with these people and programs in memory. Its tokens are opaque, their audience is the
-list of clients that may introspect them, and its introspection writes times as floats. Prints {"port", "pid"} once bound.
+Out: Canaille on https://localhost, with these people and programs in memory. Tokens of programs are opaque, those of
+people JWTs without a scope; their audience is the list of clients that may introspect them, and the introspection writes
+times as floats. Prints {"port", "pid"} once bound.
 """
 
 import asyncio
