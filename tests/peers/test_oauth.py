@@ -54,8 +54,9 @@ def test_step_up(client, flags, fleet, protected, idp):
     """A tool that needs more scope sends the client back to the person once, and the session goes on."""
     resource = protected.route("/kit", fleet("python2"), issuer(idp))
     protected.start()
-    report = visit(client, resource, protected.ca, "count,admin,count,admin", **flags)
+    report = visit(client, resource, protected.ca, "list,count,admin,count,admin", **flags)
     assert report["ok"], told(report, protected.edge.process)
+    assert "delete_trace" in report["tools"], "who may ask for more scope must see what for"
     assert report["admin"] == {"deleted": "oauth"}
     assert [set(scope.split()) - {"offline_access"} for scope in report["logins"]] == [{"mcp:read"}, {"mcp:read", "mcp:admin"}]
     assert [set(scope.split()) for scope in report["scopes"]] == [{"mcp:read"}, {"mcp:read", "mcp:admin"}]

@@ -87,6 +87,30 @@ def test_expired_tokens(fleet, protected, idp):
     until(401, lambda: ask(resource, protected.ca, token)[0])
 
 
+def test_streams_end_with_their_token(fleet, protected, idp):
+    """One route lets streams live, the other ends them a second after their token."""
+    (replica,) = fleet("python2", 1)
+    routes = [(f"/short-{grace}", grace) for grace in ("off", "1s")]
+    resources = [protected.route(path, [replica], issuer(idp), stream_grace=grace) for path, grace in routes]
+    protected.start()
+    streams, expires = [], 0
+    for resource in resources:
+        token = idp.token("alice", resource)
+        while claims(token)["exp"] <= expires:  # the second one ends later, so that the first one had its time
+            token = idp.token("alice", resource)
+        expires = claims(token)["exp"]
+        bearer = {"authorization": f"Bearer {token}"}
+        session = wire.open_session(resource, protected.ca, **bearer)
+        streams.append(wire.Stream(resource, protected.ca, session, seconds=60, **bearer))
+        assert streams[-1].status == 200
+    lives, ends = streams
+    with ends.changed:
+        assert ends.changed.wait_for(lambda: ends.ended is not None, SECONDS), "the stream outlived its token"
+    assert time.time() >= expires, "it ended too early"
+    assert lives.ended is None
+    lives.abort()
+
+
 def test_a_provider_that_is_down(fleet, protected, own_idp):
     """Nobody is told that his token is bad when nobody could look at it."""
     both = protected.route("/opaque", fleet("python2"), introspecting(own_idp))
