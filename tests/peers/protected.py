@@ -4,7 +4,7 @@ SDK clients that know nothing but a URL."""
 import json
 
 from harness import HERE, NODE, PYTHON1, PYTHON2, Process
-from providers import EDGE, free_port
+from providers import EDGE, environment, free_port
 
 SCOPES = {"scopes": ["mcp:read"], "tool_scopes": {"delete_*": ["mcp:admin"]}}
 
@@ -30,7 +30,8 @@ class Protected:
         return self.origin + path
 
     def start(self):
-        self.edge.start()
+        with environment(PEERS_EDGE_SECRET=EDGE["client_secret"]):
+            self.edge.start()
         return self
 
 
@@ -40,7 +41,7 @@ def issuer(provider, **more):
 
 def introspecting(provider, **more):
     """An issuer whose tokens say nothing by themselves."""
-    client = {"client_id": EDGE["client_id"], "client_secret": EDGE["client_secret"]}
+    client = {"client_id": EDGE["client_id"], "client_secret": "${env:PEERS_EDGE_SECRET}"}
     url = provider.metadata()["introspection_endpoint"]
     audiences = {"audiences": more.pop("audiences")} if "audiences" in more else {}
     return issuer(provider, introspection={"url": url, **client, **more}, **audiences)
