@@ -107,6 +107,27 @@ def test_challenges(fleet, protected, idp):
     log(f"401 {challenge(401)}")
 
 
+def test_clients_in_browsers(fleet, protected, idp):
+    """A page may ask without a token whether it may ask, and may read what it is refused with."""
+    (replica,) = fleet("python2", 1)
+    page = "https://page.example"
+    resource = protected.route("/kit", [replica], issuer(idp), keys={"origins": [page]})
+    protected.start()
+    asked = {"origin": page, "access-control-request-method": "POST"}
+    asked |= {"access-control-request-headers": "authorization, content-type, mcp-protocol-version, mcp-session-id"}
+    status, headers, _ = fetch("OPTIONS", resource, protected.ca, **asked)
+    allowed = headers["access-control-allow-headers"].lower()
+    assert status in (200, 204) and headers["access-control-allow-origin"] == page, headers
+    assert "authorization" in allowed and "mcp-session-id" in allowed, headers
+    message = wire.call("initialize", wire.INITIALIZE)
+    for token, wanted in ((None, 401), ("nonsense", 401), (idp.token("alice", resource, "mcp:write"), 403)):
+        sent = {"origin": page, "accept": "application/json, text/event-stream"}
+        sent |= {"authorization": f"Bearer {token}"} if token else {}
+        status, headers, _ = fetch("POST", resource, protected.ca, body=message, **sent)
+        assert status == wanted and headers["access-control-allow-origin"] == page, headers
+        assert "www-authenticate" in headers["access-control-expose-headers"].lower(), headers
+
+
 def test_a_client_of_2025_03_26(fleet, protected, certificate, tmp_path):
     """It asks the origin for the provider's metadata; with `serve_metadata` it finds the provider's own."""
     provider = Idp(certificate, tmp_path)
