@@ -189,10 +189,19 @@ class Canaille(OAuthProvider):
         return self.granted(form, PROGRAM)["access_token"]
 
 
+def head(token):
+    """The head of a JWT."""
+    return part(token, 0)
+
+
 def claims(token):
     """The claims of a JWT, unchecked."""
-    part = token.split(".")[1]
-    return json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    return part(token, 1)
+
+
+def part(token, place):
+    text = token.split(".")[place]
+    return json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
 
 
 @contextlib.contextmanager

@@ -236,13 +236,21 @@ def test_servers_hear_of_no_token(fleet, protected, idp):
     """What they hear is what the route says: here the subject and a claim."""
     (replica,) = fleet("python2", 1)
     keys = {"identity": {"X-User": "subject", "X-Forwarded-Groups": "claims.groups"}}
-    resource = protected.route("/kit", [replica], issuer(idp), keys=keys)
+    resources = [
+        protected.route("/kit", [replica], issuer(idp), keys=keys),
+        protected.route("/told", [replica], issuer(idp), keys={"forward_credentials": True}),
+    ]
     protected.start()
-    token = idp.token("bob", resource)
-    status, result = Sessions(resource, replica, protected.ca, token).call("whoami", "k")
-    heard = json.loads(result["content"][0]["text"])["headers"]
-    assert status == 200 and heard["x-user"] == "bob" and "authorization" not in heard, heard
-    assert token not in json.dumps(heard)
+    tokens = [idp.token("bob", resource) for resource in resources]
+    answers = [Sessions(*pair, protected.ca, token).call("whoami", "k") for *pair, token in zip(resources, [replica] * 2, tokens)]
+    heard, told_all = (json.loads(result["content"][0]["text"])["headers"] for _, result in answers)
+    assert heard["x-user"] == "bob" and "staff" in heard["x-forwarded-groups"], heard
+    assert "authorization" not in heard and tokens[0] not in json.dumps(heard), heard
+    assert told_all["authorization"] == f"Bearer {tokens[1]}", "a route may spell it out"
+    # nor does anybody who reads the logs
+    protected.edge.end()
+    logged = json.dumps(protected.edge.access)
+    assert "bob" in logged and not any(token in logged or token.split(".")[2] in logged for token in tokens)
 
 
 def test_rules_by_claim(fleet, protected, idp):

@@ -1,5 +1,7 @@
 """Tokens of two providers: opaque ones that are introspected, revoked, and keys that change; outages of the provider."""
 
+import json
+import signal
 import time
 
 import pytest
@@ -7,7 +9,7 @@ import wire
 from bypass import Sessions
 from harness import log
 from protected import introspecting, issuer, told, visit
-from providers import EDGE, claims
+from providers import EDGE, claims, head
 
 SECONDS = 20
 INTROSPECTION = "/token/introspection"
@@ -73,6 +75,20 @@ def test_tokens_that_the_provider_does_not_introspect(fleet, protected, idp):
     assert ask(resource, protected.ca, jwt)[0] == 401
 
 
+@pytest.mark.parametrize("algorithm", ["RS256", "PS256", "ES256", "ES384", "EdDSA"])
+def test_algorithms(algorithm, fleet, protected, idp):
+    """All that a provider may sign with, by default; and one alone, where the config names it."""
+    anyone = protected.route(f"/{algorithm}", fleet("python2"), issuer(idp))
+    only = protected.route(f"/only/{algorithm}", fleet("python2"), issuer(idp, algorithms=[algorithm]))
+    other = "RS256" if algorithm != "RS256" else "ES384"
+    never = protected.route(f"/never/{algorithm}", fleet("python2"), issuer(idp, algorithms=[other]))
+    protected.start()
+    for resource, status in ((anyone, 200), (only, 200), (never, 401)):
+        token = idp.token("alice", resource)
+        assert head(token)["alg"] == algorithm and head(token)["typ"] == "at+jwt"
+        assert ask(resource, protected.ca, token)[0] == status, resource
+
+
 def test_audiences(fleet, protected, idp):
     """The resource exactly, but for one slash at its end."""
     resource = protected.route("/kit", fleet("python2"), issuer(idp))
@@ -130,7 +146,7 @@ def test_a_provider_that_is_down(fleet, protected, own_idp):
     """Nobody is told that his token is bad when nobody could look at it."""
     both = protected.route("/opaque", fleet("python2"), introspecting(own_idp))
     jwt = protected.route("/kit", fleet("python1"), issuer(own_idp))
-    never = protected.route("/rs256", fleet("python1"), issuer(own_idp))
+    never = protected.route("/RS256", fleet("python1"), issuer(own_idp))
     protected.start()
     tokens = {resource: own_idp.token("alice", resource) for resource in (both, jwt)}
     unseen = {resource: own_idp.token("bob", resource) for resource in (both, jwt, never)}
@@ -154,9 +170,26 @@ def test_a_provider_that_is_down(fleet, protected, own_idp):
     until(200, lambda: ask(jwt, protected.ca, unseen[jwt])[0])
 
 
+def test_a_session_through_a_crash_of_the_edge(fleet, protected, idp):
+    """Whose session it is, the edge does not forget; the keys it fetches again."""
+    replicas = fleet("python2")
+    resource = protected.route("/kit", replicas, issuer(idp))
+    protected.start()
+    tokens = idp.tokens("alice", resource)
+    alice = Sessions(resource, replicas[0], protected.ca, tokens["access_token"])
+    assert alice.call("count", "crash")[1]
+    protected.edge.end(signal.SIGKILL)
+    protected.start()
+    alice.credentials = {"authorization": f"Bearer {idp.refreshed(tokens)['access_token']}"}
+    status, result = alice.call("count", "crash")
+    assert status == 200 and json.loads(result["content"][0]["text"])["session"] == 2
+    alice.credentials = {"authorization": f"Bearer {idp.token('bob', resource)}"}
+    assert alice.call("count", "crash")[0] == 404
+
+
 def test_other_keys(fleet, protected, own_idp):
     """The provider comes back with other keys: its new tokens are good, those of the old keys no longer."""
-    resources = [protected.route(path, fleet("python1"), issuer(own_idp)) for path in ("/kit", "/rs256")]
+    resources = [protected.route(path, fleet("python1"), issuer(own_idp)) for path in ("/kit", "/RS256")]
     protected.start()
     for resource in resources:
         old = own_idp.token("alice", resource)

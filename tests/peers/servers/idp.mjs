@@ -2,7 +2,7 @@
 // argument further clients (JSON). Out: npm oidc-provider on https://localhost, which asks nobody: the person is who the
 // browser's header X-Peers-User says. Prints {"port", "pid"} once bound; one JSON line per request in $PEERS_LOG.
 //
-// What a token is like is decided by the resource's URL: `rs256` in it, RS256 instead of ES256; `opaque`, no JWT;
+// What a token is like is decided by the resource's URL: with `RS256`, say, in it that signs, else ES256; `opaque`, no JWT;
 // `short`, it lives SHORT_SECONDS.
 import { generateKeyPairSync, randomUUID } from 'node:crypto';
 import { appendFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
@@ -12,6 +12,7 @@ import Provider from 'oidc-provider';
 const SHORT_SECONDS = 3;
 const SCOPES = 'mcp:read mcp:write mcp:admin';
 const HOURS = { RefreshToken: 3600, Session: 3600, Grant: 3600, Interaction: 3600, IdToken: 3600 };
+const ALGORITHMS = ['RS256', 'PS256', 'ES384', 'EdDSA', 'Ed25519'];
 const GROUPS = { alice: ['finops', 'staff'], bob: ['staff'] };
 
 const server = createServer({ cert: readFileSync(process.env.TLS_CERT), key: readFileSync(process.env.TLS_KEY) });
@@ -46,6 +47,7 @@ function provider(issuer) {
         fetch: (url, { dispatcher, ...options }) => fetch(url, options),
         // A registration says which scopes the client wants at first; it may ask for more later (step-up).
         extraClientMetadata: { properties: ['peers'], validator: (_, __, ___, metadata) => void delete metadata.scope },
+        enabledJWA: { idTokenSigningAlgValues: ['ES256', ...ALGORITHMS] },
         pkce: { required: () => true },
         issueRefreshToken: (_, client) => client.grantTypeAllowed('refresh_token'),
         rotateRefreshToken: () => true,
@@ -62,7 +64,7 @@ function provider(issuer) {
 
 function resourceServer(resource) {
     const seconds = resource.includes('short') ? SHORT_SECONDS : 3600;
-    const sign = { alg: resource.includes('rs256') ? 'RS256' : 'ES256' };
+    const sign = { alg: ALGORITHMS.find(name => resource.includes(name)) ?? 'ES256' };
     const form = resource.includes('opaque') ? { accessTokenFormat: 'opaque' } : { accessTokenFormat: 'jwt', jwt: { sign } };
     return { scope: SCOPES, audience: resource, accessTokenTTL: seconds, ...form };
 }
@@ -94,7 +96,8 @@ async function log(ctx, next) {
 
 function keys(file) {
     if (!existsSync(file)) {
-        const made = [generateKeyPairSync('ec', { namedCurve: 'P-256' }), generateKeyPairSync('rsa', { modulusLength: 2048 })];
+        const curves = ['P-256', 'P-384'].map(namedCurve => generateKeyPairSync('ec', { namedCurve }));
+        const made = [...curves, generateKeyPairSync('rsa', { modulusLength: 2048 }), generateKeyPairSync('ed25519')];
         const jwks = made.map(({ privateKey }) => ({ ...privateKey.export({ format: 'jwk' }), kid: randomUUID(), use: 'sig' }));
         writeFileSync(file, JSON.stringify({ keys: jwks }));
     }
