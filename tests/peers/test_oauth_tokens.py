@@ -75,11 +75,12 @@ def test_tokens_that_the_provider_does_not_introspect(fleet, protected, idp):
     assert ask(resource, protected.ca, jwt)[0] == 401
 
 
-@pytest.mark.parametrize("algorithm", ["RS256", "PS256", "ES256", "ES384", "EdDSA"])
+@pytest.mark.parametrize("algorithm", ["RS256", "PS256", "ES256", "ES384", "EdDSA", "Ed25519"])
 def test_algorithms(algorithm, fleet, protected, idp):
     """All that a provider may sign with, by default; and one alone, where the config names it."""
     anyone = protected.route(f"/{algorithm}", fleet("python2"), issuer(idp))
-    only = protected.route(f"/only/{algorithm}", fleet("python2"), issuer(idp, algorithms=[algorithm]))
+    name = "EdDSA" if algorithm == "Ed25519" else algorithm  # RFC 9864 renamed it
+    only = protected.route(f"/only/{algorithm}", fleet("python2"), issuer(idp, algorithms=[name]))
     other = "RS256" if algorithm != "RS256" else "ES384"
     never = protected.route(f"/never/{algorithm}", fleet("python2"), issuer(idp, algorithms=[other]))
     protected.start()
