@@ -1,4 +1,5 @@
-"""In: MCP_EDGE, the binary's path. Out: fixtures: replicas by kind (started once each), edges, the CA, the slow stream."""
+"""In: MCP_EDGE, the binary's path. Out: fixtures: replicas by kind (started once each), edges, the CA, OAuth providers,
+the slow stream."""
 
 import os
 import pathlib
@@ -7,6 +8,8 @@ import time
 import pytest
 import wire
 from harness import Certificate, Edge, Replica
+from protected import Protected
+from providers import Canaille, Idp
 
 SILENT_SECONDS = 120
 
@@ -85,3 +88,33 @@ def two_silent_minutes(request):
         stream.abort()
     for replica in replicas:
         replica.process.end()
+
+
+@pytest.fixture(scope="session")
+def idp(certificate, tmp_path_factory):
+    """npm oidc-provider, for the tests that leave it running with its keys."""
+    running = Idp(certificate, tmp_path_factory.mktemp("idp")).start()
+    yield running
+    running.end()
+
+
+@pytest.fixture
+def own_idp(certificate, tmp_path):
+    """One that a test may stop and start again."""
+    running = Idp(certificate, tmp_path).start()
+    yield running
+    running.end()
+
+
+@pytest.fixture(scope="session")
+def canaille(certificate):
+    """The other provider: opaque tokens for lists of clients."""
+    running = Canaille(certificate).start()
+    yield running
+    running.end()
+
+
+@pytest.fixture
+def protected(edge):
+    """An edge for routes with OAuth, not yet started."""
+    return Protected(edge)

@@ -56,12 +56,12 @@ def tool(name, **arguments):
     return call("tools/call", {"name": name, "arguments": arguments})
 
 
-def open_session(url, ca=None):
+def open_session(url, ca=None, **more):
     """initialize + notifications/initialized; returns the session id that the client is given."""
-    status, headers, body = request("POST", url, call("initialize", INITIALIZE), ca)
+    status, headers, body = request("POST", url, call("initialize", INITIALIZE), ca, **more)
     assert status == 200, f"initialize: {status} {body[:300]}"
     session = headers["mcp-session-id"]
-    status, _, body = request("POST", url, call("notifications/initialized", notification=True), ca, session)
+    status, _, body = request("POST", url, call("notifications/initialized", notification=True), ca, session, **more)
     assert status == 202, f"initialized: {status} {body[:300]}"
     return session
 
@@ -77,8 +77,9 @@ def message_of(body):
 class Stream:
     """An event stream whose lines a thread reads, each with the moment of its arrival."""
 
-    def __init__(self, url, ca=None, session=None, seconds=30):
-        self.connection, self.answer = begin("GET", url, ca=ca, session=session, seconds=seconds, accept="text/event-stream")
+    def __init__(self, url, ca=None, session=None, seconds=30, **headers):
+        headers = {"accept": "text/event-stream", **headers}
+        self.connection, self.answer = begin("GET", url, ca=ca, session=session, seconds=seconds, **headers)
         self.status = self.answer.status
         self.socket = self.connection.sock or self.answer.fp.raw._sock
         self.lines, self.changed, self.error, self.ended = [], threading.Condition(), None, None

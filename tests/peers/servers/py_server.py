@@ -68,6 +68,13 @@ def add_tools(server):
         return {"pid": os.getpid(), "count": by_key[key], "session": by_session[session] if session else None}
 
     @server.tool()
+    async def delete_trace(key: str) -> dict:
+        """Leaves its key in a file: proof that it ran, for tests of who may run it."""
+        with open(f"{os.environ['PEERS_LOG']}.trace", "a") as file:
+            file.write(key + "\n")
+        return {"deleted": key}
+
+    @server.tool()
     async def slow(steps: int, key: str, ctx: Context) -> str:
         """Sends progress `steps` times; with a key it waits for `ack` with that key after each one."""
         for step in range(steps):

@@ -1,13 +1,15 @@
-// In: a mode (http | sse) as the first argument. Out: a sessionful server of TypeScript SDK 1.x on a free port: one
-// transport per session in a map, the idiom of that SDK's examples. Run it with --require ./loopback.cjs.
+// In: a mode (http | sse) and options (pages: lists by threes; json: answers without streams). Out: a sessionful server of
+// TypeScript SDK 1.x on a free port: one transport per session in a map, the idiom of that SDK's examples. Run it with
+// --require ./loopback.cjs.
 import { randomUUID } from 'node:crypto';
 import express from 'express';
 import { McpServer } from '@modelcontextprotocol/sdk/server/mcp.js';
 import { SSEServerTransport } from '@modelcontextprotocol/sdk/server/sse.js';
 import { StreamableHTTPServerTransport } from '@modelcontextprotocol/sdk/server/streamableHttp.js';
-import { isInitializeRequest } from '@modelcontextprotocol/sdk/types.js';
-import { tools } from './ts_tools.mjs';
+import { isInitializeRequest, ListToolsRequestSchema } from '@modelcontextprotocol/sdk/types.js';
+import { page, tools } from './ts_tools.mjs';
 
+const [mode, ...options] = process.argv.slice(2);
 const app = express();
 const transports = new Map();
 
@@ -28,6 +30,9 @@ function server() {
     for (const [name, [inputSchema, handler]] of Object.entries(tools(adapter))) {
         mcp.registerTool(name, { description: name, inputSchema }, handler);
     }
+    if (options.includes('pages')) {
+        mcp.server.setRequestHandler(ListToolsRequestSchema, ({ params }) => page(tools(adapter), params?.cursor));
+    }
     return mcp;
 }
 
@@ -39,6 +44,7 @@ function streamableHttp() {
         if (!transport && !id && request.method === 'POST' && isInitializeRequest(request.body)) {
             transport = new StreamableHTTPServerTransport({
                 sessionIdGenerator: () => randomUUID(),
+                enableJsonResponse: options.includes('json'),
                 onsessioninitialized: created => void transports.set(created, transport)
             });
             transport.onclose = () => transports.delete(transport.sessionId);
@@ -66,5 +72,5 @@ function sse() {
     });
 }
 
-process.argv[2] === 'sse' ? sse() : streamableHttp();
+mode === 'sse' ? sse() : streamableHttp();
 app.listen(0);
