@@ -243,6 +243,14 @@ impl Cx {
         })
     }
 
+    /// The same, or no time at all: `0s`.
+    pub fn period_or_none(&mut self, node: &Node) -> Option<Duration> {
+        if node.text().is_some_and(|text| value::period(text) == Ok(Duration::ZERO)) {
+            return Some(Duration::ZERO);
+        }
+        self.period(node)
+    }
+
     /// A size in bytes above zero, such as `4MiB`.
     pub fn byte_size(&mut self, node: &Node) -> Option<u64> {
         self.parse(node, "a size such as `4MiB`", |text| match value::byte_size(text)? {

@@ -109,15 +109,21 @@ impl Fetch {
     /// # Errors
     /// A sentence for the log.
     pub async fn get(&self, url: &Uri) -> Result<Bytes, String> {
-        self.ask(Method::GET, url, None, Bytes::new()).await
+        let answer = self.ask(Method::GET, url, None, Bytes::new()).await?;
+        answer.map_err(|_| format!("{}: answered 400", named(url)))
     }
 
-    /// Posts a form (WHATWG URL §5) with this `Authorization`; the content of a 200. To be awaited on
-    /// the thread of [`spawn`].
+    /// Posts a form (WHATWG URL §5) with this `Authorization`; the content of a 200, or (`Err`) of a
+    /// 400, which is an answer, too (RFC 6749 §5.2). To be awaited on the thread of [`spawn`].
     ///
     /// # Errors
     /// A sentence for the log.
-    pub async fn post(&self, url: &Uri, from: &HeaderValue, form: String) -> Result<Bytes, String> {
+    pub async fn post(
+        &self,
+        url: &Uri,
+        from: &HeaderValue,
+        form: String,
+    ) -> Result<Result<Bytes, Bytes>, String> {
         self.ask(Method::POST, url, Some(from), form.into()).await
     }
 
@@ -127,7 +133,7 @@ impl Fetch {
         url: &Uri,
         from: Option<&HeaderValue>,
         body: Bytes,
-    ) -> Result<Bytes, String> {
+    ) -> Result<Result<Bytes, Bytes>, String> {
         let mut request = Request::builder()
             .method(method)
             .uri(url)
@@ -145,15 +151,18 @@ impl Fetch {
         }
     }
 
-    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Bytes, String> {
+    async fn exchange(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Result<Bytes, Bytes>, String> {
         let answer = self.client.request(request).await.map_err(|e| reason(&e))?;
-        if answer.status() != StatusCode::OK {
-            return Err(format!("answered {}", answer.status().as_u16()));
+        let status = answer.status();
+        if status != StatusCode::OK && status != StatusCode::BAD_REQUEST {
+            return Err(format!("answered {}", status.as_u16()));
         }
-        match Limited::new(answer.into_body(), MAX_ANSWER).collect().await {
-            Ok(body) => Ok(body.to_bytes()),
-            Err(e) => Err(reason(&*e)),
-        }
+        let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
+        let body = body.map_err(|e| reason(&*e))?.to_bytes();
+        Ok(if status == StatusCode::OK { Ok(body) } else { Err(body) })
     }
 }
 

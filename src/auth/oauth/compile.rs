@@ -42,7 +42,7 @@ pub(super) fn compile(node: Option<&Node>, cx: &mut Cx) -> Option<Arc<dyn Authen
     let includes =
         fields.or(cx, "scope_includes", Vec::new(), |n, cx| scope_map(n, cx, "a scope", scope));
     let stream_grace = fields.or(cx, "stream_grace", Some(defaults::STREAM_GRACE), |n, cx| {
-        if n.text() == Some("off") { Some(None) } else { cx.period(n).map(Some) }
+        if n.text() == Some("off") { Some(None) } else { cx.period_or_none(n).map(Some) }
     });
     fields.finish(cx);
 

@@ -136,7 +136,7 @@ fn checks(
         cx.error(node, format!("`audience_claim: {claim}` needs `audiences`: what it must be"));
     }
     let leeway = fields.or(cx, "leeway", defaults::LEEWAY, |n, cx| {
-        let leeway = cx.period(n)?;
+        let leeway = cx.period_or_none(n)?;
         if leeway > MAX_LEEWAY {
             cx.error(n, "clocks may differ by 5m at most");
         }

@@ -164,7 +164,12 @@ impl Inner {
 
     async fn ask(&self, form: String) -> Result<Option<Map<String, Value>>, String> {
         let Settings { url, authorization, fetch, .. } = &self.settings;
-        read(&fetch.post(url, authorization, form).await?)
+        match fetch.post(url, authorization, form).await? {
+            Ok(answer) => read(&answer),
+            // a kind of token that it cannot look up, such as its own JWTs: nothing is wrong with us
+            Err(refusal) if is_no_token(&refusal) => Ok(None),
+            Err(_) => Err(format!("{url}: answered 400")),
+        }
     }
 
     /// Remembers an answer to a question of that time.
@@ -236,6 +241,12 @@ pub fn read(bytes: &[u8]) -> Result<Option<Map<String, Value>>, String> {
         Some(Value::Bool(false)) => Ok(None),
         _ => Err("the answer does not say whether the token is `active`".to_owned()),
     }
+}
+
+/// Whether a 400 is about the token (RFC 7009 §2.2.1, RFC 6750 §3.1), and not about who asks.
+fn is_no_token(refusal: &[u8]) -> bool {
+    let error = strict::object(refusal).and_then(|refusal| refusal.get("error").cloned());
+    matches!(&error, Some(Value::String(error)) if error == "unsupported_token_type" || error == "invalid_token")
 }
 
 impl fmt::Debug for Introspection {

@@ -42,6 +42,11 @@ impl Rule for Scopes {
         self.need(token, &needed)
     }
 
+    /// Who lacks a scope may come back with it, and must know what for.
+    fn shows(&self, _: &Principal, _: &str) -> bool {
+        true
+    }
+
     fn has_tools(&self) -> bool {
         !self.tools.is_empty()
     }

@@ -147,12 +147,25 @@ fn an_answer_is_held_to_what_a_token_would_be() {
 }
 
 #[test]
+fn a_token_of_a_kind_that_the_issuer_cannot_look_up_is_bad() {
+    let s = stage("", "");
+    for error in ["unsupported_token_type", "invalid_token"] {
+        let says = format!("{{\"error\":\"{error}\"}}");
+        s.provider.set_mood(Mood::Says("400 Bad Request", says));
+        assert_eq!(outcome(&s.edge, &shown(&s.edge, error)), INACTIVE);
+        assert_eq!(outcome(&s.edge, &shown(&s.edge, error)), INACTIVE, "remembered");
+    }
+    assert_eq!((s.provider.calls("/introspect"), s.backend.count()), (2, 0));
+}
+
+#[test]
 fn while_the_issuer_is_down_nobody_is_told_that_a_token_is_bad() {
     let s = stage("", "");
     for (n, mood) in [
         Mood::Says("500 Internal Server Error", "{}".into()),
         Mood::Says("401 Unauthorized", "{}".into()),
         Mood::Says("302 Found", String::new()),
+        Mood::Says("400 Bad Request", r#"{"error":"invalid_client"}"#.into()),
         Mood::Says("200 OK", "<html>".into()),
         Mood::Says("200 OK", r#"{"active":true,"active":false}"#.into()),
         Mood::HangsUp,

@@ -19,7 +19,7 @@ fn a_stream_ends_between_two_events_when_its_token_has() {
         x.sse(&[]);
         x.play(&source);
     });
-    let auth = oauth(&issuer(&provider, ", leeway: 1ms"), ", stream_grace: 1ms");
+    let auth = oauth(&issuer(&provider, ", leeway: 0s"), ", stream_grace: 0s");
     let edge = guarded(&backend, &auth, "").start();
     let soon = claims_with(&provider.issuer(), "exp", json!(now() + SOON));
     let token = signer.token(head("EdDSA"), soon);
@@ -42,7 +42,7 @@ fn an_event_under_way_has_a_moment_and_no_more() {
         x.sse(&[]);
         x.play(&source);
     });
-    let auth = oauth(&issuer(&provider, ", leeway: 1ms"), ", stream_grace: 1ms");
+    let auth = oauth(&issuer(&provider, ", leeway: 0s"), ", stream_grace: 0s");
     let edge = guarded(&backend, &auth, "").start();
     let soon = claims_with(&provider.issuer(), "exp", json!(now() + SOON));
     let mut client = edge.client();
@@ -66,7 +66,7 @@ fn a_stream_may_be_let_live() {
             x.play(&source);
         }
     });
-    let auth = oauth(&issuer(&provider, ", leeway: 1ms"), ", stream_grace: off");
+    let auth = oauth(&issuer(&provider, ", leeway: 0s"), ", stream_grace: off");
     let edge = guarded(&backend, &auth, "").start();
     let soon = claims_with(&provider.issuer(), "exp", json!(now() + SOON));
     let token = signer.token(head("EdDSA"), soon);
