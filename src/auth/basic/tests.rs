@@ -21,8 +21,8 @@ impl Stage {
     fn new(text: &str, failures: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("users"), text).unwrap();
-        let file = Watched::load(vec![dir.path().join("users")], |paths| {
-            Users::parse(&files::read_text(&paths[0])?, "r")
+        let file = Watched::named("users".to_owned(), vec![dir.path().join("users")], |paths| {
+            Users::read(&paths[0], "r")
         });
         let memory = Memory {
             right: Cache::new(Duration::from_secs(60)).unwrap(),
@@ -97,8 +97,15 @@ fn what_changes_in_the_file_counts_at_once() {
     assert_eq!(stage.attempt(HERE, "ann:pass:wörd"), slow("auth.basic.wrong"), "another password");
     stage.write("# nobody is left\n");
     assert_eq!(stage.attempt(HERE, "ann:pass:wörd"), slow("auth.basic.wrong"));
-    stage.write("rubbish\n");
-    assert_eq!(stage.attempt(HERE, "ann:pass:wörd"), slow("auth.basic.wrong"), "the last good one");
+    stage.write(&format!("ann:{SHA}\nbob:{SHA}\n"));
+    assert_eq!(stage.attempt(HERE, "ann:pass:wörd"), quick("ann"));
+    stage.write(&format!("ann\nbob:{SHA}\n"));
+    assert_eq!(stage.attempt(HERE, "ann:pass:wörd"), slow("auth.basic.wrong"), "a bad line");
+    assert_eq!(stage.attempt(HERE, "bob:pass:wörd"), quick("bob"), "beside a good one");
+    fs::remove_file(stage.dir.path().join("users")).unwrap();
+    assert_eq!(stage.attempt(HERE, "bob:pass:wörd"), slow("auth.basic.wrong"), "no file");
+    stage.write(&format!("bob:{SHA}\n"));
+    assert_eq!(stage.attempt(HERE, "bob:pass:wörd"), quick("bob"), "it is back");
 }
 
 #[test]
