@@ -108,6 +108,31 @@ fn what_changes_in_the_file_counts_at_once() {
     assert_eq!(stage.attempt(HERE, "bob:pass:wörd"), quick("bob"), "it is back");
 }
 
+/// Counted, not timed.
+#[test]
+fn a_wrong_password_makes_as_many_hashes_for_everybody() {
+    let (users, problems) =
+        Users::parse(format!("ann:{BCRYPT}\nbob:{SHA}\ncid:{SHA}\n").as_bytes(), "r");
+    assert!(problems.is_empty());
+    let cost = |name: &str, password: &str| {
+        let (known, mut made) = (users.get(name), Vec::new());
+        let right = is_right(known.map(|user| &user.hash), &users.besides(known), |hash| {
+            made.push(hash.kind());
+            hash.fits(password.as_bytes())
+        });
+        made.sort_unstable();
+        (right, made)
+    };
+    let (sha, bcrypt) = (hash::Kind::Sha1, hash::Kind::Bcrypt(5));
+    for name in ["ann", "bob", "cid", "nobody"] {
+        assert_eq!(cost(name, "wrong"), (false, vec![sha, bcrypt]), "{name}");
+    }
+    // somebody else's hash that fits makes nobody
+    assert_eq!(cost("nobody", "pass:wörd"), (false, vec![sha, bcrypt]));
+    assert_eq!(cost("bob", "pass:wörd"), (true, vec![sha]), "what is right stays cheap");
+    assert_eq!(cost("ann", "pass:wörd"), (true, vec![bcrypt]));
+}
+
 #[test]
 fn failures_shut_an_address_out_and_no_other() {
     let stage = Stage::new(&format!("ann:{SHA}\n"), "1/h burst 3");
