@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 
 use crate::acme::{self, store::Store};
@@ -20,6 +20,7 @@ use crate::config::{AccessLog as LogTo, Settings};
 use crate::listen::accept::Front;
 use crate::listen::service::{Bound, bind};
 use crate::listen::settings::{ListenerSettings, TlsSettings};
+use crate::listen::tls::dates::Lists;
 use crate::observe::Observer;
 use crate::observe::log::AccessLog;
 use crate::observe::metrics::Metrics;
@@ -99,10 +100,12 @@ fn shown(limit: Option<u64>) -> String {
     limit.map_or_else(|| "any number".to_owned(), |limit| limit.to_string())
 }
 
-/// Warnings and worse go to stderr; `RUST_LOG` asks for more. Pingora tells of every start and stop
-/// at `info`, and of each of our refusals at `error`.
+/// Warnings and worse go to stderr, and what the edge has done by itself; `RUST_LOG` asks for more. Pingora
+/// tells of every start and stop at `info`, and rustls warns of what clients do before anybody knows them.
+const LOGGED: &str = "warn,mcp_edge=info,rustls=error";
+
 fn start_logging() {
-    let filter = env_logger::Env::default().default_filter_or("warn");
+    let filter = env_logger::Env::default().default_filter_or(LOGGED);
     if env_logger::Builder::from_env(filter).try_init().is_err() {
         log::debug!("logging was started before");
     }
@@ -114,7 +117,7 @@ fn serve(mut settings: Settings) -> Result<(), String> {
     let settings = &settings;
     let runtime = Arc::new(Runtime::new(settings).map_err(|all| all.join("\n"))?);
     let metrics = Arc::new(Metrics::new().map_err(|e| e.to_string())?);
-    let log = open_log(&settings.access_log).map_err(|e| format!("access log: {e}"))?;
+    let log = open_log(&settings.access_log, &metrics).map_err(|e| format!("access log: {e}"))?;
     let observer = Observer::new(metrics.clone(), log);
     let edge = Arc::new(Edge::new(runtime.clone(), observer.clone()));
     let front = front(settings, &sockets, edge.clone())?;
@@ -124,13 +127,16 @@ fn serve(mut settings: Settings) -> Result<(), String> {
         .transpose()
         .map_err(|e| e.to_string())?;
 
+    let tls = settings.listeners.iter().filter_map(|l| l.tls.clone());
+    let lists = Arc::new(Lists::new(tls.collect()));
+
     announce(settings, &sockets, admin.as_ref());
     let mut server = Server::new_with_opt_and_conf(None, conf(settings));
     server.add_service(Bound::new("edge", front, sockets, settings.threads));
     if let Some(socket) = admin {
         server.add_service(Bound::new(
             "admin",
-            admin::app(metrics.clone(), gauges(runtime.clone(), settings)),
+            admin::app(metrics.clone(), gauges(runtime.clone(), settings, lists.clone())),
             vec![socket],
             1,
         ));
@@ -139,7 +145,7 @@ fn serve(mut settings: Settings) -> Result<(), String> {
     let told = Box::new(move |name: &str, good: bool| noted.set_acme_failed(name, !good));
     acme::start(settings.acme.clone(), Store::new(&settings.state_dir), told)
         .map_err(|e| format!("ACME: {e}"))?;
-    let files = Files { watched: settings.watched.clone(), metrics };
+    let files = Files { watched: settings.watched.clone(), lists, metrics };
     let watch = Watch { edge, observer, runtime, files };
     server.run(RunArgs { shutdown_signal: Box::new(watch) });
     Ok(())
@@ -157,11 +163,12 @@ fn conf(settings: &Settings) -> ServerConf {
     }
 }
 
-fn open_log(to: &LogTo) -> io::Result<Option<Arc<AccessLog>>> {
+fn open_log(to: &LogTo, metrics: &Metrics) -> io::Result<Option<Arc<AccessLog>>> {
+    let lost = metrics.log_lost.clone();
     Ok(match to {
         LogTo::Off => None,
-        LogTo::Stdout => Some(Arc::new(AccessLog::stdout()?)),
-        LogTo::File(path) => Some(Arc::new(AccessLog::file(path)?)),
+        LogTo::Stdout => Some(Arc::new(AccessLog::stdout(lost)?)),
+        LogTo::File(path) => Some(Arc::new(AccessLog::file(path, lost)?)),
     })
 }
 
@@ -208,11 +215,14 @@ fn front(settings: &Settings, sockets: &[Socket], edge: Arc<Edge>) -> Result<Fro
 }
 
 /// How busy the replicas are, and when certificates expire.
-fn gauges(runtime: Arc<Runtime>, settings: &Settings) -> admin::Refresh {
+fn gauges(runtime: Arc<Runtime>, settings: &Settings, lists: Arc<Lists>) -> admin::Refresh {
     let tls: Vec<_> = settings.listeners.iter().filter_map(|l| l.tls.clone()).collect();
     Box::new(move |metrics| {
         for certificate in tls.iter().flat_map(TlsSettings::current) {
             metrics.set_expiry(&certificate.source, certificate.expires);
+        }
+        for (file, expires) in lists.expiries() {
+            metrics.set_crl_expiry(&file, expires);
         }
         for (name, carrier) in &runtime.carriers {
             for replica in &carrier.upstream.replicas {
@@ -247,6 +257,7 @@ struct Watch {
 #[derive(Clone)]
 struct Files {
     watched: Vec<Arc<dyn Refresh>>,
+    lists: Arc<Lists>,
     metrics: Arc<Metrics>,
 }
 
@@ -257,6 +268,7 @@ impl Files {
             file.refresh();
             self.metrics.set_reload_failed(&file.name(), file.problem().is_some());
         }
+        self.lists.look();
     }
 
     /// The same beside what the caller has to do: a file system that hangs must not hold up a stop.
@@ -272,14 +284,16 @@ impl Files {
 #[async_trait]
 impl ShutdownSignalWatch for Watch {
     async fn recv(&self) -> ShutdownSignal {
-        let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = (
+        let (Ok(mut terminate), Ok(mut interrupt), Ok(hangup), Ok(user)) = (
             signal(SignalKind::terminate()),
             signal(SignalKind::interrupt()),
             signal(SignalKind::hangup()),
+            signal(SignalKind::user_defined1()),
         ) else {
             log::error!("cannot wait for signals");
             return ShutdownSignal::FastShutdown;
         };
+        tokio::spawn(again(hangup, user, self.files.clone(), self.observer.clone()));
         // only now: a stop signal before this would have killed the process
         eprintln!("mcp-edge: ready");
         let mut looking = None;
@@ -292,7 +306,6 @@ impl ShutdownSignalWatch for Watch {
                     self.runtime.sweep();
                     self.files.refresh_aside(&mut looking);
                 }
-                _ = hangup.recv() => self.files.refresh_aside(&mut looking),
             }
         }
         eprintln!("mcp-edge: stopping; a second signal stops at once");
@@ -304,6 +317,23 @@ impl ShutdownSignalWatch for Watch {
         });
         self.end_when_idle();
         ShutdownSignal::GracefulTerminate
+    }
+}
+
+/// Opens the log anew on SIGUSR1 and SIGHUP, and reads files again on SIGHUP; also while the edge stops,
+/// which may take its time.
+async fn again(mut hangup: Signal, mut user: Signal, files: Files, observer: Observer) {
+    let mut looking = None;
+    loop {
+        let name = tokio::select! {
+            _ = hangup.recv() => "SIGHUP",
+            _ = user.recv() => "SIGUSR1",
+        };
+        log::info!("{name} was taken");
+        observer.reopen();
+        if name == "SIGHUP" {
+            files.refresh_aside(&mut looking);
+        }
     }
 }
 

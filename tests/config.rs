@@ -274,7 +274,7 @@ impl Stage {
             ("session-key", format!("{KEY}, from a file\n")),
             ("upstream-token", "a-token\n".into()),
             (".htpasswd", format!("ann:{SHA}\n")),
-            ("htpasswd-plain", format!("ann:{SHA}\n\nbob:{SECRET}\n")),
+            ("htpasswd-plain", format!("ann:{SHA}\n\nbob:{SECRET}\neve\n")),
             ("htpasswd-des", "ann:u40Fvup4dyM8.\n".into()),
             ("htpasswd-twice", format!("ann:{SHA}\n# one more\nann:{SHA}\n")),
             ("networks.txt", "# ours\n10.0.0.0/8\n2001:db8::1\n".into()),

@@ -8,7 +8,7 @@ use instant_acme::{
 };
 
 use super::store::{Challenge, Store};
-use crate::base::keep;
+use crate::base::{files, keep};
 use crate::listen::acme::AcmeSettings;
 
 /// How a directory is asked whether it is ready.
@@ -57,7 +57,11 @@ async fn account(settings: &AcmeSettings, store: &Store) -> Result<Account, Stri
 
 fn builder(settings: &AcmeSettings) -> Result<AccountBuilder, String> {
     match &settings.ca {
-        Some(ca) => Account::builder_with_root(ca).map_err(said),
+        Some(ca) => {
+            // the library opens it by itself, and would wait for a pipe
+            files::read(ca)?;
+            Account::builder_with_root(ca).map_err(said)
+        }
         None => Account::builder().map_err(said),
     }
 }
@@ -119,10 +123,53 @@ async fn reasons(order: &mut Order, otherwise: &str) -> String {
 }
 
 fn said(error: Error) -> String {
-    one_line(&error.to_string())
+    one_line(&chain(&error))
+}
+
+/// An error with all its causes: the outer ones often say no more than that there are inner ones.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        let words = inner.to_string();
+        // some repeat their cause
+        if !text.ends_with(&words) {
+            text = format!("{text}: {words}");
+        }
+        source = inner.source();
+    }
+    text
 }
 
 /// A directory's words go into a log.
 fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(500).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Outer(&'static str, Option<Box<Outer>>);
+
+    impl std::fmt::Display for Outer {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    impl std::error::Error for Outer {
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            self.1.as_deref().map(|inner| inner as _)
+        }
+    }
+
+    #[test]
+    fn causes_are_told_each_once() {
+        let refused = Outer("connection refused", None);
+        let tcp = Outer("tcp: connection refused", Some(Box::new(refused)));
+        let client = Outer("client error (Connect)", Some(Box::new(tcp)));
+        assert_eq!(chain(&client), "client error (Connect): tcp: connection refused");
+    }
 }

@@ -11,6 +11,8 @@ use crate::base::fields;
 
 /// What a challenge has that begins OAuth (RFC 9728 §5.1).
 const MARK: &[u8] = b"resource_metadata=";
+/// Longer names are cut in messages.
+const SHOWN: usize = 80;
 
 /// Compiles a route's `auth` list; what is wrong is noted in `cx`.
 pub fn chain(node: &Node, cx: &mut Cx) -> Option<Chain> {
@@ -71,7 +73,7 @@ fn method(node: &Node, cx: &mut Cx) -> Option<Arc<dyn Authenticate>> {
         }
     };
     let Some(method) = METHODS.iter().find(|method| method.name == name) else {
-        cx.error(node, unknown_method(name, &node.shown()));
+        cx.error(node, unknown_method(name, &shown(node)));
         return None;
     };
     if settings.is_none() && name != anonymous::NAME {
@@ -123,6 +125,17 @@ fn conflict(
 /// Whether a method of opaque tokens takes what the one before it leaves: every other prefix.
 fn leaves_the_rest(before: &Shape, shape: &Shape, name: &str) -> bool {
     name == oauth::NAME && shape.prefix.is_empty() && !before.prefix.is_empty()
+}
+
+/// How a message names a method: by its key where it has settings.
+fn shown(node: &Node) -> String {
+    match &node.kind {
+        NodeKind::Map(entries) => entries.first().map_or_else(String::new, |(name, _, _)| {
+            let cut: String = name.chars().take(SHOWN).collect();
+            format!("`{cut}`")
+        }),
+        _ => node.shown(),
+    }
 }
 
 fn unknown_method(name: &str, shown: &str) -> String {

@@ -16,7 +16,7 @@ use std::time::Duration;
 use super::fields::Fields;
 use super::masks::Masks;
 use super::value;
-use super::watch::{Refresh, Watched};
+use super::watch::{Found, Refresh, Watched};
 
 /// A value of the config with the place it stands at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -195,16 +195,27 @@ impl Cx {
         paths: Vec<PathBuf>,
         read: impl Fn(&[PathBuf]) -> Result<T, String> + Send + Sync + 'static,
     ) -> Option<Arc<Watched<T>>> {
+        self.watch_parts(node, paths, move |paths| read(paths).into())
+    }
+
+    /// The same by a reader that says itself what becomes of contents that are bad later on.
+    pub fn watch_parts<T: Send + Sync + 'static>(
+        &mut self,
+        node: &Node,
+        paths: Vec<PathBuf>,
+        read: impl Fn(&[PathBuf]) -> Found<T> + Send + Sync + 'static,
+    ) -> Option<Arc<Watched<T>>> {
         let masks = self.masks.clone();
         let names: Vec<String> = paths.iter().map(|path| masks.path(path)).collect();
-        let read = move |paths: &[PathBuf]| read(paths).map_err(|problem| masks.apply(problem));
+        let read =
+            move |paths: &[PathBuf]| read(paths).map_problems(|problem| masks.apply(problem));
         match Watched::named(names.join(", "), paths, read) {
             Ok(watched) => {
                 self.watched.push(watched.clone());
                 Some(watched)
             }
-            Err(problem) => {
-                self.error(node, problem);
+            Err(problems) => {
+                problems.into_iter().for_each(|problem| self.error(node, problem));
                 None
             }
         }

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use rustix::fs::{Mode, OFlags};
+
 /// Longer files are refused, in bytes: configs, certificates and secrets are small.
 pub const MAX_FILE: u64 = 1 << 20;
 
@@ -20,8 +22,41 @@ pub fn read(path: &Path) -> Result<Vec<u8>, String> {
 /// # Errors
 /// A sentence that names the file.
 pub fn read_up_to(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
+    read_some(open(path)?.ok_or_else(|| failed(path, &not_found()))?, path, limit)
+}
+
+/// The same from wherever an operator points to on a command line, such as a pipe: whoever waits there
+/// sees it.
+///
+/// # Errors
+/// A sentence that names the file.
+pub fn read_text_from_anywhere(path: &Path) -> Result<String, String> {
     let file = File::open(path).map_err(|e| failed(path, &e))?;
-    read_some(file, path, limit)
+    text(read_some(file, path, MAX_FILE)?, path)
+}
+
+/// Opens a regular file; `None` where there is nothing. Whatever else has come into its place is not
+/// waited for: a pipe that nobody writes into would hold up the thread for ever.
+///
+/// # Errors
+/// A sentence that names the file.
+pub fn open(path: &Path) -> Result<Option<File>, String> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(rustix::io::Errno::NOENT) => return Ok(None),
+        Err(e) => return Err(failed(path, &e.into())),
+    };
+    // asked of the open file, so that nothing can be put in its place in between
+    let meta = file.metadata().map_err(|e| failed(path, &e))?;
+    if !meta.is_file() {
+        return Err(format!("`{}` is not a regular file", path.display()));
+    }
+    Ok(Some(file))
+}
+
+fn not_found() -> io::Error {
+    rustix::io::Errno::NOENT.into()
 }
 
 /// The same for UTF-8 text.
@@ -60,4 +95,26 @@ pub fn text(bytes: Vec<u8>, path: &Path) -> Result<String, String> {
 /// How messages say that a file cannot be read.
 pub fn failed(path: &Path, error: &io::Error) -> String {
     format!("cannot read `{}`: {error}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_regular_files_are_read_and_nothing_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, Mode::from_bits_truncate(0o600)).unwrap();
+        for path in [fifo.as_path(), dir.path(), Path::new("/dev/null")] {
+            let problem = read(path).unwrap_err();
+            assert_eq!(problem, format!("`{}` is not a regular file", path.display()));
+        }
+        let gone = read(&dir.path().join("gone")).unwrap_err();
+        assert!(gone.ends_with("gone`: No such file or directory (os error 2)"), "{gone}");
+        let file = dir.path().join("file");
+        std::fs::write(&file, "some").unwrap();
+        assert_eq!(read(&file).unwrap(), b"some");
+        assert_eq!(read_text_from_anywhere(&file).unwrap(), "some");
+    }
 }

@@ -1,6 +1,6 @@
 //! Files of our own in the state folder: in, a name and its content; out, a private file, whole or not at all.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -12,17 +12,10 @@ use super::files;
 /// # Errors
 /// A sentence that names the file.
 pub fn read_private(path: &Path) -> Result<Option<String>, String> {
-    let file = match File::open(path) {
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
-        other => other.map_err(|e| files::failed(path, &e))?,
-    };
-    // asked of the open file, so that nothing can be put in its place in between
+    let Some(file) = files::open(path)? else { return Ok(None) };
     let meta = file.metadata().map_err(|e| files::failed(path, &e))?;
     let mode = meta.permissions().mode() & 0o777;
     let shown = path.display();
-    if !meta.is_file() {
-        return Err(format!("`{shown}` is not a plain file"));
-    }
     if mode & 0o077 != 0 {
         return Err(format!("`{shown}` can be read by others (mode {mode:04o}): set it to 0600"));
     }

@@ -1,8 +1,8 @@
 //! Files that are read again when they change: in, paths and a reader; out, the value of the last
 //! content that was good.
 //!
-//! A content that is bad changes nothing: the value before it stays, and the problem is told once in
-//! the log and for as long as it lasts by [`Refresh::problem`]. Nothing is watched by the kernel: a
+//! What becomes of a content that is bad is the reader's to say ([`Found`]); most let the value before it
+//! stay. The problem is told once in the log and for as long as it lasts by [`Refresh::problem`]. Nothing is watched by the kernel: a
 //! stat finds what was renamed over, linked anew (certbot) or mounted anew (Kubernetes) just the same.
 
 use std::fmt;
@@ -22,11 +22,43 @@ pub struct Watched<T> {
     generation: AtomicU64,
 }
 
-type Read<T> = dyn Fn(&[PathBuf]) -> Result<T, String> + Send + Sync;
+type Read<T> = dyn Fn(&[PathBuf]) -> Found<T> + Send + Sync;
+
+/// What a reader makes of files.
+pub enum Found<T> {
+    /// All of it is good.
+    Good(T),
+    /// This, but for what is wrong with the content; the same content would give the same.
+    InPart(T, Vec<String>),
+    /// This, for as long as there is nothing to be read.
+    Meanwhile(T, String),
+    /// Nothing: the value before it stays.
+    Bad(String),
+}
+
+impl<T> Found<T> {
+    /// The same with other words for what is wrong.
+    pub fn map_problems(self, words: impl Fn(String) -> String) -> Self {
+        match self {
+            Self::Good(value) => Self::Good(value),
+            Self::InPart(value, all) => Self::InPart(value, all.into_iter().map(words).collect()),
+            Self::Meanwhile(value, problem) => Self::Meanwhile(value, words(problem)),
+            Self::Bad(problem) => Self::Bad(words(problem)),
+        }
+    }
+}
+
+impl<T> From<Result<T, String>> for Found<T> {
+    fn from(read: Result<T, String>) -> Self {
+        read.map_or_else(Self::Bad, Self::Good)
+    }
+}
 
 struct Seen {
     stamps: Stamps,
     problem: Option<String>,
+    /// The problem may pass without a change of the files.
+    passing: bool,
 }
 
 /// What a stat tells of each file; `None` where there is none. The status time also moves when a
@@ -52,22 +84,28 @@ impl<T> Watched<T> {
         paths: Vec<PathBuf>,
         read: impl Fn(&[PathBuf]) -> Result<T, String> + Send + Sync + 'static,
     ) -> Result<Arc<Self>, String> {
-        Self::named(named(&paths), paths, read)
+        let read = move |paths: &[PathBuf]| read(paths).into();
+        Self::named(named(&paths), paths, read).map_err(|all| all.join("; "))
     }
 
-    /// [`Watched::load`] by a name that may be shown.
+    /// [`Watched::load`] by a name that may be shown, and with a reader that says what becomes of bad
+    /// contents. At first only a good one is taken.
     ///
     /// # Errors
-    /// The reader's.
+    /// All that the reader finds wrong.
     pub fn named(
         name: String,
         paths: Vec<PathBuf>,
-        read: impl Fn(&[PathBuf]) -> Result<T, String> + Send + Sync + 'static,
-    ) -> Result<Arc<Self>, String> {
+        read: impl Fn(&[PathBuf]) -> Found<T> + Send + Sync + 'static,
+    ) -> Result<Arc<Self>, Vec<String>> {
         // first the stamps: what changes while it is read is read again
         let stamps = stamps(&paths);
-        let value = RwLock::new(Arc::new(read(&paths)?));
-        let seen = Mutex::new(Seen { stamps, problem: None });
+        let value = match read(&paths) {
+            Found::Good(value) => RwLock::new(Arc::new(value)),
+            Found::InPart(_, problems) => return Err(problems),
+            Found::Meanwhile(_, problem) | Found::Bad(problem) => return Err(vec![problem]),
+        };
+        let seen = Mutex::new(Seen { stamps, problem: None, passing: false });
         Ok(Arc::new(Self { name, paths, read: Box::new(read), value, seen, generation: 0.into() }))
     }
 
@@ -93,23 +131,33 @@ impl<T> Watched<T> {
     fn look(&self, again: bool) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let now = stamps(&self.paths);
-        if now == seen.stamps && !(again && seen.problem.is_some()) {
+        if now == seen.stamps && !(again && seen.passing) {
             return;
         }
         seen.stamps = now;
-        match (self.read)(&self.paths) {
-            Ok(value) => {
-                *self.value.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(value);
-                self.generation.fetch_add(1, Ordering::Release);
-                seen.problem = None;
-                log::info!("{} read again", self.name);
-            }
-            Err(problem) => {
-                if seen.problem.as_ref() != Some(&problem) {
-                    log::warn!("{problem}; what was read before stays in force");
-                }
-                seen.problem = Some(problem);
-            }
+        let (value, problem) = match (self.read)(&self.paths) {
+            Found::Good(value) => (Some(value), None),
+            Found::InPart(value, all) => (Some(value), Some((all.join("; "), false))),
+            Found::Meanwhile(value, problem) => (Some(value), Some((problem, true))),
+            Found::Bad(problem) => (None, Some((problem, true))),
+        };
+        self.tell(&seen, value.is_some(), problem.as_ref().map(|(words, _)| words));
+        seen.passing = problem.as_ref().is_some_and(|(_, passing)| *passing);
+        seen.problem = problem.map(|(words, _)| words);
+        if let Some(value) = value {
+            *self.value.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(value);
+            self.generation.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// Says what has come of a look; the same problem once.
+    fn tell(&self, seen: &Seen, taken: bool, problem: Option<&String>) {
+        match problem {
+            None if seen.problem.is_some() => log::info!("{} is good again, and read", self.name),
+            None => log::info!("{} read again", self.name),
+            Some(problem) if seen.problem.as_ref() == Some(problem) => {}
+            Some(problem) if taken => log::warn!("{problem}"),
+            Some(problem) => log::warn!("{problem}; what was read before stays in force"),
         }
     }
 }
@@ -211,6 +259,34 @@ mod tests {
         assert_eq!(watched.generation(), 0, "not for every request");
         watched.refresh();
         assert_eq!((watched.problem(), watched.generation()), (None, 1));
+    }
+
+    #[test]
+    fn a_reader_may_go_without_what_is_bad() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("n");
+        fs::write(&path, "1").unwrap();
+        let reads = Arc::new(AtomicU64::new(0));
+        let count = reads.clone();
+        let read = move |paths: &[PathBuf]| {
+            count.fetch_add(1, Ordering::SeqCst);
+            match files::read_text(&paths[0]) {
+                Err(problem) => Found::Meanwhile(0, problem),
+                Ok(text) if text == "1" => Found::Good(1),
+                Ok(_) => Found::InPart(7, vec!["one".to_owned(), "two".to_owned()]),
+            }
+        };
+        let watched = Watched::named("n".to_owned(), vec![path.clone()], read).unwrap();
+        fs::write(&path, "22").unwrap();
+        assert_eq!((*watched.fresh(), watched.problem().unwrap().as_str()), (7, "one; two"));
+        watched.refresh();
+        assert_eq!(reads.load(Ordering::SeqCst), 2, "the same content gives the same");
+        fs::remove_file(&path).unwrap();
+        assert_eq!(*watched.fresh(), 0);
+        watched.refresh();
+        assert_eq!(reads.load(Ordering::SeqCst), 4, "it may come back unseen");
+        fs::write(&path, "1").unwrap();
+        assert_eq!((*watched.fresh(), watched.problem()), (1, None));
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub enum Mode {
 /// # Errors
 /// Every mistake in it, in the order of its lines.
 pub fn load(path: &Path, env: Env<'_>, mode: Mode) -> Result<Settings, Vec<ConfigError>> {
-    let text = files::read_text(path).map_err(|problem| vec![placeless(problem)])?;
+    let text = files::read_text_from_anywhere(path).map_err(|problem| vec![placeless(problem)])?;
     let base_dir = path.parent().unwrap_or(Path::new(""));
     load_text(&text, base_dir, env, mode)
 }

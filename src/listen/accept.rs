@@ -20,7 +20,7 @@ use super::h1::conn::{H1, Next};
 use super::h1::head::Request;
 use super::settings::ListenerSettings;
 use super::stream::ClientStream;
-use super::tls::Tls;
+use super::tls::{Tls, failure};
 use super::wire::Wire;
 use super::{ConnCx, Serve, h2};
 use crate::base::rate::{Counts, Permit};
@@ -116,10 +116,12 @@ impl<S: Serve> Front<S> {
             }
             Ok(Err(e)) => {
                 log::debug!("TLS handshake with {peer} failed: {e}");
+                open.handler.handshake_failed(failure::why(&e));
                 None
             }
             Err(_) => {
                 log::debug!("TLS handshake with {peer} took too long");
+                open.handler.handshake_failed(failure::TIMEOUT);
                 None
             }
         }

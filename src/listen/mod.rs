@@ -99,4 +99,7 @@ pub trait Serve: Send + Sync + 'static {
 
     /// A connection was closed before a byte of TLS or HTTP was read.
     fn turned_away(&self, why: &'static str);
+
+    /// A TLS handshake brought no connection.
+    fn handshake_failed(&self, why: &'static str);
 }

@@ -21,15 +21,17 @@ pub struct Metrics {
     /// Event streams open now.
     pub streams: IntGauge,
     turned_away: IntCounterVec,
+    handshakes_failed: IntCounterVec,
     in_flight: IntGaugeVec,
     reload_failed: IntGaugeVec,
     acme_failed: IntGaugeVec,
     expiry: IntGaugeVec,
+    crl_expiry: IntGaugeVec,
     /// Session ids sealed.
     pub sealed: IntCounter,
     events: IntCounter,
     comments: IntCounter,
-    /// Access-log lines lost because they could not be written fast enough.
+    /// Access-log lines lost because they could not be written, or not fast enough.
     pub log_lost: IntCounter,
 }
 
@@ -64,6 +66,13 @@ impl Metrics {
             ),
             &["reason"],
         )?;
+        let handshakes_failed = IntCounterVec::new(
+            Opts::new(
+                "mcp_edge_tls_handshakes_failed_total",
+                "TLS handshakes that brought no connection.",
+            ),
+            &["reason"],
+        )?;
         let in_flight = IntGaugeVec::new(
             Opts::new("mcp_edge_in_flight", "Requests and streams under way at a replica."),
             &["upstream", "replica"],
@@ -71,7 +80,7 @@ impl Metrics {
         let reload_failed = IntGaugeVec::new(
             Opts::new(
                 "mcp_edge_file_reload_failed",
-                "1 while a file has changed to something bad and an older content is in force.",
+                "1 while a file, as it is now, is not in force as a whole.",
             ),
             &["file"],
         )?;
@@ -79,6 +88,13 @@ impl Metrics {
             Opts::new(
                 "mcp_edge_certificate_expiry_seconds",
                 "When a certificate that is in force expires, in seconds since 1970.",
+            ),
+            &["file"],
+        )?;
+        let crl_expiry = IntGaugeVec::new(
+            Opts::new(
+                "mcp_edge_crl_expiry_seconds",
+                "When a revocation list that is in force is too old, in seconds since 1970.",
             ),
             &["file"],
         )?;
@@ -100,10 +116,12 @@ impl Metrics {
             refusals: register(&registry, refusals)?,
             limited: register(&registry, limited)?,
             turned_away: register(&registry, turned_away)?,
+            handshakes_failed: register(&registry, handshakes_failed)?,
             in_flight: register(&registry, in_flight)?,
             reload_failed: register(&registry, reload_failed)?,
             acme_failed: register(&registry, acme_failed)?,
             expiry: register(&registry, expiry)?,
+            crl_expiry: register(&registry, crl_expiry)?,
             first_byte: register(&registry, first_byte)?,
             connections: gauge("mcp_edge_connections", "Client connections open.")?,
             streams: gauge("mcp_edge_streams", "Event streams open.")?,
@@ -154,6 +172,11 @@ impl Metrics {
         self.turned_away.with_label_values(&[reason]).inc();
     }
 
+    /// A TLS handshake brought no connection.
+    pub fn handshake_failed(&self, reason: &'static str) {
+        self.handshakes_failed.with_label_values(&[reason]).inc();
+    }
+
     /// Notes how many requests and streams are under way at a replica. Asked for when somebody
     /// reads: the counts are kept by the balancer, not twice.
     pub fn set_in_flight(&self, upstream: &str, replica: &str, load: usize) {
@@ -174,6 +197,11 @@ impl Metrics {
     /// Notes when the certificate that came from a file expires, in seconds since 1970.
     pub fn set_expiry(&self, file: &str, expires: i64) {
         self.expiry.with_label_values(&[file]).set(expires);
+    }
+
+    /// Notes when the revocation lists of a file are too old, in seconds since 1970.
+    pub fn set_crl_expiry(&self, file: &str, expires: i64) {
+        self.crl_expiry.with_label_values(&[file]).set(expires);
     }
 
     /// The text that Prometheus reads.
@@ -203,5 +231,28 @@ mod tests {
         let metrics = Metrics::new().unwrap();
         metrics.connections.inc();
         assert!(metrics.text().contains("mcp_edge_connections 1"));
+    }
+
+    #[test]
+    fn the_readme_names_every_metric_and_no_other() {
+        let names = |text: &str| {
+            let word = |c: char| c.is_ascii_lowercase() || c == '_';
+            let mut all: Vec<String> = text
+                .match_indices("mcp_edge_")
+                .map(|(at, _)| text[at..].chars().take_while(|c| word(*c)).collect())
+                .filter(|name: &String| name != "mcp_edge_")
+                .collect();
+            all.sort_unstable();
+            all.dedup();
+            all
+        };
+        let code = include_str!("metrics.rs").split("#[cfg(test)]").next().unwrap();
+        let readme = include_str!("../../README.md");
+        let section = readme.split("### Metrics").nth(1).expect("a section");
+        let section = section.split("\n## ").next().unwrap();
+        assert_eq!(names(section), names(code));
+        let elsewhere = names(readme);
+        // the library's name, in RUST_LOG, is followed by none of its letters
+        assert!(elsewhere.iter().all(|name| names(code).contains(name)), "{elsewhere:?}");
     }
 }

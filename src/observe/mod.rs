@@ -5,6 +5,7 @@
 pub mod log;
 pub mod metrics;
 pub mod record;
+mod sink;
 
 use std::sync::Arc;
 
@@ -39,10 +40,15 @@ impl Observer {
     }
 
     fn write(&self, record: &Record, event: &'static str) {
-        if let Some(log) = &self.log
-            && !log.write(|out| record.line(event, out))
-        {
-            self.metrics.log_lost.inc();
+        if let Some(log) = &self.log {
+            log.write(|out| record.line(event, out));
+        }
+    }
+
+    /// Has the log's file opened anew.
+    pub fn reopen(&self) {
+        if let Some(log) = &self.log {
+            log.reopen();
         }
     }
 

@@ -250,6 +250,10 @@ impl Serve for Edge {
     fn turned_away(&self, why: &'static str) {
         self.observer.metrics.turned_away(why);
     }
+
+    fn handshake_failed(&self, why: &'static str) {
+        self.observer.metrics.handshake_failed(why);
+    }
 }
 
 /// The client must not send its next request into a connection that we close.

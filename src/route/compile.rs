@@ -241,7 +241,12 @@ fn methods(node: &Node, cx: &mut Cx) -> Option<Methods> {
     if node.text() == Some("any") {
         return Some(Methods::any());
     }
-    let list = cx.filled_list(node, |n, cx| cx.parse(n, "a method", methods::method))?;
+    let list = cx.filled_list(node, |n, cx| {
+        cx.parse(n, "a method", |text| match text {
+            "any" => Err("`any` is not one of a list: write `methods: any`".to_owned()),
+            text => methods::method(text),
+        })
+    })?;
     Some(Methods::only(list))
 }
 

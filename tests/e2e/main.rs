@@ -20,6 +20,7 @@ mod hostile;
 mod limits;
 mod malformed;
 mod oauth;
+mod operate;
 mod paths;
 mod run;
 mod seeing;

@@ -1,29 +1,39 @@
-//! An htpasswd file: in, its text; out, its users, or the first line that is wrong.
+//! An htpasswd file: in, its bytes; out, its users, and every line that is wrong.
 //!
 //! A line is `user:hash`, and nginx's `user:hash:comment`; empty lines and those that begin with `#`
-//! are nothing. Everything else that is not a line of a user is an error, also a second line of the
-//! same user: readers differ in which of them counts, and a password that was thought to be replaced
-//! would go on.
+//! are nothing. Everything else that is not a line of a user is wrong and lets nobody in, while the other
+//! lines count: who was taken out of the file is out, whatever else is in it. A user who stands there
+//! twice is not let in by either line: readers differ in which of them counts, and a password that was
+//! thought to be replaced would go on.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::hash::{Hash, Kind};
+use crate::base::files;
 use crate::base::principal::Principal;
 use crate::base::table::Table;
+use crate::base::watch::Found;
 
 /// The name of the method, in configs and principals.
 pub(super) const NAME: &str = "basic";
 /// Longest name of a user, in bytes (`htpasswd` takes 255).
 const MAX_USER: usize = 255;
 
+/// Most lines that are told apart when they are wrong: whoever names the wrong file has thousands.
+const MOST_TOLD: usize = 20;
+/// Most kinds of hash that a wrong password costs.
+const MOST_KINDS: usize = 4;
+
 /// All users of a file.
 #[derive(Debug, Default)]
 pub struct Users {
     users: Table<User>,
-    /// What unknown users are verified against: a hash of the most common kind in the file, so that
-    /// they cost what most others do. `None` in a file without users, which has nobody to hide.
-    dummy: Option<User>,
+    /// One user of each kind of hash, the dearest kinds first: what a wrong password is verified against,
+    /// so that time does not tell whose it was. Empty in a file without users, which has nobody to hide.
+    stand_ins: Vec<User>,
 }
 
 /// One user.
@@ -38,34 +48,59 @@ pub(super) struct User {
 }
 
 impl Users {
-    /// Reads a file's text. `realm` becomes the principals' issuer.
-    ///
-    /// # Errors
-    /// The first line that is wrong, by its number alone: a name may be a password in the wrong place.
-    pub fn parse(text: &str, realm: &str) -> Result<Self, String> {
-        if text.starts_with('\u{feff}') {
-            return Err("line 1: the file begins with a byte order mark".to_owned());
+    /// Reads a file. Where it cannot be read, there is nobody: who was removed with it must not stay.
+    pub fn read(path: &Path, realm: &str) -> Found<Self> {
+        let bytes = match files::read(path) {
+            Ok(bytes) => bytes,
+            Err(problem) => return Found::Meanwhile(Self::default(), problem),
+        };
+        let (users, problems) = Self::parse(&bytes, realm);
+        if problems.is_empty() {
+            return Found::Good(users);
         }
+        let named = |problem| format!("`{}`: {problem}", path.display());
+        Found::InPart(users, problems.into_iter().map(named).collect())
+    }
+
+    /// Reads a file's content: its good lines, and what is wrong with the others, by their numbers alone:
+    /// a name may be a password in the wrong place. `realm` becomes the principals' issuer.
+    pub fn parse(content: &[u8], realm: &str) -> (Self, Vec<String>) {
         let mut users: Table<User> = Table::default();
-        let mut first: HashMap<&str, usize> = HashMap::new();
-        for (number, line) in text.lines().enumerate().map(|(i, line)| (i + 1, line)) {
-            if line.is_empty() || line.starts_with('#') {
+        let mut first: HashMap<&[u8], usize> = HashMap::new();
+        let (mut problems, mut more) = (Vec::new(), 0);
+        for (number, line) in content.split(|&b| b == b'\n').enumerate().map(|(i, l)| (i + 1, l)) {
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            if line.is_empty() || line.starts_with(b"#") {
                 continue;
             }
-            let (name, rest) = line
-                .split_once(':')
-                .ok_or_else(|| format!("line {number} is not of the form `user:hash`"))?;
-            check_name(name).map_err(|problem| format!("line {number}: {problem}"))?;
-            let hash = rest.split(':').next().unwrap_or_default();
-            let user = User::new(name, hash, realm)
-                .map_err(|problem| format!("line {number}: {problem}"))?;
-            if let Some(before) = first.insert(name, number) {
-                return Err(format!("line {number}: this user stands already in line {before}"));
+            // whose line it is counts also where the line is wrong
+            let name = line.split(|&b| b == b':').next().unwrap_or_default();
+            let name = name.strip_prefix(BYTE_ORDER_MARK).unwrap_or(name);
+            let before = first.insert(name, number);
+            let read = match before {
+                Some(before) => Err(format!(": this user stands already in line {before}")),
+                None => User::read(line, realm),
+            };
+            match read {
+                Ok((name, user)) => {
+                    users.insert(name, user);
+                }
+                Err(problem) if problems.len() < MOST_TOLD => {
+                    problems.push(format!("line {number}{problem}"));
+                }
+                Err(_) => more += 1,
             }
-            users.insert(name.to_owned(), user);
+            if before.is_some()
+                && let Ok(name) = std::str::from_utf8(name)
+            {
+                users.remove(name);
+            }
         }
-        let dummy = most_common(&users);
-        Ok(Self { users, dummy })
+        if more > 0 {
+            problems.push(format!("{more} more lines are wrong"));
+        }
+        let stand_ins = stand_ins(&users);
+        (Self { users, stand_ins }, problems)
     }
 
     /// How many there are.
@@ -88,13 +123,31 @@ impl Users {
         self.users.get(name)
     }
 
-    /// Whom to verify unknown users against.
-    pub(super) fn dummy(&self) -> Option<&User> {
-        self.dummy.as_ref()
+    /// What a wrong password is verified against besides the line of whoever was named, if it was
+    /// anybody: hashes of all other kinds.
+    pub(super) fn besides(&self, known: Option<&User>) -> Vec<Hash> {
+        let own = known.map(|user| user.hash.kind());
+        let hashes = self.stand_ins.iter().map(|user| &user.hash);
+        hashes.filter(|hash| Some(hash.kind()) != own).cloned().collect()
     }
 }
 
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 impl User {
+    /// Reads a line; what is wrong with it goes on from its number.
+    fn read(line: &[u8], realm: &str) -> Result<(String, Self), String> {
+        if line.starts_with(BYTE_ORDER_MARK) {
+            return Err(": the file begins with a byte order mark".to_owned());
+        }
+        let line = std::str::from_utf8(line).map_err(|_| " is not UTF-8 text".to_owned())?;
+        let (name, rest) =
+            line.split_once(':').ok_or_else(|| " is not of the form `user:hash`".to_owned())?;
+        let hash = rest.split(':').next().unwrap_or_default();
+        let user = check_name(name).and_then(|()| Self::new(name, hash, realm));
+        Ok((name.to_owned(), user.map_err(|problem| format!(": {problem}"))?))
+    }
+
     fn new(name: &str, hash: &str, realm: &str) -> Result<Self, String> {
         let principal = Arc::new(Principal::new(NAME, realm, name));
         Ok(Self { hash: Hash::parse(hash)?, line: format!("{name}:{hash}"), principal })
@@ -110,14 +163,16 @@ fn check_name(name: &str) -> Result<(), String> {
     }
 }
 
-/// A user whose hash is of the most common kind and cost; of two kinds, the dearer one.
-fn most_common(users: &Table<User>) -> Option<User> {
-    let mut kinds: HashMap<Kind, usize> = HashMap::new();
+/// A user of each kind, the dearest kinds first.
+fn stand_ins(users: &Table<User>) -> Vec<User> {
+    let mut kinds: HashMap<Kind, &User> = HashMap::new();
     for user in users.values() {
-        *kinds.entry(user.hash.kind()).or_default() += 1;
+        kinds.entry(user.hash.kind()).or_insert(user);
     }
-    let (kind, _) = kinds.into_iter().max_by_key(|(kind, count)| (*count, *kind))?;
-    users.values().find(|user| user.hash.kind() == kind).cloned()
+    let mut all: Vec<User> = kinds.into_values().cloned().collect();
+    all.sort_by_key(|user| Reverse((user.hash.kind().cost(), user.hash.kind())));
+    all.truncate(MOST_KINDS);
+    all
 }
 
 #[cfg(test)]
@@ -128,13 +183,20 @@ mod tests {
     const MD5: &str = "$apr1$Zz./$OURUTsxIiswAvJ6UwKCuM.";
 
     fn problem(text: &str) -> String {
-        Users::parse(text, "r").unwrap_err()
+        Users::parse(text.as_bytes(), "r").1.join("; ")
+    }
+
+    /// The users of a file that is good.
+    fn good(text: &str) -> Users {
+        let (users, problems) = Users::parse(text.as_bytes(), "r");
+        assert!(problems.is_empty(), "{problems:?}");
+        users
     }
 
     #[test]
     fn users_are_found_by_their_whole_name() {
         let text = format!("# a comment\r\nann:{SHA}\r\n\r\nbob:{MD5}:a comment\njörg m.:{SHA}");
-        let users = Users::parse(&text, "r").unwrap();
+        let users = good(&text);
         for (name, line) in [
             ("ann", format!("ann:{SHA}")),
             ("bob", format!("bob:{MD5}")),
@@ -154,16 +216,18 @@ mod tests {
         fn any_text_is_read_or_its_line_named(
             text in "(([ab#: \\t\u{feff}é]{0,3}(:|\n|\r\n)?([{]SHA[}]NMfTLf4kql4x98PMVl16orqGin0=|[$](2y|1|5|6|apr1)[$][$a-c0-9=./]{0,60}|.{0,9})(\r?\n|:)?)){0,8}"
         ) {
-            match Users::parse(&text, "r") {
-                Ok(users) => {
-                    let lines = text.lines().filter(|l| !l.is_empty() && !l.starts_with('#'));
-                    proptest::prop_assert_eq!(users.len(), lines.count());
-                }
-                Err(problem) => {
-                    let number = problem.strip_prefix("line ").unwrap();
-                    let number = number.split([':', ',', ' ']).next().unwrap().parse::<usize>().unwrap();
-                    proptest::prop_assert!((1..=text.lines().count()).contains(&number), "{}", problem);
-                }
+            let (users, problems) = Users::parse(text.as_bytes(), "r");
+            let lines = text.split('\n').map(|l| l.strip_suffix('\r').unwrap_or(l));
+            let lines = lines.filter(|l| !l.is_empty() && !l.starts_with('#')).count();
+            proptest::prop_assert!(users.len() + problems.len() <= lines);
+            proptest::prop_assert!(users.len() == lines || !problems.is_empty());
+            for problem in problems {
+                let Some(number) = problem.strip_prefix("line ") else {
+                    proptest::prop_assert!(problem.ends_with(" more lines are wrong"), "{}", problem);
+                    continue;
+                };
+                let number = number.split([':', ',', ' ']).next().unwrap().parse::<usize>().unwrap();
+                proptest::prop_assert!((1..=text.split('\n').count()).contains(&number), "{}", problem);
             }
         }
     }
@@ -190,13 +254,61 @@ mod tests {
     }
 
     #[test]
-    fn unknown_users_cost_what_most_do() {
-        let dummy = |text: &str| {
-            let users = Users::parse(text, "r").unwrap();
-            users.dummy().map(|user| user.hash.kind())
+    fn good_lines_count_and_bad_ones_let_nobody_in() {
+        let text = format!(
+            "\u{feff}bom:{SHA}\nann:{SHA}\nrubbish\nbob:hunter2\ncid:{SHA}\ncid:{MD5}\ndan:broken\ndan:{SHA}\nbom:{SHA}\n"
+        );
+        let mut bytes = text.into_bytes();
+        bytes.extend(format!("j\u{f6}rg:{SHA}\n").chars().map(|c| c as u8));
+        bytes.extend(format!("eve:{SHA}").bytes());
+        let (users, problems) = Users::parse(&bytes, "r");
+        let mut names: Vec<&str> = users.users.keys().map(AsRef::as_ref).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["ann", "eve"]);
+        let lines: Vec<_> = problems.iter().map(|p| p.split([' ', ':']).nth(1).unwrap()).collect();
+        assert_eq!(lines, ["1", "3", "4", "6", "7", "8", "9", "10"], "{problems:?}");
+    }
+
+    #[test]
+    fn a_wrong_file_is_not_told_line_by_line() {
+        let (users, problems) = Users::parse("x\n".repeat(5000).as_bytes(), "r");
+        assert!(users.is_empty());
+        assert_eq!(problems.len(), 21);
+        assert_eq!(problems[20], "4980 more lines are wrong");
+    }
+
+    #[test]
+    fn what_cannot_be_read_has_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(
+            Users::read(dir.path(), "r"),
+            Found::Meanwhile(users, problem) if users.is_empty() && problem.ends_with("is not a regular file")
+        ));
+    }
+
+    #[test]
+    fn a_wrong_password_costs_every_kind_of_the_file_once() {
+        let kinds = |text: &str, name: &str| {
+            let users = good(text);
+            let own = users.get(name);
+            let mut kinds: Vec<Kind> = own.iter().map(|user| user.hash.kind()).collect();
+            kinds.extend(users.besides(own).iter().map(Hash::kind));
+            kinds.sort_unstable();
+            kinds
         };
-        assert_eq!(dummy("# nobody\n"), None);
-        assert_eq!(dummy(&format!("a:{MD5}\nb:{SHA}\nc:{SHA}")), Some(Kind::Sha1));
-        assert_eq!(dummy(&format!("a:{SHA}\nb:{MD5}")), Some(Kind::Md5));
+        const BCRYPT: &str = "$2y$05$cH7okCpaz5P18AYnxA/GWed6KNq./mE3KsT.7OWsCBUaiYYfu3/CC";
+        assert_eq!(kinds("# nobody\n", "a"), []);
+        let text = format!("a:{MD5}\nb:{SHA}\nc:{SHA}\nd:{BCRYPT}\n");
+        for name in ["a", "b", "c", "d", "nobody"] {
+            assert_eq!(kinds(&text, name), [Kind::Sha1, Kind::Md5, Kind::Bcrypt(5)], "{name}");
+        }
+        // however many kinds there are
+        let many: String = (4..12)
+            .map(|n| format!("u{n}:{}\n", BCRYPT.replace("05", &format!("{n:02}"))))
+            .collect();
+        let dearest = [8, 9, 10, 11].map(Kind::Bcrypt);
+        assert_eq!(kinds(&many, "nobody"), dearest);
+        assert_eq!(kinds(&many, "u9"), dearest);
+        assert_eq!(kinds(&many, "u4"), [4, 8, 9, 10, 11].map(Kind::Bcrypt));
     }
 }

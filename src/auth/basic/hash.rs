@@ -20,7 +20,7 @@ pub(super) struct Hash {
     text: String,
 }
 
-/// What a hash is and how much work it is; users of one kind cannot be told apart by time.
+/// What a hash is and how much work it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Kind {
     /// `{SHA}`: one SHA-1.
@@ -35,6 +35,18 @@ pub(super) enum Kind {
     Sha512(u32),
     /// `$2a$`, `$2b$` and `$2y$` with the cost.
     Bcrypt(u32),
+}
+
+impl Kind {
+    /// About how many microseconds it takes.
+    pub(super) fn cost(self) -> u64 {
+        match self {
+            Self::Sha1 | Self::SaltedSha1 => 1,
+            Self::Md5 => 500,
+            Self::Sha256(rounds) | Self::Sha512(rounds) => u64::from(rounds) / 2,
+            Self::Bcrypt(cost) => 50 << cost,
+        }
+    }
 }
 
 /// Above it, one password would take a thread for more than some seconds.

@@ -21,8 +21,8 @@ impl Stage {
     fn new(text: &str, failures: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("users"), text).unwrap();
-        let file = Watched::load(vec![dir.path().join("users")], |paths| {
-            Users::parse(&files::read_text(&paths[0])?, "r")
+        let file = Watched::named("users".to_owned(), vec![dir.path().join("users")], |paths| {
+            Users::read(&paths[0], "r")
         });
         let memory = Memory {
             right: Cache::new(Duration::from_secs(60)).unwrap(),
@@ -97,8 +97,40 @@ fn what_changes_in_the_file_counts_at_once() {
     assert_eq!(stage.attempt(HERE, "ann:pass:wörd"), slow("auth.basic.wrong"), "another password");
     stage.write("# nobody is left\n");
     assert_eq!(stage.attempt(HERE, "ann:pass:wörd"), slow("auth.basic.wrong"));
-    stage.write("rubbish\n");
-    assert_eq!(stage.attempt(HERE, "ann:pass:wörd"), slow("auth.basic.wrong"), "the last good one");
+    stage.write(&format!("ann:{SHA}\nbob:{SHA}\n"));
+    assert_eq!(stage.attempt(HERE, "ann:pass:wörd"), quick("ann"));
+    stage.write(&format!("ann\nbob:{SHA}\n"));
+    assert_eq!(stage.attempt(HERE, "ann:pass:wörd"), slow("auth.basic.wrong"), "a bad line");
+    assert_eq!(stage.attempt(HERE, "bob:pass:wörd"), quick("bob"), "beside a good one");
+    fs::remove_file(stage.dir.path().join("users")).unwrap();
+    assert_eq!(stage.attempt(HERE, "bob:pass:wörd"), slow("auth.basic.wrong"), "no file");
+    stage.write(&format!("bob:{SHA}\n"));
+    assert_eq!(stage.attempt(HERE, "bob:pass:wörd"), quick("bob"), "it is back");
+}
+
+/// Counted, not timed.
+#[test]
+fn a_wrong_password_makes_as_many_hashes_for_everybody() {
+    let (users, problems) =
+        Users::parse(format!("ann:{BCRYPT}\nbob:{SHA}\ncid:{SHA}\n").as_bytes(), "r");
+    assert!(problems.is_empty());
+    let cost = |name: &str, password: &str| {
+        let (known, mut made) = (users.get(name), Vec::new());
+        let right = is_right(known.map(|user| &user.hash), &users.besides(known), |hash| {
+            made.push(hash.kind());
+            hash.fits(password.as_bytes())
+        });
+        made.sort_unstable();
+        (right, made)
+    };
+    let (sha, bcrypt) = (hash::Kind::Sha1, hash::Kind::Bcrypt(5));
+    for name in ["ann", "bob", "cid", "nobody"] {
+        assert_eq!(cost(name, "wrong"), (false, vec![sha, bcrypt]), "{name}");
+    }
+    // somebody else's hash that fits makes nobody
+    assert_eq!(cost("nobody", "pass:wörd"), (false, vec![sha, bcrypt]));
+    assert_eq!(cost("bob", "pass:wörd"), (true, vec![sha]), "what is right stays cheap");
+    assert_eq!(cost("ann", "pass:wörd"), (true, vec![bcrypt]));
 }
 
 #[test]

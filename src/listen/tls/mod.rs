@@ -7,6 +7,8 @@
 //! it may have expired since, and with each resumption comes another ticket.
 
 pub mod compile;
+pub mod dates;
+pub(super) mod failure;
 mod names;
 mod peer;
 pub mod trust;
@@ -18,7 +20,7 @@ use rustls::crypto::ring;
 use rustls::pki_types::UnixTime;
 use rustls::server::ServerSessionMemoryCache;
 use rustls::version::TLS13;
-use rustls::{DEFAULT_VERSIONS, HandshakeKind, ServerConfig, ServerConnection};
+use rustls::{CertificateError, DEFAULT_VERSIONS, HandshakeKind, ServerConfig, ServerConnection};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -58,7 +60,7 @@ pub(super) struct Agreed<IO> {
 }
 
 impl Tls {
-    /// Puts settings to work. Files that are out of their days are told in the log.
+    /// Puts settings to work. Certificates that are out of their days are told in the log.
     ///
     /// # Errors
     /// Those of the TLS library.
@@ -67,9 +69,6 @@ impl Tls {
             if let Some(problem) = certificate.problem() {
                 log::warn!("{problem}; clients will refuse it until it is renewed");
             }
-        }
-        if let Some(problem) = settings.clients.as_ref().and_then(|c| c.trust.current().problem()) {
-            log::warn!("{problem}; no client certificate is taken until it is renewed");
         }
         let current = RwLock::new(Built::new(&settings)?);
         Ok(Self { settings, current })
@@ -117,18 +116,18 @@ impl Tls {
         &self,
         connection: &ServerConnection,
         trust: &Trust,
-    ) -> Result<Option<Arc<ClientCertificate>>, String> {
+    ) -> Result<Option<Arc<ClientCertificate>>, rustls::Error> {
         let Some([leaf, between @ ..]) = connection.peer_certificates() else {
             return match self.settings.clients.as_ref().is_some_and(|c| c.required) {
-                true => Err("the client has shown no certificate".to_owned()),
+                true => Err(rustls::Error::NoCertificatesPresented),
                 false => Ok(None),
             };
         };
         if connection.handshake_kind() == Some(HandshakeKind::Resumed) {
-            let checked = trust.verifier.verify_client_cert(leaf, between, UnixTime::now());
-            checked.map_err(|e| format!("the certificate of a resumed session: {e}"))?;
+            trust.verifier.verify_client_cert(leaf, between, UnixTime::now())?;
         }
-        let read = peer::read(leaf).ok_or("the client's certificate cannot be read")?;
+        let unreadable = rustls::Error::InvalidCertificate(CertificateError::BadEncoding);
+        let read = peer::read(leaf).ok_or(unreadable)?;
         Ok(Some(Arc::new(read)))
     }
 }

@@ -26,8 +26,18 @@ const MAX_CRL: u64 = 16 << 20;
 pub struct Trust {
     /// Checks certificates by them.
     pub(super) verifier: Arc<dyn ClientCertVerifier>,
-    /// The file of revocations, and when its next one is due, in seconds since 1970.
-    due: Option<(PathBuf, i64)>,
+    /// The days of the file of revocations.
+    pub(super) revocations: Option<Days>,
+}
+
+/// The days of a file of revocations, by the list that is too old first; in seconds since 1970.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Days {
+    pub(super) file: PathBuf,
+    /// When it was made.
+    pub(super) from: i64,
+    /// When the next one is due.
+    pub(super) due: i64,
 }
 
 impl Trust {
@@ -46,30 +56,35 @@ impl Trust {
         let provider = Arc::new(ring::default_provider());
         let mut builder = WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
             .enforce_revocation_expiration();
-        let mut due = None;
+        let mut days = None;
         if let Some(path) = crl {
             let lists = revocations(path)?;
             if let Some((_, name)) = subjects.iter().find(|(raw, _)| !lists.issuers.contains(raw)) {
                 return Err(format!("`{}` holds no list of the CA `{name}`", path.display()));
             }
             builder = builder.with_crls(lists.all);
-            due = Some((path.clone(), lists.due));
+            days = Some(Days { file: path.clone(), from: lists.from, due: lists.due });
         }
         if !required {
             builder = builder.allow_unauthenticated();
         }
         let shown = crl.unwrap_or(ca).display();
         let verifier = builder.build().map_err(|e| format!("`{shown}` cannot be used: {e}"))?;
-        Ok(Self { verifier, due })
+        Ok(Self { verifier, revocations: days })
     }
 }
 
 impl Dated for Trust {
     fn problem(&self) -> Option<String> {
-        let (path, due) = self.due.as_ref()?;
-        let on = time_text(*due);
-        let old = || format!("the revocation list `{}` is too old since {on}", path.display());
-        (*due <= now()).then(old)
+        let days = self.revocations.as_ref()?;
+        (days.due <= now()).then(|| days.too_old())
+    }
+}
+
+impl Days {
+    pub(super) fn too_old(&self) -> String {
+        let (file, on) = (self.file.display(), time_text(self.due));
+        format!("the revocation list `{file}` is too old since {on}")
     }
 }
 
@@ -102,7 +117,8 @@ struct Lists {
     all: Vec<CertificateRevocationListDer<'static>>,
     /// The names of those who issued them, as they stand there.
     issuers: Vec<Vec<u8>>,
-    /// When the first of them is too old.
+    /// When the one was made that is too old first, and when it is.
+    from: i64,
     due: i64,
 }
 
@@ -114,12 +130,15 @@ fn revocations(path: &Path) -> Result<Lists, String> {
     if all.is_empty() {
         return Err(format!("`{shown}` holds no revocation list in PEM form"));
     }
-    let (mut issuers, mut due) = (Vec::new(), i64::MAX);
+    let (mut issuers, mut from, mut due) = (Vec::new(), 0, i64::MAX);
     for list in &all {
         let (_, parsed) = CertificateRevocationList::from_der(list)
             .map_err(|_| format!("`{shown}` holds a revocation list that is not good X.509"))?;
         issuers.push(parsed.issuer().as_raw().to_owned());
-        due = due.min(parsed.next_update().map_or(i64::MAX, |next| next.timestamp()));
+        let next = parsed.next_update().map_or(i64::MAX, |next| next.timestamp());
+        if next < due {
+            (from, due) = (parsed.last_update().timestamp(), next);
+        }
     }
-    Ok(Lists { all, issuers, due })
+    Ok(Lists { all, issuers, from, due })
 }
