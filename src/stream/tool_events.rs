@@ -153,6 +153,10 @@ fn rewritten(event: &[u8], shows: &dyn Fn(&str) -> bool) -> Result<Option<Vec<u8
     let (mut out, mut written) = (Vec::with_capacity(event.len()), false);
     for line in lines(event) {
         if data(line.text).is_none() {
+            // where a line before this one is gone, another's CR must not make one end of the two
+            if line.text.is_empty() && line.end == b"\n" && out.last() == Some(&b'\r') {
+                out.push(b'\n');
+            }
             out.extend_from_slice(line.text);
             out.extend_from_slice(line.end);
         } else if !std::mem::replace(&mut written, true) {
@@ -299,6 +303,14 @@ mod tests {
             filter.push(chunk.as_bytes(), &mut out).unwrap();
             assert_eq!(String::from_utf8_lossy(&out), after);
         }
+    }
+
+    #[test]
+    fn two_ends_of_lines_do_not_become_one() {
+        let out = whole(&format!("data:\nevent: message\rdata: {LIST}\n\n"));
+        assert_eq!(out, format!("data: \ndata: {CUT}\nevent: message\r\n\n"));
+        let out = whole(&format!("data: {LIST}\rid: 1\rdata:\n\n"));
+        assert_eq!(parse(out.as_bytes(), false).0.len(), 1, "{out:?}");
     }
 
     #[test]

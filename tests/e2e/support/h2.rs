@@ -90,8 +90,8 @@ impl H2 {
     /// A whole exchange.
     pub(crate) fn ask(&mut self, request: Request<()>, body: &[u8]) -> Result<Response, h2::Error> {
         let (response, mut stream) = self.begin(request, body.is_empty());
-        if !body.is_empty() {
-            stream.send_data(Bytes::copy_from_slice(body), true)?;
+        if !body.is_empty() && stream.send_data(Bytes::copy_from_slice(body), true).is_err() {
+            // refused by its head alone: the answer is there, and is what counts
         }
         let mut open = self.head(response)?;
         while let Some(part) = self.part(&mut open)? {
