@@ -15,6 +15,7 @@ pub mod head;
 pub mod io;
 pub mod keep;
 pub mod limits;
+pub mod memory;
 pub mod names;
 pub mod principal;
 pub mod rate;

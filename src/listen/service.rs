@@ -19,10 +19,11 @@ use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service as ServiceTrait;
 use pingora::services::listening::Service;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::Serve;
 use super::accept::Front;
+use crate::base::memory;
 
 /// Shorter than the timeouts of connections, and seldom enough to cost nothing.
 const TICK: Duration = Duration::from_secs(1);
@@ -103,7 +104,7 @@ async fn tick() {
 #[async_trait]
 impl<S: Serve> ServiceTrait for Fronts<S> {
     async fn start_service(&mut self, _: Option<ListenFds>, shutdown: ShutdownWatch, _: usize) {
-        let ticking = tokio::spawn(tick());
+        let aside = [tokio::spawn(tick()), tokio::spawn(memory::tidy())];
         let mut accepting = JoinSet::new();
         for (socket, front) in self.fronts.drain(..) {
             match tokio::net::TcpListener::from_std(socket) {
@@ -112,7 +113,7 @@ impl<S: Serve> ServiceTrait for Fronts<S> {
             }
         }
         while accepting.join_next().await.is_some() {}
-        ticking.abort();
+        aside.iter().for_each(JoinHandle::abort);
     }
 
     fn name(&self) -> &str {

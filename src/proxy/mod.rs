@@ -26,6 +26,7 @@ use tokio::io::AsyncReadExt;
 use crate::base::caller::Client;
 use crate::base::denial::Denial;
 use crate::base::head::{Head, Version};
+use crate::base::memory;
 use crate::base::text::push_hex;
 use crate::client;
 use crate::forward::conn::BackendConn;
@@ -155,6 +156,7 @@ impl Serve for Edge {
                     None
                 }
                 Ok(Some(rest)) => {
+                    memory::changed();
                     if record.stream {
                         self.observer.metrics.streams.inc();
                         self.finish(wire, &mut record);
@@ -244,6 +246,7 @@ impl Serve for Edge {
                 }
             }
             self.observer.metrics.connections.dec();
+            memory::changed();
         }
     }
 
