@@ -18,7 +18,7 @@ use crate::admin;
 use crate::base::watch::Refresh;
 use crate::config::{AccessLog as LogTo, Settings};
 use crate::listen::accept::Front;
-use crate::listen::service::{Bound, bind};
+use crate::listen::service::{Bound, Fronts, bind};
 use crate::listen::settings::{ListenerSettings, TlsSettings};
 use crate::listen::tls::dates::Lists;
 use crate::observe::Observer;
@@ -120,7 +120,7 @@ fn serve(mut settings: Settings) -> Result<(), String> {
     let log = open_log(&settings.access_log, &metrics).map_err(|e| format!("access log: {e}"))?;
     let observer = Observer::new(metrics.clone(), log);
     let edge = Arc::new(Edge::new(runtime.clone(), observer.clone()));
-    let front = front(settings, &sockets, edge.clone())?;
+    let fronts = fronts(settings, &sockets, &edge)?;
     let admin = settings
         .admin
         .map(|address| bind(address, false))
@@ -132,7 +132,8 @@ fn serve(mut settings: Settings) -> Result<(), String> {
 
     announce(settings, &sockets, admin.as_ref());
     let mut server = Server::new_with_opt_and_conf(None, conf(settings));
-    server.add_service(Bound::new("edge", front, sockets, settings.threads));
+    let sockets = sockets.into_iter().map(|(socket, _)| socket);
+    server.add_service(Fronts::new(sockets.zip(fronts).collect(), settings.threads));
     if let Some(socket) = admin {
         server.add_service(Bound::new(
             "admin",
@@ -208,10 +209,15 @@ fn bind_all(settings: &Settings) -> io::Result<Vec<Socket>> {
     if problems.is_empty() { Ok(sockets) } else { Err(io::Error::other(problems.join("\n"))) }
 }
 
-fn front(settings: &Settings, sockets: &[Socket], edge: Arc<Edge>) -> Result<Front<Edge>, String> {
+fn fronts(
+    settings: &Settings,
+    sockets: &[Socket],
+    edge: &Arc<Edge>,
+) -> Result<Vec<Front<Edge>>, String> {
     let listeners = settings.listeners.iter().zip(sockets);
-    let listeners = listeners.map(|(listener, (_, bound))| (*bound, Arc::new(listener.clone())));
-    Front::new(listeners.collect(), edge).map_err(|e| format!("TLS: {e}"))
+    let fronts = listeners
+        .map(|(listener, (_, bound))| Front::new(*bound, Arc::new(listener.clone()), edge.clone()));
+    fronts.collect::<Result<_, _>>().map_err(|e| format!("TLS: {e}"))
 }
 
 /// How busy the replicas are, and when certificates expire.

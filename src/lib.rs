@@ -5,7 +5,7 @@
 //! A request's way is the order of the folders. Each stage takes plain values and gives a proof that
 //! the next one needs, or a [`Denial`](base::denial::Denial).
 //!
-//! 1. [`listen`]: a socket is accepted by Pingora, and asked whether it may come in (address lists,
+//! 1. [`listen`]: a socket is accepted, and asked whether it may come in (address lists,
 //!    PROXY protocol, connections by address); TLS is done, HTTP/1.x or HTTP/2 is read, and what is
 //!    not a clean request is refused. Out comes a [`Head`](base::head::Head) and a
 //!    [`Wire`](listen::wire::Wire).
@@ -36,13 +36,14 @@
 //!
 //! | what | carried by |
 //! |---|---|
-//! | sockets, passing them on, threads, stop | Pingora's `Server`, `Service` and listeners |
-//! | TLS | rustls on Pingora's streams, with a `ServerConfig` of ours |
+//! | threads, start, stop | Pingora's `Server`, our listeners as a `Service` of it |
+//! | sockets, accepting | tokio, [`listen::accept`] |
+//! | TLS | rustls with a `ServerConfig` of ours |
 //! | HTTP/1.x from clients | our own loop, [`listen::h1`]: strict, with whole-head deadlines and answers in our words |
 //! | HTTP/2 from clients | the `h2` crate under our accept loop, [`listen::h2`] |
 //! | HTTP/1.1 to backends | our own client, [`forward`] |
 //! | WebSocket | our own loops joined to each other: [`Wire::splice`](listen::wire::Wire::splice) |
-//! | the admin listener | `pingora-proxy`, [`admin`] |
+//! | the admin listener | Pingora's listener and `pingora-proxy`, [`admin`] |
 //! | weighted turns | `pingora-load-balancing`, [`balance::policy`] |
 //!
 //! `pingora-proxy` carried the upgrades at first. Its two halves race: when a backend's 101 overtakes

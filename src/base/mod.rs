@@ -18,6 +18,7 @@ pub mod io;
 pub mod keep;
 pub mod limits;
 pub mod masks;
+pub mod memory;
 pub mod names;
 pub mod principal;
 pub mod rate;

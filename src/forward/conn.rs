@@ -10,9 +10,9 @@ use bytes::{Bytes, BytesMut};
 use http::Method;
 use tokio::time::Instant;
 
-use super::connect::BackendStream;
+use super::connect::{self, BackendStream};
 use super::head::{self, MAX_HEAD, ResponseHead, Rubbish};
-use super::pool::Unused;
+use super::pool::{Stage, Unused};
 use crate::base::alarm::Alarm;
 use crate::base::body::{BodyReader, Buffered};
 use crate::base::io::{fill, write_all};
@@ -31,6 +31,7 @@ pub struct BackendConn {
     body: BodyReader,
     keep_alive: bool,
     spoilt: bool,
+    stage: Stage,
     /// Whether it carried a request before: only then can it have been closed unnoticed.
     pub reused: bool,
 }
@@ -51,9 +52,9 @@ pub enum NoAnswer {
 impl BackendConn {
     /// A connection that is ready for a request.
     pub fn new(unused: Unused, reused: bool) -> Self {
-        let Unused { stream, alarm } = unused;
+        let Unused { stream, alarm, stage } = unused;
         let (ahead, body) = (BytesMut::new(), BodyReader::Done);
-        Self { stream, alarm, ahead, body, keep_alive: false, spoilt: false, reused }
+        Self { stream, alarm, ahead, body, keep_alive: false, spoilt: false, stage, reused }
     }
 
     /// [`BackendConn::head`], for `limit` at most. Cancel safe.
@@ -93,8 +94,30 @@ impl BackendConn {
     ///
     /// # Errors
     /// Those of the connection.
-    pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub async fn send(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        match self.stage {
+            Stage::New => {
+                let sent = connect::send_at_once(&self.stream, bytes);
+                bytes = bytes.get(sent..).unwrap_or_default();
+                self.stage = Stage::Sent;
+            }
+            Stage::Sent => self.hurry()?,
+            Stage::Hurried => {}
+        }
         write_all(&mut self.stream, bytes, SEND_STALL).await
+    }
+
+    fn hurry(&mut self) -> io::Result<()> {
+        self.stage = Stage::Hurried;
+        connect::hurry(&self.stream)
+    }
+
+    /// Finds out within minutes about a backend that vanishes behind a silent answer. To be called once it has
+    /// been silent: most need it never.
+    pub fn probe(&self) {
+        if let Err(e) = connect::probe(&self.stream) {
+            log::debug!("a connection to a backend cannot be probed: {e}");
+        }
     }
 
     /// Reads the head of the final answer, or of a 101; other interim ones are dropped. Cancel safe.
@@ -175,13 +198,55 @@ impl BackendConn {
     }
 
     /// The stream, and the bytes that were read behind the head: for another protocol.
-    pub fn into_parts(self) -> (BackendStream, BytesMut) {
+    pub fn into_parts(mut self) -> (BackendStream, BytesMut) {
+        if let Err(e) = self.hurry() {
+            log::debug!("a connection to a backend will be slow: {e}");
+        }
+        self.probe();
         (self.stream, self.ahead)
     }
 
     /// The connection without its exchange, if it can carry another.
     pub fn into_reusable(self) -> Option<Unused> {
         (self.keep_alive && !self.spoilt && self.body.is_done() && self.ahead.is_empty())
-            .then_some(Unused { stream: self.stream, alarm: self.alarm })
+            .then_some(Unused { stream: self.stream, alarm: self.alarm, stage: self.stage })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use socket2::SockRef;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+    use tokio_util::either::Either;
+
+    use crate::forward::connect::Target;
+
+    #[tokio::test]
+    async fn a_socket_gets_its_options_when_they_matter() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addresses = vec![listener.local_addr().unwrap()];
+        let target = Target { addresses, tls: None, timeout: Duration::from_secs(10) };
+        let mut conn = BackendConn::new(target.connect().await.unwrap().into(), false);
+        let (mut backend, _) = listener.accept().await.unwrap();
+        let options = |conn: &BackendConn| {
+            let Either::Left(tcp) = &conn.stream else { panic!("TLS unasked") };
+            (tcp.nodelay().unwrap(), SockRef::from(tcp).keepalive().unwrap())
+        };
+        conn.send(b"one").await.unwrap();
+        assert_eq!(options(&conn), (false, false));
+        conn.send(b"two").await.unwrap();
+        assert_eq!(options(&conn), (true, false));
+        conn.probe();
+        assert_eq!(options(&conn), (true, true));
+        // more than a socket takes at once
+        let large = vec![b'x'; 8 << 20];
+        let mut read = vec![0; 6 + large.len()];
+        conn.stage = Stage::New;
+        let (sent, all) = tokio::join!(conn.send(&large), backend.read_exact(&mut read));
+        sent.unwrap();
+        all.unwrap();
+        assert!(read.starts_with(b"onetwox") && read.ends_with(b"x"));
     }
 }

@@ -8,15 +8,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Context;
 use std::time::Duration;
 
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
+use rustix::net::{connect, getpeername, send, socket_with};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
+
+use crate::base::io::{Late, within};
 
 /// Unanswered probes after which a connection is given up: between 150 s and 5 min in all.
 const PROBES: u32 = 6;
@@ -41,17 +45,79 @@ impl Target {
     /// # Errors
     /// The last address's, or `TimedOut`.
     pub async fn connect(&self) -> io::Result<BackendStream> {
-        let late = |_| io::Error::new(io::ErrorKind::TimedOut, "connecting took too long");
-        let tcp = timeout(self.timeout, TcpStream::connect(self.addresses.as_slice()))
-            .await
-            .map_err(late)??;
-        tcp.set_nodelay(true)?;
-        SockRef::from(&tcp).set_tcp_keepalive(&probes())?;
+        let late = |Late| io::Error::new(io::ErrorKind::TimedOut, "connecting took too long");
+        let tcp = within(self.timeout, self.reach()).await.map_err(late)??;
         let Some((config, name)) = &self.tls else { return Ok(Either::Left(tcp)) };
+        tcp.set_nodelay(true)?;
         let connector = TlsConnector::from(config.clone());
         let handshake = connector.connect(name.clone(), tcp);
-        let stream = timeout(self.timeout, handshake).await.map_err(late)??;
+        let stream = within(self.timeout, handshake).await.map_err(late)??;
         Ok(Either::Right(Box::new(stream)))
+    }
+
+    /// The first address that can be reached.
+    async fn reach(&self) -> io::Result<TcpStream> {
+        let mut last = io::Error::other("there is no address");
+        for address in &self.addresses {
+            match dial(*address).await {
+                Ok(tcp) => return Ok(tcp),
+                Err(e) => last = e,
+            }
+        }
+        Err(last)
+    }
+}
+
+/// tokio's own `connect` waits for the poller's word even where the connection is there before the system call
+/// returns, as it is on one machine.
+async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+    match connect(&socket, &address) {
+        Ok(()) | Err(Errno::INPROGRESS) => {}
+        Err(e) => return Err(e.into()),
+    }
+    let connected = getpeername(&socket).is_ok();
+    let tcp = TcpStream::from_std(socket.into())?;
+    if !connected {
+        tcp.writable().await?;
+        if let Some(e) = tcp.take_error()? {
+            return Err(e);
+        }
+    }
+    Ok(tcp)
+}
+
+/// Sends what the system takes at once on a new connection, and gives how much that was: tokio does not try
+/// before its poller has said that it may. What is wrong with the connection is the next write's to tell.
+pub fn send_at_once(stream: &BackendStream, bytes: &[u8]) -> usize {
+    match stream {
+        Either::Left(tcp) => send(tcp, bytes, SendFlags::NOSIGNAL).unwrap_or(0),
+        Either::Right(_) => 0,
+    }
+}
+
+/// Lets small writes leave though others are under way.
+///
+/// # Errors
+/// The system's.
+pub fn hurry(stream: &BackendStream) -> io::Result<()> {
+    tcp(stream).set_nodelay(true)
+}
+
+/// Has the system probe a connection that will be silent for long.
+///
+/// # Errors
+/// The system's.
+pub fn probe(stream: &BackendStream) -> io::Result<()> {
+    SockRef::from(tcp(stream)).set_tcp_keepalive(&probes())
+}
+
+fn tcp(stream: &BackendStream) -> &TcpStream {
+    match stream {
+        Either::Left(tcp) => tcp,
+        Either::Right(tls) => tls.get_ref().0,
     }
 }
 
@@ -84,5 +150,46 @@ pub fn is_quiet(stream: &mut BackendStream) -> bool {
             let mut buf = ReadBuf::new(&mut byte);
             Pin::new(tls).poll_read(&mut cx, &mut buf).is_pending()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    fn target(listener: &TcpListener) -> Target {
+        let addresses = vec![listener.local_addr().unwrap()];
+        Target { addresses, tls: None, timeout: Duration::from_secs(10) }
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_told_and_the_next_address_tried() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut target = target(&listener);
+        let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        target.addresses.insert(0, gone);
+        assert!(target.connect().await.is_ok());
+        target.addresses.truncate(1);
+        let refused = target.connect().await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    /// A listener without room drops the first packet: the system sends another after a second.
+    #[tokio::test]
+    async fn a_connection_that_takes_a_moment_is_waited_for() {
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        socket.listen(0).unwrap();
+        let listener = TcpListener::from(socket);
+        let target = target(&listener);
+        let _first = target.connect().await.unwrap();
+        let (waited, _) = tokio::join!(target.connect(), async {
+            tokio::task::yield_now().await;
+            listener.accept().unwrap()
+        });
+        let Either::Left(tcp) = waited.unwrap() else { panic!("TLS unasked") };
+        assert_eq!(tcp.peer_addr().unwrap(), target.addresses[0]);
     }
 }

@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio_util::either::Either;
+
 use super::connect::{BackendStream, is_quiet};
 use crate::base::alarm::Alarm;
 
@@ -18,11 +20,27 @@ pub struct Unused {
     pub stream: BackendStream,
     /// Its timer.
     pub alarm: Alarm,
+    /// What has been done to it.
+    pub stage: Stage,
+}
+
+/// What has been done to a connection. Half of all streams have one of their own and send once: they need none
+/// of the socket options.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Nothing was sent.
+    New,
+    /// Something was sent: what comes next must not wait for the other side's word that it has come.
+    Sent,
+    /// It does not wait.
+    Hurried,
 }
 
 impl From<BackendStream> for Unused {
     fn from(stream: BackendStream) -> Self {
-        Self { stream, alarm: Alarm::new() }
+        // a TLS handshake is several writes
+        let stage = if matches!(stream, Either::Left(_)) { Stage::New } else { Stage::Hurried };
+        Self { stream, alarm: Alarm::new(), stage }
     }
 }
 

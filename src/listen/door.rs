@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
-use pingora::protocols::l4::stream::Stream as TcpStream;
 use tokio::time::timeout;
 
 use super::proxy_protocol::{self, Announced};
+use super::stream::Socket;
 use crate::base::cidr::{Access, Networks, networks, subscriber};
 use crate::base::compile::{Cx, Node};
 use crate::base::fields::Fields;
@@ -152,26 +152,43 @@ pub(super) struct Guest {
 pub(super) type TurnedAway = &'static str;
 
 impl Door {
+    /// Whether nothing of a connection has to be read to know who it is: then [`Door::enter_at_once`].
+    pub(super) fn knows_at_once(&self) -> bool {
+        self.proxy_protocol == ProxyProtocol::Off
+    }
+
+    /// Lets a peer in that is who the socket says.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn enter_at_once(
+        &self,
+        peer: SocketAddr,
+        places: Option<&Arc<Counts>>,
+    ) -> Result<Guest, TurnedAway> {
+        let place = self.admit(peer, true, places)?;
+        Ok(Guest { peer, may_forward: true, place })
+    }
+
     /// Who is on the other end, and may come in.
     ///
     /// # Errors
     /// Why not.
     pub(super) async fn enter(
         &self,
-        tcp: &mut TcpStream,
+        socket: &mut Socket,
         peer: SocketAddr,
         limit: Duration,
         places: Option<&Arc<Counts>>,
     ) -> Result<Guest, TurnedAway> {
-        if self.proxy_protocol == ProxyProtocol::Off {
-            let place = self.admit(peer, true, places)?;
-            return Ok(Guest { peer, may_forward: true, place });
+        if self.knows_at_once() {
+            return self.enter_at_once(peer, places);
         }
         // a stranger speaks for itself whatever it sends: it has to be let in before it is waited for
         let stranger = !self.proxies.trusted.contains(peer.ip());
         let place = if stranger { self.admit(peer, true, places)? } else { None };
         // boxed: it has a buffer, and most listeners have no proxy before them
-        let (peer, may_forward) = Box::pin(self.announced(tcp, peer, limit)).await?;
+        let (peer, may_forward) = Box::pin(self.announced(socket, peer, limit)).await?;
         let place = if stranger { place } else { self.admit(peer, may_forward, places)? };
         Ok(Guest { peer, may_forward, place })
     }
@@ -198,7 +215,7 @@ impl Door {
     /// for a client: it may be one that the proxy could not name, and must not forge a forwarding header.
     async fn announced(
         &self,
-        tcp: &mut TcpStream,
+        socket: &mut Socket,
         peer: SocketAddr,
         limit: Duration,
     ) -> Result<(SocketAddr, bool), TurnedAway> {
@@ -207,7 +224,7 @@ impl Door {
         if required && !trusted {
             return Err("proxy_untrusted");
         }
-        match timeout(limit, proxy_protocol::read(tcp)).await {
+        match timeout(limit, proxy_protocol::read(socket)).await {
             Err(_) => Err("proxy_slow"),
             Ok(Err(())) => Err("proxy_broken"),
             Ok(Ok(Some(_))) if !trusted => Err("proxy_untrusted"),

@@ -1,8 +1,8 @@
 //! Connections: in, sockets; out, requests on a [`wire::Wire`], given to a [`Serve`].
 //!
-//! Pingora listens, passes sockets on upgrade and stops; TLS is ours on top of its streams, so that
-//! what must happen before TLS can (PROXY protocol, address lists, connection limits: [`door`]) and
-//! every TLS setting is within reach. HTTP/1.x is read by our own loop ([`h1`]), HTTP/2 by the
+//! Pingora's server runs it and stops it; sockets, accept loop and TLS are ours, so that what must
+//! happen before TLS can (PROXY protocol, address lists, connection limits: [`door`]), every TLS
+//! setting is within reach, and a connection costs what it needs. HTTP/1.x is read by our own loop ([`h1`]), HTTP/2 by the
 //! `h2` crate under our accept loop ([`h2`]).
 
 pub mod accept;
@@ -51,17 +51,21 @@ pub struct ConnCx {
 impl ConnCx {
     /// Ends when we are to stop.
     pub async fn draining(&self) {
-        let mut shutdown = self.shutdown.clone();
-        // a closed channel means that the server is gone: that is a stop, too
-        if shutdown.wait_for(|stop| *stop).await.is_err() {
-            log::debug!("the server ended before its connections");
-        }
+        until_stop(self.shutdown.clone()).await;
     }
 
     /// Whether we are to stop.
     pub fn is_draining(&self) -> bool {
         // as in `draining`
         *self.shutdown.borrow() || self.shutdown.has_changed().is_err()
+    }
+}
+
+/// Ends when we are to stop.
+async fn until_stop(mut shutdown: ShutdownWatch) {
+    // a closed channel means that the server is gone: that is a stop, too
+    if shutdown.wait_for(|stop| *stop).await.is_err() {
+        log::debug!("the server ended before its connections");
     }
 }
 

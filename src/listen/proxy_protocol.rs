@@ -6,10 +6,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use bytes::BytesMut;
-use pingora::protocols::l4::stream::Stream as TcpStream;
+use bytes::{Buf, BytesMut};
 use ppp::{v1, v2};
 
+use super::stream::Socket;
 use crate::base::io::fill;
 
 /// Longest header of version 1, line end included (§2.1).
@@ -103,10 +103,10 @@ fn peer(address: impl Into<IpAddr>, port: u16) -> Announced {
 ///
 /// # Errors
 /// `Err(())` when the connection ended before that, or begins with a broken header.
-pub(super) async fn read(tcp: &mut TcpStream) -> Result<Option<Announced>, ()> {
+pub(super) async fn read(socket: &mut Socket) -> Result<Option<Announced>, ()> {
     let mut bytes = BytesMut::new();
     loop {
-        match fill(tcp, &mut bytes).await {
+        match fill(socket, &mut bytes).await {
             Ok(n) if n > 0 => {}
             _ => return Err(()),
         }
@@ -114,11 +114,12 @@ pub(super) async fn read(tcp: &mut TcpStream) -> Result<Option<Announced>, ()> {
             Beginning::Short => {}
             Beginning::Broken => return Err(()),
             Beginning::Other => {
-                tcp.rewind(&bytes);
+                socket.give_back(bytes.freeze());
                 return Ok(None);
             }
             Beginning::Header(announced, end) => {
-                tcp.rewind(bytes.get(end..).unwrap_or_default());
+                bytes.advance(end.min(bytes.len()));
+                socket.give_back(bytes.freeze());
                 return Ok(Some(announced));
             }
         }

@@ -1,12 +1,14 @@
-//! Sockets bound by us, served by Pingora: in, addresses; out, a service, or an error that names the address.
+//! Sockets bound by us, as services of Pingora's server: in, addresses; out, a service, or an error that names
+//! the address.
 //!
-//! Pingora binds inside its runtime and panics when a port is taken. Bound beforehand and put into
-//! its table of inherited sockets, a taken port is an ordinary error, port 0 is possible, and
-//! passing sockets to a new binary works as before.
+//! Pingora binds inside its runtime and panics when a port is taken. Bound beforehand, a taken port is an
+//! ordinary error, and port 0 is possible. The edge's sockets are accepted from by its own loop; the admin
+//! listener's by Pingora, which finds them in its table of inherited sockets.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::IntoRawFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,11 +19,23 @@ use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service as ServiceTrait;
 use pingora::services::listening::Service;
 use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::Serve;
+use super::accept::Front;
+use crate::base::memory;
 
 /// Shorter than the timeouts of connections, and seldom enough to cost nothing.
 const TICK: Duration = Duration::from_secs(1);
 
-/// A Pingora service whose sockets are bound already.
+/// The edge's listeners.
+pub struct Fronts<S> {
+    /// Each with its socket.
+    fronts: Vec<(TcpListener, Front<S>)>,
+    threads: usize,
+}
+
+/// A service that Pingora accepts for, with sockets that are bound already.
 pub struct Bound<A> {
     inner: Service<A>,
     sockets: Vec<(String, TcpListener)>,
@@ -35,7 +49,8 @@ pub fn bind(address: SocketAddr, v6_only: bool) -> io::Result<(TcpListener, Sock
     let named = |e: io::Error| io::Error::new(e.kind(), format!("cannot listen on {address}: {e}"));
     let socket = open(address, v6_only).map_err(named)?;
     socket.set_nonblocking(true).map_err(named)?;
-    // accepted sockets inherit it: five system calls less for each
+    // accepted sockets inherit both: six system calls less for each
+    SockRef::from(&socket).set_tcp_nodelay(true).map_err(named)?;
     SockRef::from(&socket).set_tcp_keepalive(&probes()).map_err(named)?;
     let bound = socket.local_addr().map_err(named)?;
     Ok((socket, bound))
@@ -52,6 +67,13 @@ fn open(address: SocketAddr, v6_only: bool) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(4096)?;
     Ok(socket.into())
+}
+
+impl<S: Serve> Fronts<S> {
+    /// A service of these listeners, on so many threads.
+    pub fn new(fronts: Vec<(TcpListener, Front<S>)>, threads: usize) -> Self {
+        Self { fronts, threads }
+    }
 }
 
 impl<A: ServerApp + Send + Sync + 'static> Bound<A> {
@@ -92,6 +114,30 @@ async fn tick() {
 }
 
 #[async_trait]
+impl<S: Serve> ServiceTrait for Fronts<S> {
+    async fn start_service(&mut self, _: Option<ListenFds>, shutdown: ShutdownWatch, _: usize) {
+        let aside = [tokio::spawn(tick()), tokio::spawn(memory::tidy())];
+        let mut accepting = JoinSet::new();
+        for (socket, front) in self.fronts.drain(..) {
+            match tokio::net::TcpListener::from_std(socket) {
+                Ok(socket) => drop(accepting.spawn(Arc::new(front).run(socket, shutdown.clone()))),
+                Err(e) => log::error!("a listener cannot be polled: {e}"),
+            }
+        }
+        while accepting.join_next().await.is_some() {}
+        aside.iter().for_each(JoinHandle::abort);
+    }
+
+    fn name(&self) -> &str {
+        "edge"
+    }
+
+    fn threads(&self) -> Option<usize> {
+        Some(self.threads)
+    }
+}
+
+#[async_trait]
 impl<A: ServerApp + Send + Sync + 'static> ServiceTrait for Bound<A> {
     async fn start_service(
         &mut self,
@@ -107,9 +153,7 @@ impl<A: ServerApp + Send + Sync + 'static> ServiceTrait for Bound<A> {
                 }
             }
         }
-        let ticking = tokio::spawn(tick());
         self.inner.start_service(fds, shutdown, listeners_per_fd).await;
-        ticking.abort();
     }
 
     fn name(&self) -> &str {
@@ -122,5 +166,22 @@ impl<A: ServerApp + Send + Sync + 'static> ServiceTrait for Bound<A> {
 
     fn listen_addresses(&self) -> Option<Vec<String>> {
         self.inner.listen_addresses()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn accepted_sockets_inherit_their_options() {
+        let (socket, address) = bind("127.0.0.1:0".parse().unwrap(), false).unwrap();
+        let socket = tokio::net::TcpListener::from_std(socket).unwrap();
+        let _client = tokio::net::TcpStream::connect(address).await.unwrap();
+        let (accepted, _) = socket.accept().await.unwrap();
+        assert!(accepted.nodelay().unwrap());
+        let accepted = SockRef::from(&accepted);
+        assert!(accepted.keepalive().unwrap());
+        assert_eq!(accepted.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
     }
 }

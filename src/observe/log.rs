@@ -16,7 +16,7 @@ use super::sink::{Place, Sink};
 /// Bytes that may wait to be written; further lines are lost and counted.
 const WAITING: usize = 8 << 20;
 /// How long lines gather before they are written.
-const GATHER: Duration = Duration::from_millis(10);
+const GATHER: Duration = Duration::from_millis(50);
 
 /// Hands lines to a thread that writes them.
 #[derive(Debug)]

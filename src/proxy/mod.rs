@@ -28,6 +28,7 @@ use tokio::io::AsyncReadExt;
 use crate::base::caller::Client;
 use crate::base::denial::Denial;
 use crate::base::head::{Head, Version};
+use crate::base::memory;
 use crate::base::text::push_hex;
 use crate::client;
 use crate::forward::conn::BackendConn;
@@ -48,8 +49,8 @@ pub struct Edge {
     runtime: Arc<Runtime>,
     observer: Observer,
     connections: AtomicUsize,
-    /// Rung when the last connection has gone.
-    idle: (Mutex<()>, Condvar),
+    /// Whether somebody waits for the last connection to go, and what is rung then.
+    idle: (Mutex<bool>, Condvar),
 }
 
 /// What is left of a long answer.
@@ -66,8 +67,9 @@ impl Edge {
 
     /// Waits until no client connection is open, for `limit` at most. Blocks its thread.
     pub fn wait_until_idle(&self, limit: Duration) {
-        let guard = self.idle.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let busy = |(): &mut ()| self.connections.load(Ordering::Acquire) > 0;
+        let mut guard = self.idle.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *guard = true;
+        let busy = |_: &mut bool| self.connections.load(Ordering::Acquire) > 0;
         if self.idle.1.wait_timeout_while(guard, limit, busy).is_err() {
             log::error!("a thread that closed a connection has failed");
         }
@@ -158,6 +160,7 @@ impl Serve for Edge {
                     None
                 }
                 Ok(Some(rest)) => {
+                    memory::changed();
                     if record.stream {
                         self.observer.metrics.streams.inc();
                         self.finish(wire, &mut record);
@@ -239,11 +242,15 @@ impl Serve for Edge {
             self.observer.metrics.connections.inc();
         } else {
             if self.connections.fetch_sub(1, Ordering::AcqRel) == 1 {
-                // under the lock, or it could ring between the look and the wait
-                let _guard = self.idle.0.lock().unwrap_or_else(PoisonError::into_inner);
-                self.idle.1.notify_all();
+                // Under the lock, or it could ring between the look and the wait. And ringing is a system
+                // call, whether anybody hears it or not.
+                let awaited = self.idle.0.lock().unwrap_or_else(PoisonError::into_inner);
+                if *awaited {
+                    self.idle.1.notify_all();
+                }
             }
             self.observer.metrics.connections.dec();
+            memory::changed();
         }
     }
 

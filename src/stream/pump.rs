@@ -21,6 +21,9 @@ use crate::listen::wire::Wire;
 const MAX_JOINED: usize = 64 * 1024;
 /// Tells a client of a stream that ends with the edge to come back at once.
 const RETRY: &[u8] = b"retry: 500\n\n";
+/// A silence that is noticed within this time is early enough to have the system probe the backend. Not at the
+/// start: it takes four system calls, and most streams are never silent so long.
+const SOON: Duration = Duration::from_secs(60);
 /// How long an event may take to end where the stream should have ended already.
 pub const UNTIL_BORDER: Duration = Duration::from_secs(5);
 
@@ -157,6 +160,10 @@ impl Flow {
         let (mut expired, mut wake) = (false, self.wake(last, false));
         let mut timer = std::pin::pin!(sleep_until(wake.unwrap_or(last)));
         let (mut stopping, mut whole) = (!self.may_be_cut(), false);
+        let mut probed = period.is_none_or(|period| period > SOON);
+        if probed {
+            self.conn.probe();
+        }
         let mut end = match std::mem::take(&mut self.pending) {
             pending if pending.is_empty() => None,
             pending => Box::pin(self.pass(wire, Some(pending))).await,
@@ -179,6 +186,9 @@ impl Flow {
                 Happened::Drain => stopping = true,
                 Happened::Time => {
                     let now = Instant::now();
+                    if !std::mem::replace(&mut probed, true) {
+                        self.conn.probe();
+                    }
                     if expired && self.until.is_some_and(|until| now >= until + UNTIL_BORDER) {
                         end = Some(End::Expired);
                     }

@@ -408,7 +408,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (server, _) = listener.accept().await.unwrap();
-        let io = ClientStream::Left(Box::new(server.into()));
+        let io = ClientStream::Left(server.into());
         (H1::new(io, Duration::from_secs(5)), client)
     }
 

@@ -4,6 +4,7 @@
 //! counts as a request, is decided here.
 
 mod head;
+mod queue;
 
 use std::future::poll_fn;
 use std::io;
@@ -31,6 +32,7 @@ use crate::base::denial::Denial;
 use crate::base::head::Head;
 use crate::base::io::Aside;
 use head::head;
+use queue::Queue;
 
 /// Streams open at once on a connection: above the 100 that clients assume at least.
 const MAX_STREAMS: u32 = 128;
@@ -64,14 +66,19 @@ pub(super) async fn serve<S: Serve>(io: ClientStream, cx: ConnCx, open: Open<S>)
     let (mut stopping, mut aside) = (false, Aside::default());
     let most = cx.listener.door.most_requests.map_or(u64::MAX, |most| most.get().into());
     let mut served = 0;
-    let shared = Arc::new(Shared { cx, open, active: Active::default() });
+    let (active, queue) = (Active::default(), Arc::new(Queue::default()));
+    let shared = Arc::new(Shared { cx, open, active, queue });
     let active = &shared.active;
     let mut draining = std::pin::pin!(shared.cx.draining());
     loop {
         tokio::select! {
             // requests first: nearly every turn ends here
             biased;
-            next = poll_fn(|cx| aside.poll(cx, |cx| connection.poll_accept(cx))) => match next {
+            next = poll_fn(|cx| aside.poll(cx, |cx| {
+                let next = connection.poll_accept(cx);
+                shared.queue.was_sent();
+                next
+            })) => match next {
                 // A reset frees a stream's slot at once, but not what we have begun for it
                 // (CVE-2023-44487): who resets faster than we can stop is let go.
                 Some(Ok(_)) if active.count() >= 2 * MAX_STREAMS as usize => {
@@ -112,7 +119,8 @@ fn stream<S: Serve>(
 ) -> impl Future<Output = ()> + Send {
     let (parts, body) = request.into_parts();
     let stall = running.0.cx.listener.send_timeout;
-    let wire = H2::new(&parts.headers, body, respond, stall);
+    let queue = running.0.queue.clone();
+    let wire = H2::new(&parts.headers, body, respond, stall, queue);
     let begun = begin(wire, head(parts), running);
     async move {
         let Some(mut long) = begun.await else { return };
@@ -153,6 +161,7 @@ pub struct H2 {
     size: BodySize,
     respond: SendResponse<Bytes>,
     send: Option<SendStream<Bytes>>,
+    queue: Arc<Queue>,
     send_timeout: Duration,
     limit: u64,
     received: u64,
@@ -165,6 +174,7 @@ impl H2 {
         body: RecvStream,
         respond: SendResponse<Bytes>,
         send_timeout: Duration,
+        queue: Arc<Queue>,
     ) -> Self {
         let length = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
         let size = match length {
@@ -177,6 +187,7 @@ impl H2 {
             size,
             respond,
             send: None,
+            queue,
             send_timeout,
             limit: u64::MAX,
             received: 0,
@@ -200,6 +211,7 @@ impl H2 {
     }
 
     async fn push(&mut self, mut piece: Bytes, end: bool) -> io::Result<()> {
+        self.queue.place().await;
         self.sent += piece.len() as u64;
         let Some(send) = self.send.as_mut() else {
             return Err(io::Error::other("no head was sent"));
@@ -258,6 +270,7 @@ impl Wire for H2 {
     }
 
     async fn answer(&mut self, answer: Answer, payload: Payload) -> io::Result<()> {
+        self.queue.place().await;
         match payload {
             Payload::Nothing(length) => self.begin(answer, length, true),
             Payload::Length(n) => self.begin(answer, Some(n), false),
@@ -327,6 +340,7 @@ struct Shared<S: Serve> {
     cx: ConnCx,
     open: Open<S>,
     active: Active,
+    queue: Arc<Queue>,
 }
 
 /// Streams under way on a connection.
