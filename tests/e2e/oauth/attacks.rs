@@ -205,12 +205,8 @@ fn forms(keys: &Keys, iss: &str) -> Vec<Case> {
         ("five parts", format!("{good}.{third}.{third}"), "401 auth.oauth.encrypted"),
         ("an empty payload", format!("{first}..{third}"), format),
         ("padding", format!("{first}=.{second}.{third}"), "400 auth.oauth.malformed"),
-        ("padding at the end", format!("{good}="), "401 auth.oauth.signature"),
-        (
-            "the other alphabet",
-            format!("{first}.{second}.+/{}", &third[2..]),
-            "401 auth.oauth.signature",
-        ),
+        ("padding at the end", format!("{good}="), format),
+        ("the other alphabet", format!("{first}.{second}.+/{}", &third[2..]), format),
         ("a payload that is a list", keys.ed.token(head("EdDSA"), "[]"), format),
         ("a payload that is no JSON", keys.ed.token(head("EdDSA"), "x"), format),
         (
