@@ -161,10 +161,11 @@ fn forget(response: &mut ResponseHead) {
 /// 502, or 503 where it is the edge that is full.
 pub(super) fn refusal(refused: Refused) -> Denial {
     let denial = denial(refused.code());
-    if refused == Refused::Full {
-        return Denial { reason: Reason::Busy, ..denial }.retry_after(1);
+    match refused {
+        Refused::Full => Denial { reason: Reason::Busy, ..denial }.retry_after(1),
+        Refused::TooLarge => denial.detail("the answer is larger than the route's `body_limit`"),
+        Refused::Unreadable => denial.detail("it may hold a list of tools and cannot be read"),
     }
-    denial
 }
 
 fn denial(code: &'static str) -> Denial {
