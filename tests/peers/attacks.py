@@ -56,9 +56,14 @@ def envelope(message, params, before="", after=""):
     return f'{{"jsonrpc":"2.0","id":{message["id"]},{before}"method":"tools/call","params":{params}{after}}}'
 
 
+def named(message, keys):
+    """The call with these keys in place of its name."""
+    return envelope(message, f'{{{keys},"arguments":{arguments(message)}}}')
+
+
 def padded(message, pad):
     """The call with something beside it that no server looks at."""
-    return envelope(message, f'{{"_meta":{{"pad":{pad}}},"name":"delete_trace","arguments":{arguments(message)}}}')
+    return named(message, f'"_meta":{{"pad":{pad}}},"name":"delete_trace"')
 
 
 def harmless(message):
@@ -78,16 +83,16 @@ text("array in an array", NOBODY, lambda m: json.dumps([[m]]))
 text("empty array, then the call", NOBODY, lambda m: "[]" + plain(m))
 
 # Duplicate keys: the last one counts for all four servers.
-text("name twice", EVERY, lambda m: envelope(m, f'{{"name":"count","name":"delete_trace","arguments":{arguments(m)}}}'))
-text("name twice, harmless last", NOBODY, lambda m: envelope(m, f'{{"name":"delete_trace","name":"count","arguments":{arguments(m)}}}'))
-text("name twice, once with an escape", EVERY, lambda m: envelope(m, f'{{"name":"count","n\\u0061me":"delete_trace","arguments":{arguments(m)}}}'))
+text("name twice", EVERY, lambda m: named(m, '"name":"count","name":"delete_trace"'))
+text("name twice, harmless last", NOBODY, lambda m: named(m, '"name":"delete_trace","name":"count"'))
+text("name twice, once with an escape", EVERY, lambda m: named(m, '"name":"count","n\\u0061me":"delete_trace"'))
 text("method twice", EVERY, lambda m: envelope(m, json.dumps(m["params"]), before='"method":"ping",'))
 text("params twice", EVERY, lambda m: envelope(m, '{"name":"count"}', after=f',"params":{json.dumps(m["params"])}'))
-text("arguments with a name", NOBODY, lambda m: envelope(m, f'{{"name":"count","arguments":{{"name":"delete_trace","key":"x"}}}}'))
-text("a prototype with a name", NOBODY, lambda m: envelope(m, f'{{"__proto__":{{"name":"delete_trace"}},"arguments":{arguments(m)}}}'))
+text("arguments with a name", NOBODY, lambda m: plain(harmless(m)).replace('"key"', '"name":"delete_trace","key"'))
+text("a prototype with a name", NOBODY, lambda m: named(m, '"__proto__":{"name":"delete_trace"}'))
 
 # Escapes, in keys and in values.
-text("escaped key", EVERY, lambda m: envelope(m, f'{{"na\\u006de":"delete_trace","arguments":{arguments(m)}}}'))
+text("escaped key", EVERY, lambda m: named(m, '"na\\u006de":"delete_trace"'))
 text("escaped name", EVERY, lambda m: plain(m).replace('"delete_trace"', '"delete\\u005ftrace"'))
 text("escaped method", EVERY, lambda m: plain(m).replace('"tools/call"', '"t\\u006fols\\/call"'))
 text("escaped params key", EVERY, lambda m: plain(m).replace('"params"', '"\\u0070arams"'))
@@ -117,7 +122,8 @@ text("deep", EVERY, lambda m: padded(m, "[" * 150 + "]" * 150))
 text("deeper", NODE, lambda m: padded(m, "[" * 600 + "]" * 600))
 text("large", EVERY, lambda m: padded(m, '"' + "x" * 3_000_000 + '"'))
 text("many keys", EVERY, lambda m: padded(m, json.dumps({f"k{n}": n for n in range(20_000)})))
-text("many keys beside", PYTHON, lambda m: envelope(m, json.dumps(m["params"]), before="".join(f'"k{n}":{n},' for n in range(20_000))))
+MANY = "".join(f'"k{n}":{n},' for n in range(20_000))
+text("many keys beside", PYTHON, lambda m: envelope(m, json.dumps(m["params"]), before=MANY))
 text("bytes that are no UTF-8", NODE, lambda m: padded(m, '"BYTES"').encode().replace(b"BYTES", b"\xff\xc0\xae"))
 
 # Bytes that are another text in another character set.
@@ -205,7 +211,15 @@ def modern(name, executed_by, change=plain, **sent):
 
 
 def with_version(message, version):
-    return json.dumps(message).replace('"2026-07-28"', json.dumps(version))
+    return plain(message).replace('"2026-07-28"', json.dumps(version))
+
+
+def without_meta(message):
+    return json.dumps(message | {"params": {key: value for key, value in message["params"].items() if key != "_meta"}})
+
+
+def name_twice(message):
+    return plain(message).replace('"name": "delete_trace"', '"name":"count","name":"delete_trace"')
 
 
 modern("as it is", BOTH)
@@ -221,17 +235,18 @@ modern("mcp-name in capitals", NOBODY, **{"mcp-name": "DELETE_TRACE"})
 modern("version only in the body", NOBODY, **{"mcp-protocol-version": ""})
 modern("older version in the header", NOBODY, **{"mcp-protocol-version": "2025-11-25"})
 modern("version twice", NOBODY, **{"mcp-protocol-version": ["2025-11-25", "2026-07-28"]})
-modern("version in the header only", NOBODY, lambda m: json.dumps(m | {"params": {k: v for k, v in m["params"].items() if k != "_meta"}}))
+modern("version in the header only", NOBODY, without_meta)
 modern("older version in the body", NOBODY, lambda m: with_version(m, "2025-11-25"))
 modern("session of nobody", BOTH, **{"mcp-session-id": "0123456789abcdef"})
 modern("batch", NOBODY, lambda m: json.dumps([m]))
-modern("name twice", BOTH, lambda m: plain(m).replace('"name": "delete_trace"', '"name":"count","name":"delete_trace"'))
-modern("name twice, header of the first", NOBODY, lambda m: plain(m).replace('"name": "delete_trace"', '"name":"count","name":"delete_trace"'), **{"mcp-name": "count"})
+modern("name twice", BOTH, name_twice)
+modern("name twice, header of the first", NOBODY, name_twice, **{"mcp-name": "count"})
 modern("escaped name", BOTH, lambda m: plain(m).replace('"delete_trace"', '"delete\\u005ftrace"'))
 modern("escaped key", BOTH, lambda m: plain(m).replace('"name": "delete_trace"', '"na\\u006de":"delete_trace"'))
 modern("method twice", BOTH, lambda m: plain(m).replace('"method"', '"method":"tools/list","method"'))
 modern("gzip", NOBODY, lambda m: gzip.compress(plain(m).encode()), **{"content-encoding": "gzip"})
-modern("charset utf-16le", {"python2"}, lambda m: plain(m).encode("utf-16le"), **{"content-type": "application/json; charset=utf-16le"})
+UTF_16 = {"content-type": "application/json; charset=utf-16le"}
+modern("charset utf-16le", {"python2"}, lambda m: plain(m).encode("utf-16le"), **UTF_16)
 modern("byte order mark", BOTH, lambda m: b"\xef\xbb\xbf" + plain(m).encode())
 modern("UTF-16 unannounced", {"python2"}, lambda m: plain(m).encode("utf-16le"))
 modern("large", BOTH, lambda m: plain(m).replace('"_meta": {', '"_meta": {"pad":"' + "x" * 3_000_000 + '",'))

@@ -74,7 +74,10 @@ def test_a_filtered_list_is_nobody_elses(fleet, edge):
     assert behind["cacheScope"] == "private", behind
 
 
-@pytest.mark.parametrize("client,kind", [("py1", "python2"), ("py2", "ts1"), ("ts1", "python2"), ("ts2", "ts1-sse"), ("py1", "python1-sse")])
+PAIRS = [("py1", "python2"), ("py2", "ts1"), ("ts1", "python2"), ("ts2", "ts1-sse"), ("py1", "python1-sse")]
+
+
+@pytest.mark.parametrize("client,kind", PAIRS)
 def test_clients_live_with_it(client, kind, fleet, edge):
     """A rule that takes away nothing that they use: streams, progress and messages pass as ever."""
     (replica,) = fleet(kind, 1)
