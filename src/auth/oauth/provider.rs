@@ -293,7 +293,7 @@ mod tests {
             count.fetch_add(1, Ordering::SeqCst);
             let given = given.clone();
             Box::pin(async move {
-                let wait = move || given.lock().unwrap().recv();
+                let wait = move || given.lock().unwrap().recv_timeout(MINUTE / 6);
                 let keys = tokio::task::spawn_blocking(wait).await.unwrap().unwrap()?;
                 if keys == b"panic" {
                     panic!("on purpose");
