@@ -24,8 +24,8 @@ pub(super) type Sum = [u8; 16];
 const SHARDS: usize = 16;
 /// Most entries of a shard.
 const MAX_ENTRIES: usize = 1024;
-/// Most bytes of tokens of a shard; claims take several times as much.
-const MAX_BYTES: usize = 1 << 20;
+/// Most bytes of a shard: what tokens weigh with their claims, 64 MiB in all.
+const MAX_BYTES: usize = 4 << 20;
 
 /// A moment by both clocks: tokens end by the one that people set, what we remember by the other.
 #[derive(Debug, Clone, Copy)]
@@ -99,7 +99,7 @@ impl Cache {
         None
     }
 
-    /// Keeps a good token of this length.
+    /// Keeps a good token that weighs so many bytes.
     pub(super) fn keep(&self, sum: Sum, length: usize, entry: Entry) {
         let Some(mut shard) = self.shard(&sum) else { return };
         shard.remove(&sum);
@@ -184,10 +184,12 @@ mod tests {
         assert!(cache.get(&sum(&0u32.to_be_bytes()), now, |_| true).is_none());
         let cache = Cache::new();
         for n in 0..3_000u32 {
-            cache.keep(sum(&n.to_be_bytes()), 16 << 10, entry(None, None, 0));
-            cache.keep(sum(&n.to_be_bytes()), 16 << 10, entry(None, None, 0));
+            cache.keep(sum(&n.to_be_bytes()), 64 << 10, entry(None, None, 0));
+            cache.keep(sum(&n.to_be_bytes()), 64 << 10, entry(None, None, 0));
         }
         let (entries, bytes) = count(&cache);
-        assert_eq!((entries * (16 << 10), entries), (bytes, SHARDS * 64));
+        assert_eq!((entries * (64 << 10), entries), (bytes, SHARDS * 64));
+        cache.keep(sum(b"huge"), MAX_BYTES + 1, entry(None, None, 0));
+        assert!(cache.get(&sum(b"huge"), now, |_| true).is_none());
     }
 }

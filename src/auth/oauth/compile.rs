@@ -6,7 +6,7 @@ use super::cache::Cache;
 use super::challenge::Challenge;
 use super::compile_issuer::{self, Around};
 use super::issuer::{Issuer, Proof};
-use super::scopes::Scopes;
+use super::scopes::{self, Scopes};
 use super::{OAuth, claims};
 use crate::base::caller::{Authenticate, Resource, ServerMetadata};
 use crate::base::compile::{Cx, Node, NodeKind};
@@ -59,7 +59,8 @@ pub(super) fn compile(node: Option<&Node>, cx: &mut Cx) -> Option<Arc<dyn Authen
     let challenge = Challenge { scopes, metadata_url };
     let tools =
         tools.into_iter().map(|(glob, scopes)| (Globs::new([glob.as_str()]), scopes)).collect();
-    let scopes = Arc::new(Scopes { resource: url, challenge, tools, includes });
+    let scopes =
+        Arc::new(Scopes { resource: url, challenge, tools, includes: scopes::closed(&includes) });
     let (resource, cache) = (Arc::new(resource), Cache::new());
     Some(Arc::new(OAuth { resource, issuers, scopes, stream_grace, cache }))
 }

@@ -1,9 +1,10 @@
 //! Tokens that only their issuer can read (RFC 7662): in, a token; out, what its issuer says of it.
 //!
 //! Answers are remembered for a short time, good and bad ones apart, so that made-up tokens push out no
-//! good ones. A token is asked for once, however many requests bring it at the same time. In all there
+//! good ones. A token is asked for once, however many requests bring it at the same time. There
 //! is a bound on questions at once and on their rate; beyond it, and when the issuer does not answer,
-//! nobody knows whether a token is good: that is a 503 and never a 401.
+//! nobody knows whether a token is good: that is a 503 and never a 401. Tokens that were good when they were
+//! last asked for have places of their own: a flood of made-up ones does not keep them out.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -18,12 +19,13 @@ use tokio::sync::watch;
 
 use super::cache::Sum;
 use super::outage::Outage;
-use super::strict;
+use super::{strict, weight};
 use crate::base::fetch::{self, Fetch};
 use crate::base::rate::Buckets;
 
-/// Most good answers that are remembered.
+/// Most good answers that are remembered, and what they may weigh, in bytes.
 const MAX_ACTIVE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4095);
+const MAX_WEIGHT: usize = 16 << 20;
 /// Most bad ones, some 60 bytes each.
 const MAX_INACTIVE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(16_383);
 
@@ -40,9 +42,9 @@ pub(super) struct Settings {
     pub(super) cache: Duration,
     /// How long bad ones are.
     pub(super) negative_cache: Duration,
-    /// Most questions at once.
+    /// Most questions at once: about tokens that nobody has seen, and as many about others.
     pub(super) concurrency: usize,
-    /// Most questions per time.
+    /// Most questions per time about tokens that nobody has seen.
     pub(super) rate: Buckets<()>,
     pub(super) fetch: Fetch,
 }
@@ -66,15 +68,32 @@ struct Inner {
 }
 
 struct Memory {
-    active: LruCache<Sum, (Arc<Map<String, Value>>, Instant)>,
+    active: LruCache<Sum, Good>,
+    /// What all of these weigh.
+    weight: usize,
     inactive: LruCache<Sum, Instant>,
-    under_way: HashMap<Sum, watch::Receiver<Option<Outcome>>>,
+    under_way: HashMap<Sum, Question>,
+}
+
+/// A token that was good when it was last asked for.
+struct Good {
+    /// What was said of it, for a while.
+    claims: Option<(Arc<Map<String, Value>>, Instant)>,
+    weight: usize,
+}
+
+/// A question that is under way.
+struct Question {
+    /// About a token that was good before.
+    familiar: bool,
+    answer: watch::Receiver<Option<Outcome>>,
 }
 
 impl Introspection {
     pub(super) fn new(issuer: &str, settings: Settings) -> Self {
         let memory = Mutex::new(Memory {
             active: LruCache::new(MAX_ACTIVE),
+            weight: 0,
             inactive: LruCache::new(MAX_INACTIVE),
             under_way: HashMap::new(),
         });
@@ -109,13 +128,16 @@ impl Introspection {
         if let Some(outcome) = memory.known(&sum, now) {
             return Err(outcome);
         }
-        if let Some(answer) = memory.under_way.get(&sum) {
-            return Ok(answer.clone());
+        if let Some(question) = memory.under_way.get(&sum) {
+            return Ok(question.answer.clone());
         }
-        if memory.under_way.len() >= self.0.settings.concurrency {
+        let familiar = memory.active.contains(&sum);
+        let same = memory.under_way.values().filter(|question| question.familiar == familiar);
+        if same.count() >= self.0.settings.concurrency {
             return Err(Outcome::Unknown(1));
         }
-        if let Err(wait) = self.0.settings.rate.take(&()) {
+        // a token that was good is asked for once in `cache` at most
+        if !familiar && let Err(wait) = self.0.settings.rate.take(&()) {
             return Err(Outcome::Unknown(wait.seconds()));
         }
         let (sender, answer) = watch::channel(None);
@@ -134,18 +156,24 @@ impl Introspection {
             log::error!("{problem}");
             return Err(Outcome::Unknown(1));
         }
-        memory.under_way.insert(sum, answer.clone());
+        memory.under_way.insert(sum, Question { familiar, answer: answer.clone() });
         Ok(answer)
     }
 }
 
 impl Memory {
     fn known(&mut self, sum: &Sum, now: Instant) -> Option<Outcome> {
-        if let Some((claims, until)) = self.active.get(sum) {
-            if now < *until {
-                return Some(Outcome::Active(claims.clone(), *until));
+        if let Some(good) = self.active.get_mut(sum) {
+            match &good.claims {
+                Some((claims, until)) if now < *until => {
+                    return Some(Outcome::Active(claims.clone(), *until));
+                }
+                Some(_) => {
+                    good.claims = None;
+                    self.weight -= std::mem::take(&mut good.weight);
+                }
+                None => {}
             }
-            self.active.pop(sum);
         }
         if let Some(until) = self.inactive.get(sum) {
             if now < *until {
@@ -154,6 +182,28 @@ impl Memory {
             self.inactive.pop(sum);
         }
         None
+    }
+}
+
+impl Memory {
+    fn keep(&mut self, sum: Sum, claims: Arc<Map<String, Value>>, until: Instant) {
+        self.forget(&sum);
+        let weight = weight::of(&claims);
+        self.weight += weight;
+        let good = Good { claims: Some((claims, until)), weight };
+        if let Some((_, pushed)) = self.active.push(sum, good) {
+            self.weight -= pushed.weight;
+        }
+        while self.weight > MAX_WEIGHT {
+            let Some((_, pushed)) = self.active.pop_lru() else { return };
+            self.weight -= pushed.weight;
+        }
+    }
+
+    fn forget(&mut self, sum: &Sum) {
+        if let Some(good) = self.active.pop(sum) {
+            self.weight -= good.weight;
+        }
     }
 }
 
@@ -188,10 +238,11 @@ impl Inner {
         match answer {
             Ok(Some(claims)) => {
                 let (claims, until) = (Arc::new(claims), asked + self.settings.cache);
-                memory.active.put(sum, (claims.clone(), until));
+                memory.keep(sum, claims.clone(), until);
                 Outcome::Active(claims, until)
             }
             Ok(None) => {
+                memory.forget(&sum);
                 memory.inactive.put(sum, asked + self.settings.negative_cache);
                 Outcome::Inactive
             }
@@ -331,6 +382,45 @@ mod tests {
         let Err(Outcome::Unknown(seconds)) = begin(4) else { panic!("three per hour") };
         assert!(seconds > 60, "{seconds}");
         drop((first, second, third));
+    }
+
+    #[test]
+    fn a_flood_of_new_ones_keeps_out_no_token_that_was_good() {
+        let (asks, now) = (asks(), Instant::now());
+        let stale = now + MINUTE;
+        asks.0.take([9; 16], Ok(Some(Map::new())), now);
+        asks.0.take([8; 16], Ok(Some(Map::new())), now);
+        let _busy = (asks.begin([1; 16], "t", stale), asks.begin([2; 16], "t", stale));
+        assert!(asks.begin([3; 16], "t", stale).is_err(), "no place for a new one");
+        let good = asks.begin([9; 16], "t", stale);
+        assert!(good.is_ok(), "its own place");
+        for n in [1, 2] {
+            asks.0.take([n; 16], Ok(None), stale);
+        }
+        let _third = asks.begin([4; 16], "t", stale).unwrap();
+        assert!(asks.begin([5; 16], "t", stale).is_err(), "three per hour");
+        assert!(asks.begin([8; 16], "t", stale).is_ok(), "not of the rate of new ones");
+        asks.0.take([9; 16], Ok(None), stale);
+        let later = stale + MINUTE;
+        assert!(asks.begin([9; 16], "t", later).is_err(), "it is like any other now");
+    }
+
+    #[test]
+    fn good_answers_are_bounded_by_what_they_weigh() {
+        let (asks, now) = (asks(), Instant::now());
+        let claims = |len| Map::from_iter([("x".to_owned(), Value::from("y".repeat(len)))]);
+        for n in 0..40u8 {
+            asks.0.take([n; 16], Ok(Some(claims(1 << 20))), now);
+            let memory = asks.0.lock();
+            let all: usize = memory.active.iter().map(|(_, good)| good.weight).sum();
+            assert!(memory.weight == all && all <= MAX_WEIGHT, "{all}");
+        }
+        assert_eq!(name(asks.known(&[39; 16], now)), "active");
+        assert_eq!(name(asks.known(&[0; 16], now)), "");
+        asks.known(&[39; 16], now + MINUTE);
+        asks.0.take([39; 16], Ok(Some(claims(1))), now);
+        let memory = asks.0.lock();
+        assert_eq!(memory.weight, memory.active.iter().map(|(_, good)| good.weight).sum::<usize>());
     }
 
     #[test]

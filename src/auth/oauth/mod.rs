@@ -25,6 +25,7 @@ mod strict;
 mod signer;
 pub mod token;
 mod verify;
+mod weight;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -219,6 +220,7 @@ impl OAuth {
         let named = |name: &&str| Some(((*name).to_owned(), text(name)?));
         let metadata = METADATA.iter().filter_map(named).collect();
         let scopes = claims::scopes(&claims)?;
+        let weight = token.len() + weight::of(&claims);
         let end = |expires| self.stream_grace.map(|grace| expires + grace);
         let shown = Shown {
             resource: self.resource.url.clone(),
@@ -240,7 +242,7 @@ impl OAuth {
             fresh,
             proof: (at, generation),
         };
-        self.cache.keep(sum, token.len(), entry);
+        self.cache.keep(sum, weight, entry);
         Ok(principal)
     }
 

@@ -1,6 +1,8 @@
 //! What a token's scopes allow (RFC 6749 §3.3): in, a principal and a tool; out, a challenge that names
 //! every scope that the call needs, where one is missing.
 
+use std::collections::{HashMap, HashSet};
+
 use super::challenge::Challenge;
 use crate::base::denial::{Denial, Reason};
 use crate::base::globs::Globs;
@@ -17,8 +19,26 @@ pub(super) struct Scopes {
     pub(super) challenge: Challenge,
     /// What tools need besides; all that fit add up.
     pub(super) tools: Vec<(Globs, Vec<String>)>,
-    /// Who has the left one has the right ones.
-    pub(super) includes: Vec<(String, Vec<String>)>,
+    /// Who has the left one has the right ones: all of them, see [`closed`].
+    pub(super) includes: HashMap<String, HashSet<String>>,
+}
+
+/// What each scope includes, by however many steps; circles are no harm. Once, when the config is read.
+pub(super) fn closed(includes: &[(String, Vec<String>)]) -> HashMap<String, HashSet<String>> {
+    let next: HashMap<&str, &[String]> =
+        includes.iter().map(|(left, right)| (left.as_str(), right.as_slice())).collect();
+    let reach = |from: &str| {
+        let (mut seen, mut left) = (HashSet::new(), vec![from]);
+        while let Some(scope) = left.pop() {
+            for more in next.get(scope).copied().unwrap_or_default() {
+                if seen.insert(more.clone()) {
+                    left.push(more);
+                }
+            }
+        }
+        seen
+    };
+    includes.iter().map(|(from, _)| (from.clone(), reach(from))).collect()
 }
 
 impl Rule for Scopes {
@@ -69,18 +89,10 @@ impl Scopes {
     }
 
     fn has(&self, token: &Token, scope: &str) -> bool {
-        token.scopes.iter().any(|had| self.gives(had, scope, self.includes.len()))
-    }
-
-    /// Whether one scope is, or includes, another; by at most so many steps, so that circles end.
-    fn gives(&self, had: &str, scope: &str, steps: usize) -> bool {
-        if had == scope {
-            return true;
-        }
-        let Some(steps) = steps.checked_sub(1) else { return false };
-        let mut included =
-            self.includes.iter().filter(|(left, _)| left == had).flat_map(|(_, right)| right);
-        included.any(|next| self.gives(next, scope, steps))
+        let gives = |had: &String| {
+            had == scope || self.includes.get(had).is_some_and(|all| all.contains(scope))
+        };
+        token.scopes.iter().any(gives)
     }
 }
 
@@ -97,12 +109,12 @@ mod tests {
             resource: "https://r".into(),
             challenge,
             tools: vec![tool("delete_*", "admin"), tool("*_user", "users read"), tool("x?", "x")],
-            includes: vec![
+            includes: closed(&[
                 ("root".into(), words("admin users")),
                 ("admin".into(), words("read")),
                 ("a".into(), words("b")),
                 ("b".into(), words("a")),
-            ],
+            ]),
         }
     }
 
@@ -155,5 +167,13 @@ mod tests {
         assert!(rule.tool(&who("", "https://other"), "delete_it").is_ok());
         assert!(rule.caller(&Principal::new("basic", "", "ann")).is_ok());
         assert!(rule.has_tools() && !Scopes { tools: vec![], ..rule }.has_tools());
+    }
+
+    #[test]
+    fn many_circles_cost_nothing() {
+        let names: Vec<String> = (0..200).map(|n| format!("s{n}")).collect();
+        let all: Vec<_> = names.iter().map(|name| (name.clone(), names.clone())).collect();
+        let rule = Scopes { includes: closed(&all), ..rule() };
+        assert!(rule.caller(&who("s7", "https://r")).is_err());
     }
 }
