@@ -47,6 +47,12 @@ pub(super) struct Lists {
     budget: Budget,
 }
 
+/// JSON by any of its names, or what has no name.
+fn may_be_json(response: &ResponseHead) -> bool {
+    let named = |kind: &str| kind.to_ascii_lowercase().contains("json");
+    is_json(response) || response.get(&CONTENT_TYPE).is_none_or(named)
+}
+
 impl Lists {
     /// `None` where no rule of the route is about tools.
     pub(super) fn of(rt: &Runtime, admitted: &Admitted) -> Option<Self> {
@@ -73,7 +79,7 @@ impl Lists {
         wire: &mut W,
         patience: Duration,
     ) -> Result<(Payload, Option<Bytes>), Failure> {
-        let lists = is_json(response) || head.method == Method::POST;
+        let lists = may_be_json(response) || head.method == Method::POST;
         check(response, lists)?;
         match kind {
             Kind::Events(events) => {

@@ -88,6 +88,19 @@ fn a_json_answer_is_cut() {
 }
 
 #[test]
+fn a_get_is_cut_whatever_json_is_called() {
+    let server = answering(|x| match x.header("x-type").as_deref() {
+        Some("none") => x.answer("200 OK", &[], LIST.as_bytes()),
+        kind => x.answer("200 OK", &[("content-type", kind.unwrap())], LIST.as_bytes()),
+    });
+    let edge = start(&server, "");
+    for kind in ["none", "application/json", "text/json", "application/x-ndjson"] {
+        let get = format!("GET /mcp HTTP/1.1\r\nHost: localhost\r\nX-Type: {kind}\r\n\r\n");
+        assert_eq!(edge.ask(get).text(), CUT, "{kind}");
+    }
+}
+
+#[test]
 fn each_caller_has_a_list_of_its_own() {
     let keys = Keys::new();
     let (a, of_a) = keys.key("a", "team: x");
