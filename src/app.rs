@@ -4,7 +4,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora::server::configuration::ServerConf;
@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 
 use crate::acme::{self, store::Store};
 use crate::admin;
+use crate::base::life::{Life, Phase};
 use crate::base::watch::Refresh;
 use crate::config::{AccessLog as LogTo, Settings};
 use crate::listen::accept::Front;
@@ -119,6 +120,7 @@ fn serve(mut settings: Settings) -> Result<(), String> {
     let metrics = Arc::new(Metrics::new().map_err(|e| e.to_string())?);
     let log = open_log(&settings.access_log, &metrics).map_err(|e| format!("access log: {e}"))?;
     let observer = Observer::new(metrics.clone(), log);
+    let life = Arc::new(Life::new());
     let edge = Arc::new(Edge::new(runtime.clone(), observer.clone()));
     let fronts = fronts(settings, &sockets, &edge)?;
     let admin = settings
@@ -147,7 +149,7 @@ fn serve(mut settings: Settings) -> Result<(), String> {
     acme::start(settings.acme.clone(), Store::new(&settings.state_dir), told)
         .map_err(|e| format!("ACME: {e}"))?;
     let files = Files { watched: settings.watched.clone(), lists, metrics };
-    let watch = Watch { edge, observer, runtime, files };
+    let watch = Watch { edge, observer, runtime, files, life };
     server.run(RunArgs { shutdown_signal: Box::new(watch) });
     Ok(())
 }
@@ -257,6 +259,7 @@ struct Watch {
     observer: Observer,
     runtime: Arc<Runtime>,
     files: Files,
+    life: Arc<Life>,
 }
 
 /// The files that are read again when they change.
@@ -301,6 +304,7 @@ impl ShutdownSignalWatch for Watch {
         };
         tokio::spawn(again(hangup, user, self.files.clone(), self.observer.clone()));
         // only now: a stop signal before this would have killed the process
+        self.life.reach(Phase::Ready);
         eprintln!("mcp-edge: ready");
         let mut looking = None;
         let mut sweep = tokio::time::interval(SWEEP);
@@ -314,6 +318,7 @@ impl ShutdownSignalWatch for Watch {
                 }
             }
         }
+        self.life.reach(Phase::Stopping);
         eprintln!("mcp-edge: stopping; a second signal stops at once");
         let observer = self.observer.clone();
         tokio::spawn(async move {
@@ -344,15 +349,12 @@ async fn again(mut hangup: Signal, mut user: Signal, files: Files, observer: Obs
 }
 
 impl Watch {
-    /// Pingora sleeps through its whole grace period; this thread ends the process when the last
-    /// connection has gone.
+    /// Pingora sleeps through its whole grace period; this thread ends the process when nobody accepts any
+    /// more and the last connection has gone.
     fn end_when_idle(&self) {
         let (edge, observer) = (self.edge.clone(), self.observer.clone());
         let spawned = std::thread::Builder::new().name("stop".into()).spawn(move || {
-            let start = Instant::now();
-            // the acceptors need a moment to hand over what they have already accepted
-            std::thread::sleep(Duration::from_millis(50));
-            edge.wait_until_idle(GRACE.saturating_sub(start.elapsed()));
+            edge.wait_until_idle(GRACE);
             observer.flush();
             std::process::exit(0);
         });

@@ -11,6 +11,7 @@ pub mod policy;
 pub mod session;
 pub mod settings;
 mod siv;
+pub mod view;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -139,6 +140,11 @@ impl Upstream {
         let policy = settings.policy.clone();
         let ring = Ring::new(&replicas);
         Self { settings, replicas, by_authority, policy, ring }
+    }
+
+    /// All replicas as they are now.
+    pub fn views(&self) -> Vec<view::ReplicaView> {
+        self.replicas.iter().map(|replica| replica.view()).collect()
     }
 
     /// The best replica of a plan that is not among the `tried`; `None` when there is none.

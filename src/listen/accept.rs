@@ -60,6 +60,7 @@ impl<S: Serve> Front<S> {
 
     /// Accepts until we are to stop.
     pub(super) async fn run(self: Arc<Self>, socket: TcpListener, shutdown: ShutdownWatch) {
+        let _accepting = Accepting::new(&self.handler);
         let mut stop = pin!(until_stop(shutdown.clone()));
         loop {
             let accepted = tokio::select! {
@@ -87,7 +88,9 @@ impl<S: Serve> Front<S> {
             return self.handler.turned_away("full");
         };
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        let came = Came { socket: tcp.into(), peer, slot, shutdown: shutdown.clone() };
+        self.handler.connection(true);
+        let open = Open { handler: self.handler.clone(), _slot: slot, place: None };
+        let came = Came { socket: tcp.into(), peer, open, shutdown: shutdown.clone() };
         let door = &self.settings.door;
         if self.tls.is_some() || !door.knows_at_once() {
             tokio::spawn(self.clone().receive(came));
@@ -103,10 +106,16 @@ impl<S: Serve> Front<S> {
     }
 
     /// What has to be known and agreed before the first byte of HTTP.
-    async fn receive(self: Arc<Self>, mut came: Came) {
+    async fn receive(self: Arc<Self>, mut came: Came<S>) {
         let (limit, places) = (self.settings.header_timeout, self.places.as_ref());
         let door = &self.settings.door;
-        let guest = match door.enter(&mut came.socket, came.peer, limit, places).await {
+        let entered = tokio::select! {
+            biased;
+            entered = door.enter(&mut came.socket, came.peer, limit, places) => entered,
+            // who has not said for whom it comes has asked for nothing
+            () = until_stop(came.shutdown.clone()) => return,
+        };
+        let guest = match entered {
             Ok(guest) => guest,
             Err(why) => return self.turn_away(came.peer, why),
         };
@@ -140,13 +149,12 @@ impl<S: Serve> Front<S> {
     }
 
     /// A guest is in.
-    fn open(&self, came: Came, guest: Guest) -> (Socket, ConnCx, Open<S>) {
+    fn open(&self, came: Came<S>, guest: Guest) -> (Socket, ConnCx, Open<S>) {
         let Guest { peer, may_forward, place } = guest;
-        let Came { socket, slot, shutdown, .. } = came;
+        let Came { socket, mut open, shutdown, .. } = came;
+        open.place = place;
         let listener = self.settings.clone();
         let cx = ConnCx { peer, may_forward, certificate: None, listener, shutdown };
-        let open = Open { handler: self.handler.clone(), _slot: slot, _place: place };
-        open.handler.connection(true);
         (socket, cx, open)
     }
 
@@ -157,10 +165,10 @@ impl<S: Serve> Front<S> {
 }
 
 /// A connection of which nothing has been read.
-struct Came {
+struct Came<S: Serve> {
     socket: Socket,
     peer: SocketAddr,
-    slot: OwnedSemaphorePermit,
+    open: Open<S>,
     shutdown: ShutdownWatch,
 }
 
@@ -228,7 +236,24 @@ pub(super) struct Open<S: Serve> {
     /// Answers its requests.
     pub(super) handler: Arc<S>,
     _slot: OwnedSemaphorePermit,
-    _place: Option<Permit>,
+    #[allow(dead_code, reason = "held")]
+    place: Option<Permit>,
+}
+
+/// Says that a listener accepts for as long as it lives.
+struct Accepting<S: Serve>(Arc<S>);
+
+impl<S: Serve> Accepting<S> {
+    fn new(handler: &Arc<S>) -> Self {
+        handler.accepting(true);
+        Self(handler.clone())
+    }
+}
+
+impl<S: Serve> Drop for Accepting<S> {
+    fn drop(&mut self) {
+        self.0.accepting(false);
+    }
 }
 
 impl<S: Serve> Drop for Open<S> {

@@ -98,6 +98,9 @@ pub trait Serve: Send + Sync + 'static {
         cx: &ConnCx,
     ) -> impl Future<Output = ()> + Send;
 
+    /// A listener begins to accept connections (`true`), or has ended: none will come from it.
+    fn accepting(&self, begun: bool);
+
     /// A connection was opened (`true`) or is gone (`false`).
     fn connection(&self, opened: bool);
 

@@ -48,8 +48,9 @@ const EXPIRED: &str = "auth.expired";
 pub struct Edge {
     runtime: Arc<Runtime>,
     observer: Observer,
-    connections: AtomicUsize,
-    /// Whether somebody waits for the last connection to go, and what is rung then.
+    /// Connections, and listeners that accept more.
+    alive: AtomicUsize,
+    /// Whether somebody waits for the last of them to go, and what is rung then.
     idle: (Mutex<bool>, Condvar),
 }
 
@@ -62,14 +63,28 @@ pub struct Tail {
 impl Edge {
     /// An edge at work on a runtime.
     pub fn new(runtime: Arc<Runtime>, observer: Observer) -> Self {
-        Self { runtime, observer, connections: AtomicUsize::new(0), idle: Default::default() }
+        Self { runtime, observer, alive: AtomicUsize::new(0), idle: Default::default() }
     }
 
-    /// Waits until no client connection is open, for `limit` at most. Blocks its thread.
+    /// Counts what keeps a stopping edge alive.
+    fn count(&self, one_more: bool) {
+        if one_more {
+            self.alive.fetch_add(1, Ordering::AcqRel);
+        } else if self.alive.fetch_sub(1, Ordering::AcqRel) == 1 {
+            // Under the lock, or it could ring between the look and the wait. And ringing is a system
+            // call, whether anybody hears it or not.
+            let awaited = self.idle.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if *awaited {
+                self.idle.1.notify_all();
+            }
+        }
+    }
+
+    /// Waits until nobody accepts connections and none is open, for `limit` at most. Blocks its thread.
     pub fn wait_until_idle(&self, limit: Duration) {
         let mut guard = self.idle.0.lock().unwrap_or_else(PoisonError::into_inner);
         *guard = true;
-        let busy = |_: &mut bool| self.connections.load(Ordering::Acquire) > 0;
+        let busy = |_: &mut bool| self.alive.load(Ordering::Acquire) > 0;
         if self.idle.1.wait_timeout_while(guard, limit, busy).is_err() {
             log::error!("a thread that closed a connection has failed");
         }
@@ -236,19 +251,15 @@ impl Serve for Edge {
         self.finish(wire, &mut record);
     }
 
+    fn accepting(&self, begun: bool) {
+        self.count(begun);
+    }
+
     fn connection(&self, opened: bool) {
+        self.count(opened);
         if opened {
-            self.connections.fetch_add(1, Ordering::AcqRel);
             self.observer.metrics.connections.inc();
         } else {
-            if self.connections.fetch_sub(1, Ordering::AcqRel) == 1 {
-                // Under the lock, or it could ring between the look and the wait. And ringing is a system
-                // call, whether anybody hears it or not.
-                let awaited = self.idle.0.lock().unwrap_or_else(PoisonError::into_inner);
-                if *awaited {
-                    self.idle.1.notify_all();
-                }
-            }
             self.observer.metrics.connections.dec();
             memory::changed();
         }

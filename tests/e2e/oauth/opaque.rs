@@ -202,6 +202,7 @@ fn nothing_is_remembered_where_the_config_says_so() {
 
 #[test]
 fn a_flood_of_made_up_tokens_is_bounded_and_pushes_nobody_out() {
+    let begun = std::time::Instant::now();
     let s = stage(", rate: 20/m burst 20", "");
     assert_eq!(s.see("good"), OK);
     let mut seen = std::collections::BTreeMap::<String, usize>::new();
@@ -212,10 +213,15 @@ fn a_flood_of_made_up_tokens_is_bounded_and_pushes_nobody_out() {
         }
     }
     // 20 at once, and one more in three seconds
-    assert!(s.calls() <= 30, "{} calls", s.calls());
+    let refilled = begun.elapsed().as_secs() as usize / 3 + 1;
+    assert!(s.calls() <= 1 + 20 + refilled, "{} calls", s.calls());
     assert_eq!(seen.keys().collect::<Vec<_>>(), [INACTIVE, DOWN]);
     assert_eq!(seen.get(INACTIVE), Some(&(s.calls() - 1)), "{seen:?}");
-    let answer = shown(&s.edge, "made-up-x");
+    // one may just have become free
+    let answer = (0..40)
+        .map(|n| shown(&s.edge, &format!("late-{n}")))
+        .find(|a| outcome(&s.edge, a) == DOWN)
+        .unwrap();
     let seconds: u32 = answer.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=3).contains(&seconds), "{seconds}");
     assert_eq!(s.backend.count(), 11);

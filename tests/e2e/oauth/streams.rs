@@ -1,62 +1,30 @@
-//! Streams and tunnels that were opened with a token end with it.
+//! Streams that were opened with a token end with it.
 
 use serde_json::json;
 
 use super::{bearer, claims_with, guarded, head, issuer, now, oauth};
-use crate::support::backend::{backend, feed};
-use crate::support::client::get_events;
-use crate::support::provider::provider;
+use crate::support::backend::{Backend, Feed, backend, feed};
+use crate::support::client::{Client, get_events};
+use crate::support::edge::Edge;
+use crate::support::provider::{Provider, provider};
 use crate::support::signer::Signer;
 
 /// Seconds that the token of these tests lives: the edge must have seen the request by then.
 const SOON: u64 = 3;
+const FIRST: &str = "data: one\n\n";
 
-#[test]
-fn a_stream_ends_between_two_events_when_its_token_has() {
-    let (signer, (feed, source)) = (Signer::ed25519(), feed());
-    let provider = provider(&[signer.jwk("k")]);
-    let backend = backend(move |x| {
-        x.sse(&[]);
-        x.play(&source);
-    });
-    let auth = oauth(&issuer(&provider, ", leeway: 0s"), ", stream_grace: 0s");
-    let edge = guarded(&backend, &auth, "").start();
-    let soon = claims_with(&provider.issuer(), "exp", json!(now() + SOON));
-    let token = signer.token(head("EdDSA"), soon);
-    let mut client = edge.client();
-    client.send(get_events("localhost", "/x", &bearer(&token)));
-    feed.push("data: one\n\n");
-    assert_eq!(client.start().status, 200);
-    assert_eq!(client.chunks(23), b"data: one\n\nretry: 500\n\n");
-    assert_eq!(client.chunk(), Some(Vec::new()), "ended as it should");
-    let ended = edge.log("the end of the stream", |line| line["event"] == "stream_end");
-    assert_eq!(ended["end"], "auth.expired");
-    backend.wait_closed(0);
+/// A stream that has begun.
+struct Stage {
+    edge: Edge,
+    backend: Backend,
+    feed: Feed,
+    client: Client,
+    token: String,
+    #[allow(dead_code, reason = "removed with the stage")]
+    provider: Provider,
 }
 
-#[test]
-fn an_event_under_way_has_a_moment_and_no_more() {
-    let (signer, (feed, source)) = (Signer::ed25519(), feed());
-    let provider = provider(&[signer.jwk("k")]);
-    let backend = backend(move |x| {
-        x.sse(&[]);
-        x.play(&source);
-    });
-    let auth = oauth(&issuer(&provider, ", leeway: 0s"), ", stream_grace: 0s");
-    let edge = guarded(&backend, &auth, "").start();
-    let soon = claims_with(&provider.issuer(), "exp", json!(now() + SOON));
-    let mut client = edge.client();
-    client.send(get_events("localhost", "/x", &bearer(&signer.token(head("EdDSA"), soon))));
-    feed.push("data: one\n\ndata: never ends\n");
-    assert_eq!(client.start().status, 200);
-    assert_eq!(client.chunks(28), b"data: one\n\ndata: never ends\n");
-    let ended = edge.log("the end of the stream", |line| line["event"] == "stream_end");
-    assert_eq!(ended["end"], "auth.expired");
-    assert_eq!(client.end(), b"", "no end of a chunked body");
-}
-
-#[test]
-fn a_stream_may_be_let_live() {
+fn stage(grace: &str) -> Stage {
     let (signer, (feed, source)) = (Signer::ed25519(), feed());
     let provider = provider(&[signer.jwk("k")]);
     let backend = backend(move |x| match x.request.target.as_str() {
@@ -66,18 +34,46 @@ fn a_stream_may_be_let_live() {
             x.play(&source);
         }
     });
-    let auth = oauth(&issuer(&provider, ", leeway: 0s"), ", stream_grace: off");
+    let auth = oauth(&issuer(&provider, ", leeway: 0s"), &format!(", stream_grace: {grace}"));
     let edge = guarded(&backend, &auth, "").start();
     let soon = claims_with(&provider.issuer(), "exp", json!(now() + SOON));
     let token = signer.token(head("EdDSA"), soon);
     let mut client = edge.client();
     client.send(get_events("localhost", "/x", &bearer(&token)));
-    feed.push("data: one\n\n");
+    feed.push(FIRST);
     assert_eq!(client.start().status, 200);
-    assert_eq!(client.chunk().unwrap(), b"data: one\n\n");
+    assert_eq!(client.chunks(FIRST.len()), FIRST.as_bytes());
+    Stage { edge, backend, feed, client, token, provider }
+}
+
+fn end_of(edge: &Edge) -> serde_json::Value {
+    edge.log("the end of the stream", |line| line["event"] == "stream_end")["end"].clone()
+}
+
+#[test]
+fn a_stream_ends_between_two_events_when_its_token_has() {
+    let mut s = stage("0s");
+    assert_eq!(s.client.chunks(12), b"retry: 500\n\n");
+    assert_eq!(s.client.chunk(), Some(Vec::new()), "ended as it should");
+    assert_eq!(end_of(&s.edge), "auth.expired");
+    s.backend.wait_closed(0);
+}
+
+#[test]
+fn an_event_under_way_has_a_moment_and_no_more() {
+    let mut s = stage("0s");
+    s.feed.push("data: never ends\n");
+    assert_eq!(s.client.chunks(17), b"data: never ends\n");
+    assert_eq!(end_of(&s.edge), "auth.expired");
+    assert_eq!(s.client.end(), b"", "no end of a chunked body");
+}
+
+#[test]
+fn a_stream_may_be_let_live() {
+    let mut s = stage("off");
     // others of the same token are refused by now
-    let other = format!("GET /other HTTP/1.1\r\nHost: localhost\r\n{}\r\n", bearer(&token));
-    while edge.ask(&other).status == 200 {}
-    feed.push("data: still here\n\n");
-    assert_eq!(client.chunk().unwrap(), b"data: still here\n\n");
+    let other = format!("GET /other HTTP/1.1\r\nHost: localhost\r\n{}\r\n", bearer(&s.token));
+    while s.edge.ask(&other).status == 200 {}
+    s.feed.push("data: still here\n\n");
+    assert_eq!(s.client.chunk().unwrap(), b"data: still here\n\n");
 }
