@@ -5,6 +5,8 @@
 
 use memchr::{memchr, memchr2};
 
+use super::held::Held;
+
 /// Longest first event, in bytes with its line ends. A longer one passes as it is.
 const MAX_EVENT: usize = 16 * 1024;
 
@@ -15,11 +17,7 @@ pub struct Refused;
 /// Rewrites the first event of one stream.
 #[derive(Debug)]
 pub struct EndpointRewriter {
-    held: Vec<u8>,
-    /// Where the current line starts in `held`; empty lines end the event.
-    line: usize,
-    in_comment: bool,
-    after_cr: bool,
+    held: Held,
     /// Whether bytes of the stream have gone on: a byte order mark can no longer follow.
     begun: bool,
     done: bool,
@@ -28,14 +26,7 @@ pub struct EndpointRewriter {
 impl EndpointRewriter {
     /// At the start of a stream.
     pub const fn new() -> Self {
-        Self {
-            held: Vec::new(),
-            line: 0,
-            in_comment: false,
-            after_cr: false,
-            begun: false,
-            done: false,
-        }
+        Self { held: Held::new(), begun: false, done: false }
     }
 
     /// Takes the next bytes and appends to `out` what may go on. `map` gets the data of the
@@ -65,7 +56,7 @@ impl EndpointRewriter {
 
     /// The stream has ended: appends what was held back, an event that is not complete.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
-        out.append(&mut self.held);
+        out.append(&mut self.held.take());
         self.done = true;
     }
 
@@ -76,42 +67,15 @@ impl EndpointRewriter {
         out: &mut Vec<u8>,
         map: &mut dyn FnMut(&str) -> Option<String>,
     ) -> Result<&'a [u8], Refused> {
-        if std::mem::take(&mut self.after_cr)
-            && let Some(rest) = bytes.strip_prefix(b"\n")
-        {
-            self.keep(b"\n", out);
-            self.line = self.held.len();
-            return Ok(rest);
-        }
-        if self.held.is_empty() && bytes.first() == Some(&b':') {
-            self.in_comment = true;
-        }
-        let end = memchr2(b'\n', b'\r', bytes);
-        let (taken, rest) = bytes.split_at(end.map_or(bytes.len(), |at| at + 1));
-        let is_blank = end == Some(0) && self.held.len() == self.line;
-        self.keep(taken, out);
+        let before = out.len();
+        let (rest, complete) = self.held.line(bytes, out);
+        self.begun |= out.len() > before;
         if self.held.len() > MAX_EVENT {
             self.finish(out);
-        } else if is_blank {
+        } else if complete {
             self.end_event(out, map)?;
         }
-        if end.is_some() {
-            self.in_comment = false;
-            self.after_cr = taken.last() == Some(&b'\r');
-            self.line = self.held.len();
-        }
         Ok(rest)
-    }
-
-    /// Holds bytes of an event back; what stands before one goes on.
-    fn keep(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
-        let between = self.held.is_empty() && matches!(bytes, [b'\n' | b'\r', ..]);
-        if self.in_comment || between {
-            self.begun = true;
-            out.extend_from_slice(bytes);
-        } else {
-            self.held.extend_from_slice(bytes);
-        }
     }
 
     fn end_event(
@@ -119,7 +83,7 @@ impl EndpointRewriter {
         out: &mut Vec<u8>,
         map: &mut dyn FnMut(&str) -> Option<String>,
     ) -> Result<(), Refused> {
-        let held = std::mem::take(&mut self.held);
+        let held = self.held.take();
         let (mut event, mut data) = (&b""[..], None);
         let mut lines = 0;
         let first = !std::mem::replace(&mut self.begun, true);

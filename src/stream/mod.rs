@@ -2,6 +2,7 @@
 
 pub mod endpoint;
 pub mod endpoint_url;
+mod held;
 pub mod pump;
 pub mod sse;
 pub mod tool_events;

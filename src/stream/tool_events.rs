@@ -5,6 +5,7 @@
 
 use memchr::memchr2;
 
+use super::held::Held;
 use super::tools::{Refused, Shows, cut, may_be_list};
 use crate::limit::buffer::{Budget, Share};
 
@@ -20,29 +21,16 @@ pub struct ListFilter {
     limit: usize,
     budget: Budget,
     share: Share,
-    held: Vec<u8>,
-    /// Where the current line starts in `held`.
-    line: usize,
-    in_comment: bool,
-    after_cr: bool,
-    /// Whether a byte order mark can no longer come.
-    begun: bool,
+    held: Held,
+    /// How much of a byte order mark has come; `None` when it can no longer come.
+    mark: Option<usize>,
 }
 
 impl ListFilter {
     /// At the start of a stream.
     pub fn new(shows: Shows, limit: usize, budget: Budget) -> Self {
-        Self {
-            shows,
-            limit,
-            budget,
-            share: Share::default(),
-            held: Vec::new(),
-            line: 0,
-            in_comment: false,
-            after_cr: false,
-            begun: false,
-        }
+        let (share, held) = (Share::default(), Held::new());
+        Self { shows, limit, budget, share, held, mark: Some(0) }
     }
 
     /// Takes the next bytes and appends to `out` what may go on.
@@ -51,8 +39,8 @@ impl ListFilter {
     /// The stream must not go on.
     pub fn push(&mut self, chunk: &[u8], out: &mut Vec<u8>) -> Result<(), Refused> {
         let mut rest = chunk;
-        if !self.begun {
-            rest = self.begin(rest, out);
+        if let Some(seen) = self.mark {
+            rest = self.begin(seen, rest, out);
         }
         while !rest.is_empty() {
             rest = self.step(rest, out)?;
@@ -70,73 +58,48 @@ impl ListFilter {
     /// # Errors
     /// As [`ListFilter::push`].
     pub fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), Refused> {
+        if let Some(seen) = self.mark.take() {
+            self.held.hold(BOM.get(..seen).unwrap_or_default());
+        }
         self.end_event(out)
     }
 
-    /// Lets a byte order mark pass.
-    fn begin<'a>(&mut self, bytes: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
-        let mut rest = bytes;
-        while let Some((first, after)) = rest.split_first() {
-            if BOM.get(self.held.len()) != Some(first) {
-                self.begun = true;
-                break;
-            }
-            rest = after;
-            self.held.push(*first);
-            if self.held.len() == BOM.len() {
-                out.append(&mut self.held);
-                self.begun = true;
-                break;
-            }
+    /// Lets a byte order mark pass, of which so much has been seen.
+    fn begin<'a>(&mut self, seen: usize, bytes: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
+        let wanted = BOM.get(seen..).unwrap_or_default();
+        let same = wanted.iter().zip(bytes).take_while(|(a, b)| a == b).count();
+        if same == wanted.len() {
+            out.extend_from_slice(&BOM);
+            self.mark = None;
+        } else if same == bytes.len() {
+            self.mark = Some(seen + same);
+        } else {
+            // another's first bytes
+            self.held.hold(BOM.get(..seen + same).unwrap_or_default());
+            self.mark = None;
         }
-        rest
+        bytes.get(same..).unwrap_or_default()
     }
 
     /// Takes one line, or what there is of it, and returns what follows.
     fn step<'a>(&mut self, bytes: &'a [u8], out: &mut Vec<u8>) -> Result<&'a [u8], Refused> {
-        if std::mem::take(&mut self.after_cr)
-            && let Some(rest) = bytes.strip_prefix(b"\n")
-        {
-            self.keep(b"\n", out);
-            self.line = self.held.len();
-            return Ok(rest);
-        }
-        if self.held.is_empty() && bytes.first() == Some(&b':') {
-            self.in_comment = true;
-        }
-        let end = memchr2(b'\n', b'\r', bytes);
-        let (taken, rest) = bytes.split_at(end.map_or(bytes.len(), |at| at + 1));
-        let is_blank = end == Some(0) && self.held.len() == self.line;
-        self.keep(taken, out);
+        let (rest, complete) = self.held.line(bytes, out);
         if self.held.len() > self.limit {
             return Err(Refused::TooLarge);
         }
-        if is_blank {
+        if complete {
             self.end_event(out)?;
-        }
-        if end.is_some() {
-            self.in_comment = false;
-            self.after_cr = taken.last() == Some(&b'\r');
-            self.line = self.held.len();
         }
         Ok(rest)
     }
 
-    /// Holds bytes of an event back; what stands before one goes on.
-    fn keep(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
-        let between = self.held.is_empty() && matches!(bytes, [b'\n' | b'\r', ..]);
-        let to = if self.in_comment || between { out } else { &mut self.held };
-        to.extend_from_slice(bytes);
-    }
-
     /// Lets the event go that is held.
     fn end_event(&mut self, out: &mut Vec<u8>) -> Result<(), Refused> {
-        let held = std::mem::take(&mut self.held);
+        let held = self.held.take();
         match rewritten(&held, &*self.shows)? {
             Some(new) => out.extend_from_slice(&new),
             None => out.extend_from_slice(&held),
         }
-        self.line = 0;
         self.share = Share::default();
         Ok(())
     }
