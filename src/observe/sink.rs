@@ -8,15 +8,13 @@ use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl, open};
+use rustix::io::Errno;
 
 /// For its owner and a group that may read it: it tells who asked for what.
 const MODE: u32 = 0o640;
-/// Until a standard output that somebody has made non-blocking is tried again.
-const PAUSE: Duration = Duration::from_millis(10);
 
 /// Where lines are to go.
 #[derive(Debug)]
@@ -123,9 +121,17 @@ fn some(file: &mut File, bytes: &[u8]) -> io::Result<usize> {
         match file.write(bytes) {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
             Err(e) if e.kind() == ErrorKind::Interrupted => {}
-            Err(e) if e.kind() == ErrorKind::WouldBlock => thread::sleep(PAUSE),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => until_writable(file)?,
             result => return result,
         }
+    }
+}
+
+/// Waits for a standard output that somebody has made non-blocking.
+fn until_writable(file: &File) -> io::Result<()> {
+    match poll(&mut [PollFd::new(file, PollFlags::OUT)], None) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(e) => Err(e.into()),
     }
 }
 
@@ -169,8 +175,24 @@ fn same(one: &File, other: &File) -> bool {
 mod tests {
     use std::os::fd::OwnedFd;
     use std::os::unix::fs::PermissionsExt;
+    use std::thread;
 
     use super::*;
+
+    #[test]
+    fn a_pipe_that_somebody_has_made_non_blocking_is_waited_for() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let flags = fcntl_getfl(&writer).unwrap();
+        fcntl_setfl(&writer, flags | OFlags::NONBLOCK).unwrap();
+        let mut pipe = Sink::of(OwnedFd::from(writer).into());
+        let size = rustix::pipe::fcntl_getpipe_size(&reader).unwrap();
+        let long = format!("{}\n", "a".repeat(3 * size));
+        let sent = long.clone();
+        let writing = thread::spawn(move || pipe.write(sent.as_bytes()));
+        let mut got = String::new();
+        reader.read_to_string(&mut got).unwrap();
+        assert_eq!((writing.join().unwrap(), got == long), (0, true));
+    }
 
     fn sink(path: &Path) -> Sink {
         Sink::open(Place::File(path.to_owned())).unwrap()
