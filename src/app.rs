@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 
@@ -303,6 +304,7 @@ impl ShutdownSignalWatch for Watch {
             return ShutdownSignal::FastShutdown;
         };
         tokio::spawn(again(hangup, user, self.files.clone(), self.observer.clone()));
+        self.runtime.start(&Handle::current());
         // only now: a stop signal before this would have killed the process
         self.life.reach(Phase::Ready);
         eprintln!("mcp-edge: ready");

@@ -2,7 +2,10 @@
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
+
+use tokio::runtime::Handle;
 
 use super::conn::BackendConn;
 use super::connect::Target;
@@ -17,6 +20,7 @@ pub struct Carrier {
     /// Whom it carries to.
     pub upstream: Arc<Upstream>,
     lanes: Vec<Lane>,
+    started: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -57,7 +61,16 @@ impl Carrier {
             let target = Target { addresses, tls, timeout: settings.connect_timeout };
             lanes.push(Lane { target, pool: Pool::new(settings.idle_timeout) });
         }
-        Ok(Self { upstream, lanes })
+        Ok(Self { upstream, lanes, started: AtomicBool::new(false) })
+    }
+
+    /// Begins its work in the background, on a runtime that lasts; once, however many generations of the config
+    /// it serves in. What it begins ends with it ([`Task`](crate::base::task::Task)).
+    pub fn start(&self, _: &Handle) {
+        if self.started.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        // probes, names that are looked up again
     }
 
     /// A connection to the first replica of the plan that can be reached. `fresh` leaves pooled

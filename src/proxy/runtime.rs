@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use tokio::runtime::Handle;
+
 use super::metadata::Metadata;
 use super::redirect::Hosts;
 use crate::balance::session::SessionKeys;
@@ -61,6 +63,14 @@ impl Runtime {
         let budget = Budget::new(settings.buffer_budget);
         let metadata = Metadata::new(&settings.routes);
         Ok(Self { routes, carriers, keys, hosts, limits, metadata, budget })
+    }
+
+    /// It goes to work: begins what its upstreams do in the background, on a runtime that lasts. Those that
+    /// worked in the generation before go on with what they do.
+    pub fn start(&self, runtime: &Handle) {
+        for carrier in self.carriers.values() {
+            carrier.start(runtime);
+        }
     }
 
     /// Closes backend connections that have been unused for too long, and drops idle counters.
