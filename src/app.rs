@@ -146,7 +146,7 @@ fn serve(mut settings: Settings) -> Result<(), String> {
         ));
     }
     let noted = metrics.clone();
-    let told = Box::new(move |name: &str, good: bool| noted.set_acme_failed(name, !good));
+    let told = Box::new(move |name: &str, good: bool| noted.service.set_acme_failed(name, !good));
     acme::start(settings.acme.clone(), Store::new(&settings.state_dir), told)
         .map_err(|e| format!("ACME: {e}"))?;
     let files = Files { watched: settings.watched.clone(), lists, metrics };
@@ -168,7 +168,7 @@ fn conf(settings: &Settings) -> ServerConf {
 }
 
 fn open_log(to: &LogTo, metrics: &Metrics) -> io::Result<Option<Arc<AccessLog>>> {
-    let lost = metrics.log_lost.clone();
+    let lost = metrics.service.log_lost.clone();
     Ok(match to {
         LogTo::Off => None,
         LogTo::Stdout => Some(Arc::new(AccessLog::stdout(lost)?)),
@@ -228,14 +228,14 @@ fn gauges(runtime: Arc<Runtime>, settings: &Settings, lists: Arc<Lists>) -> admi
     let tls: Vec<_> = settings.listeners.iter().filter_map(|l| l.tls.clone()).collect();
     Box::new(move |metrics| {
         for certificate in tls.iter().flat_map(TlsSettings::current) {
-            metrics.set_expiry(&certificate.source, certificate.expires);
+            metrics.service.set_expiry(&certificate.source, certificate.expires);
         }
         for (file, expires) in lists.expiries() {
-            metrics.set_crl_expiry(&file, expires);
+            metrics.service.set_crl_expiry(&file, expires);
         }
         for (name, carrier) in &runtime.carriers {
             for replica in &carrier.upstream.replicas {
-                metrics.set_in_flight(name, &replica.server.authority, replica.load());
+                metrics.backends.set_in_flight(name, &replica.server.authority, replica.load());
             }
         }
     })
@@ -276,7 +276,7 @@ impl Files {
     fn refresh(&self) {
         for file in &self.watched {
             file.refresh();
-            self.metrics.set_reload_failed(&file.name(), file.problem().is_some());
+            self.metrics.service.set_reload_failed(&file.name(), file.problem().is_some());
         }
         self.lists.look();
     }

@@ -29,13 +29,13 @@ impl Observer {
 
     /// A request was answered, or its stream has begun.
     pub fn request(&self, record: &Record) {
-        self.metrics.request(record);
+        self.metrics.requests.request(record);
         self.write(record, "request");
     }
 
     /// A stream ended.
     pub fn stream_end(&self, record: &Record) {
-        self.metrics.stream_end(record);
+        self.metrics.requests.stream_end(record);
         self.write(record, "stream_end");
     }
 

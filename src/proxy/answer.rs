@@ -327,7 +327,7 @@ fn session(
         log::error!("{}: a session id is too long to be sealed", replica.server.authority);
     }
     let sealed = HeaderValue::from_str(&sealed?).ok()?;
-    at.observer.metrics.sealed.inc();
+    at.observer.metrics.requests.sealed.inc();
     Some(sealed)
 }
 

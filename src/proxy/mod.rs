@@ -177,7 +177,7 @@ impl Serve for Edge {
                 Ok(Some(rest)) => {
                     memory::changed();
                     if record.stream {
-                        self.observer.metrics.streams.inc();
+                        self.observer.metrics.requests.streams.inc();
                         self.finish(wire, &mut record);
                     }
                     Some(Tail { rest, record })
@@ -229,7 +229,7 @@ impl Serve for Edge {
         }
         (record.bytes_in, record.bytes_out) = wire.counts();
         if record.stream {
-            self.observer.metrics.streams.dec();
+            self.observer.metrics.requests.streams.dec();
             self.observer.stream_end(record);
         } else {
             self.observer.request(record);
@@ -258,19 +258,19 @@ impl Serve for Edge {
     fn connection(&self, opened: bool) {
         self.count(opened);
         if opened {
-            self.observer.metrics.connections.inc();
+            self.observer.metrics.service.connections.inc();
         } else {
-            self.observer.metrics.connections.dec();
+            self.observer.metrics.service.connections.dec();
             memory::changed();
         }
     }
 
     fn turned_away(&self, why: &'static str) {
-        self.observer.metrics.turned_away(why);
+        self.observer.metrics.service.turned_away(why);
     }
 
     fn handshake_failed(&self, why: &'static str) {
-        self.observer.metrics.handshake_failed(why);
+        self.observer.metrics.service.handshake_failed(why);
     }
 }
 

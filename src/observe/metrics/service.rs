@@ -1,0 +1,88 @@
+//! Metrics of the process: in, what happens to connections, files and certificates; out, gauges and counters.
+
+use prometheus::{Error, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+
+use super::make::Make;
+
+/// Metrics of the process.
+pub struct Service {
+    /// Connections open now.
+    pub connections: IntGauge,
+    turned_away: IntCounterVec,
+    handshakes_failed: IntCounterVec,
+    reload_failed: IntGaugeVec,
+    acme_failed: IntGaugeVec,
+    expiry: IntGaugeVec,
+    crl_expiry: IntGaugeVec,
+    /// Access-log lines lost because they could not be written, or not fast enough.
+    pub log_lost: IntCounter,
+}
+
+impl Service {
+    pub(super) fn new(make: &Make) -> Result<Self, Error> {
+        Ok(Self {
+            connections: make.gauge("mcp_edge_connections", "Client connections open.")?,
+            turned_away: make.counters(
+                "mcp_edge_connections_refused_total",
+                "Connections closed before a byte of TLS or HTTP was read.",
+                &["reason"],
+            )?,
+            handshakes_failed: make.counters(
+                "mcp_edge_tls_handshakes_failed_total",
+                "TLS handshakes that brought no connection.",
+                &["reason"],
+            )?,
+            reload_failed: make.gauges(
+                "mcp_edge_file_reload_failed",
+                "1 while a file, as it is now, is not in force as a whole.",
+                &["file"],
+            )?,
+            acme_failed: make.gauges(
+                "mcp_edge_acme_failed",
+                "1 while the last try for a certificate has failed.",
+                &["certificate"],
+            )?,
+            expiry: make.gauges(
+                "mcp_edge_certificate_expiry_seconds",
+                "When a certificate that is in force expires, in seconds since 1970.",
+                &["file"],
+            )?,
+            crl_expiry: make.gauges(
+                "mcp_edge_crl_expiry_seconds",
+                "When a revocation list that is in force is too old, in seconds since 1970.",
+                &["file"],
+            )?,
+            log_lost: make.counter("mcp_edge_access_log_lost_total", "Access-log lines lost.")?,
+        })
+    }
+
+    /// A connection was closed at the door.
+    pub fn turned_away(&self, reason: &'static str) {
+        self.turned_away.with_label_values(&[reason]).inc();
+    }
+
+    /// A TLS handshake brought no connection.
+    pub fn handshake_failed(&self, reason: &'static str) {
+        self.handshakes_failed.with_label_values(&[reason]).inc();
+    }
+
+    /// Notes whether the last try for a certificate has failed.
+    pub fn set_acme_failed(&self, certificate: &str, failed: bool) {
+        self.acme_failed.with_label_values(&[certificate]).set(failed.into());
+    }
+
+    /// Notes whether the last change of a file was bad.
+    pub fn set_reload_failed(&self, file: &str, failed: bool) {
+        self.reload_failed.with_label_values(&[file]).set(failed.into());
+    }
+
+    /// Notes when the certificate that came from a file expires, in seconds since 1970.
+    pub fn set_expiry(&self, file: &str, expires: i64) {
+        self.expiry.with_label_values(&[file]).set(expires);
+    }
+
+    /// Notes when the revocation lists of a file are too old, in seconds since 1970.
+    pub fn set_crl_expiry(&self, file: &str, expires: i64) {
+        self.crl_expiry.with_label_values(&[file]).set(expires);
+    }
+}
