@@ -1,0 +1,115 @@
+#!/usr/bin/env python3
+"""The load table. In: a binary, names of trials. Out: failed requests by cause through each, as a table and as JSON.
+
+    pip install h2; benches/service/run.py target/release/mcp-edge [TRIAL…] [--scale 1] [--out FOLDER]
+
+A trial loads an edge with three replicas steadily and does something to it. Failures are counted on the client's side;
+POSTs that were run twice in the replicas' own notes.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from load import Figures, Load
+from trials import TRIALS, Scene
+from world import Edge, Replica
+
+
+async def run(binary: Path, name: str, scale: float, keep: Path | None) -> dict:
+    """One trial with its own processes."""
+    with tempfile.TemporaryDirectory() as made:
+        folder = keep / name.replace(" ", "-") if keep else Path(made)
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.rglob("*"):
+            if old.is_file():
+                old.unlink()
+        replicas = [Replica(folder, f"replica{n}") for n in range(3)]
+        scene = Scene(binary, folder, replicas)
+        try:
+            for replica in replicas:
+                replica.begin()
+            for replica in replicas:
+                await replica.ready()
+            return await watch(name, scene, scale)
+        finally:
+            scene.end()
+
+
+async def watch(name: str, scene: Scene, scale: float) -> dict:
+    trial = TRIALS[name]
+    await trial.prepare(scene)
+    load = Load(("127.0.0.1", scene.plain), ("127.0.0.1", scene.tls), scale)
+    load.begin()
+    await asyncio.sleep(3)
+    begun = time.monotonic()
+    await trial.happen(scene)
+    took = time.monotonic() - begun
+    await asyncio.sleep(3)
+    figures = await load.end()
+    for line in load.trouble[:200]:
+        print(f"    {line}", file=sys.stderr)
+    return told(name, figures, scene, took)
+
+
+def told(name: str, figures: Figures, scene: Scene, took: float) -> dict:
+    """A row of the table."""
+    ran = sum((replica.ran() for replica in scene.replicas), Counter())
+    mine = {ident: count for ident, count in ran.items() if ident in figures.ids}
+    became = Counter(figures.ids.values())
+    causes = {kind: dict(causes) for kind, causes in figures.failed.items()}
+    return {
+        "trial": name,
+        "seconds": round(took, 1),
+        "asked": sum(figures.asked.values()),
+        "failed": sum(sum(causes.values()) for causes in figures.failed.values()),
+        "causes": causes,
+        "twice": sum(1 for count in mine.values() if count > 1),
+        "answered, never run": sum(1 for i, what in figures.ids.items() if what == "answered" and i not in mine),
+        "failed, but run": sum(1 for i, what in figures.ids.items() if what == "failed" and i in mine),
+        "sessions lost": figures.lost_sessions,
+        "streams": dict(figures.streams),
+        "events": figures.events,
+        "slowest": round(figures.slowest, 2),
+        "posts": dict(became),
+        "notes": scene.notes,
+    }
+
+
+def table(rows: list[dict]) -> str:
+    """Markdown."""
+    out = "| trial | requests | failed | causes | run twice | sessions lost | streams that ended | slowest |\n|---|---:|---:|---|---:|---:|---|---:|\n"
+    for row in rows:
+        causes = "; ".join(f"{kind}: {count} × {cause}" for kind, all in row["causes"].items() for cause, count in all.items())
+        streams = ", ".join(f"{count} {how}" for how, count in row["streams"].items()) or "0"
+        name = row["trial"] + (f" ({'; '.join(row['notes'])})" if row["notes"] else "")
+        out += f"| {name} | {row['asked']:,} | {row['failed']} | {causes or '—'} | {row['twice']} | {row['sessions lost']} | {streams} | {row['slowest']:.2f} s |\n"
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="failed requests by cause, through what happens to a service")
+    parser.add_argument("binary", type=Path)
+    parser.add_argument("trials", nargs="*", help=", ".join(TRIALS))
+    parser.add_argument("--scale", type=float, default=1.0, help="multiplies the rates: 1 is 300 requests a second")
+    parser.add_argument("--out", type=Path, help="where table.md, table.json and the trials' logs are kept")
+    args = parser.parse_args()
+    rows = []
+    for name in args.trials or list(TRIALS):
+        print(f"{name} …", file=sys.stderr)
+        row = asyncio.run(run(args.binary.resolve(), name, args.scale, args.out))
+        print(json.dumps(row), file=sys.stderr)
+        rows.append(row)
+    print(table(rows))
+    if args.out:
+        (args.out / "table.json").write_text(json.dumps(rows, indent=1))
+        (args.out / "table.md").write_text(table(rows))
+
+
+if __name__ == "__main__":
+    main()

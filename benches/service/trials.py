@@ -1,0 +1,183 @@
+"""What happens to an edge under load. In: a `Scene`. Out: the same, with what was noticed beside the requests."""
+
+import asyncio
+import signal
+import subprocess
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from world import Edge, Replica, free_ports, until
+
+
+@dataclass
+class Scene:
+    """Replicas, edges before them, and where clients come in."""
+
+    binary: Path
+    folder: Path
+    replicas: list[Replica]
+    edges: list[Edge] = field(default_factory=list)
+    others: list[subprocess.Popen] = field(default_factory=list)
+    plain: int = 0
+    tls: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def edge(self) -> Edge:
+        return self.edges[0]
+
+    def end(self) -> None:
+        for other in self.others:
+            other.kill()
+            other.wait()
+        for process in [*self.edges, *self.replicas]:
+            process.end()
+
+
+@dataclass
+class Trial:
+    """How a scene is set up, and what happens in it."""
+
+    prepare: Callable[[Scene], Awaitable[None]]
+    happen: Callable[[Scene], Awaitable[None]]
+
+
+async def one_edge(scene: Scene) -> None:
+    """Clients speak to the edge itself."""
+    edge = Edge(scene.binary, scene.folder, scene.replicas)
+    edge.begin()
+    await edge.ready()
+    scene.edges.append(edge)
+    scene.plain, scene.tls = edge.plain, edge.tls
+
+
+HAPROXY = """global
+  maxconn 4000
+defaults
+  mode tcp
+  timeout connect 2s
+  timeout client 1h
+  timeout server 1h
+  option redispatch
+  retries 3
+  default-server check inter 200ms fall 1 rise 1
+{sides}
+"""
+
+
+async def two_edges(scene: Scene) -> None:
+    """Clients speak to HAProxy, which passes TCP on to edges whose health path says 200."""
+    for name in ("edge1", "edge2"):
+        edge = Edge(scene.binary, scene.folder, scene.replicas, name, top="shutdown: { delay: 1s }")
+        edge.begin()
+        await edge.ready()
+        scene.edges.append(edge)
+    scene.plain, scene.tls = free_ports(2)
+    sides = ""
+    for name, port in (("plain", scene.plain), ("tls", scene.tls)):
+        sides += f"listen {name}\n  bind 127.0.0.1:{port}\n  option httpchk GET /healthz\n  http-check send hdr Host localhost\n"
+        for edge in scene.edges:
+            sides += f"  server {edge.name} 127.0.0.1:{getattr(edge, name)} check port {edge.plain}\n"
+    config = scene.folder / "haproxy.cfg"
+    config.write_text(HAPROXY.format(sides=sides))
+    scene.others.append(subprocess.Popen(["/usr/sbin/haproxy", "-db", "-f", config], stderr=subprocess.DEVNULL))
+    await asyncio.sleep(1)
+
+
+async def nothing(scene: Scene) -> None:
+    await asyncio.sleep(6)
+
+
+async def reloads(scene: Scene) -> None:
+    """Each with another config, so that there is something to do."""
+    for n in range(20):
+        scene.edge.write(f"buffer_budget: {64 + n}MiB")
+        scene.edge.process.send_signal(signal.SIGHUP)
+        await asyncio.sleep(0.5)
+    scene.notes.append(f"{scene.edge.said().count('SIGHUP was taken')} taken")
+
+
+async def broken(scene: Scene) -> None:
+    scene.edge.write("listners: []")
+    scene.edge.process.send_signal(signal.SIGHUP)
+    await asyncio.sleep(3)
+    told = [line for line in scene.edge.said().splitlines() if "listners" in line]
+    scene.notes.append("said why" if told else "not said why")
+
+
+async def rolling(scene: Scene) -> None:
+    for replica in scene.replicas:
+        await replica.restart()
+        await asyncio.sleep(3)
+
+
+async def killed(scene: Scene) -> None:
+    """It comes back after five seconds, as by a service manager."""
+    victim = scene.replicas[1]
+    victim.signal(signal.SIGKILL)
+    victim.process.wait()
+    await asyncio.sleep(5)
+    victim.begin()
+    await victim.ready()
+    await asyncio.sleep(3)
+
+
+async def hung(scene: Scene) -> None:
+    """It accepts connections, the system does, and answers nothing for twenty seconds."""
+    scene.replicas[1].signal(signal.SIGSTOP)
+    await asyncio.sleep(20)
+    scene.replicas[1].signal(signal.SIGCONT)
+    await asyncio.sleep(3)
+
+
+async def restarted(scene: Scene) -> None:
+    """SIGTERM, and a new process when the old one has gone: what a plain restart costs."""
+    begun = time.monotonic()
+    scene.edge.process.send_signal(signal.SIGTERM)
+    code = await asyncio.to_thread(scene.edge.process.wait)
+    scene.notes.append(f"exit {code} after {time.monotonic() - begun:.2f} s")
+    (scene.edge.folder / "stderr").unlink()
+    scene.edge.begin()
+    await scene.edge.ready()
+
+
+async def drained(scene: Scene) -> None:
+    """One edge of two behind a balancer stops, and comes back; then the other."""
+    for edge in scene.edges:
+        begun = time.monotonic()
+        edge.process.send_signal(signal.SIGTERM)
+        code = await asyncio.to_thread(edge.process.wait)
+        scene.notes.append(f"{edge.name}: exit {code} after {time.monotonic() - begun:.2f} s")
+        (edge.folder / "stderr").unlink()
+        edge.begin()
+        await edge.ready()
+        await asyncio.sleep(2)
+
+
+async def upgraded(scene: Scene) -> None:
+    """The binary is replaced by itself, three times."""
+    for _ in range(3):
+        begun = time.monotonic()
+        command = [scene.binary, "upgrade", "--config", scene.edge.file]
+        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True)
+        took = time.monotonic() - begun
+        scene.notes.append(f"exit {done.returncode} after {took:.2f} s {done.stderr.strip()}".strip())
+        old = scene.edge.process
+        code = await asyncio.to_thread(old.wait)
+        scene.notes.append(f"old one gone, exit {code}, {time.monotonic() - begun:.2f} s")
+        await asyncio.sleep(2)
+
+
+TRIALS = {
+    "nothing": Trial(one_edge, nothing),
+    "20 reloads": Trial(one_edge, reloads),
+    "reload with a broken file": Trial(one_edge, broken),
+    "rolling restart of all replicas": Trial(one_edge, rolling),
+    "kill -9 of one of three": Trial(one_edge, killed),
+    "a hung replica": Trial(one_edge, hung),
+    "restart of the edge": Trial(one_edge, restarted),
+    "full drain": Trial(two_edges, drained),
+    "binary upgrade": Trial(one_edge, upgraded),
+}
