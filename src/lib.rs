@@ -54,7 +54,7 @@
 //! # The import rule
 //!
 //! base ← listen ← client ← route ← auth ← inspect ← authz ← limit ← balance ← forward ← stream ←
-//! observe ← acme ← config ← import ← proxy, admin ← app, demo ← main. A stage imports `base` and earlier stages
+//! observe ← acme, control ← config ← import ← proxy, admin ← app, demo ← main. A stage imports `base` and earlier stages
 //! only; Pingora is named only in listen, balance, forward, proxy, admin and app.
 //! `tests/architecture.rs` holds it. (A stage's `compile.rs` turns config nodes into its settings;
 //! the nodes are in `base`, so that the rule holds for them, too.)
@@ -84,6 +84,8 @@ pub mod stream;
 pub mod observe;
 
 pub mod acme;
+
+pub mod control;
 
 pub mod config;
 

@@ -20,7 +20,7 @@ const ORDER: &[&[&str]] = &[
     &["forward"],
     &["stream"],
     &["observe"],
-    &["acme"],
+    &["acme", "control"],
     &["cli"],
     &["config"],
     &["import"],

@@ -67,10 +67,8 @@ impl Carrier {
     /// Begins its work in the background, on a runtime that lasts; once, however many generations of the config
     /// it serves in. What it begins ends with it ([`Task`](crate::base::task::Task)).
     pub fn start(&self, _: &Handle) {
-        if self.started.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        // probes, names that are looked up again
+        let _first = !self.started.swap(true, Ordering::AcqRel);
+        // if it is the first: probes, names that are looked up again
     }
 
     /// A connection to the first replica of the plan that can be reached. `fresh` leaves pooled

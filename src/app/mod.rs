@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,6 +19,7 @@ use crate::admin;
 use crate::base::life::{Life, Phase};
 use crate::base::watch::Refresh;
 use crate::config::{AccessLog as LogTo, Settings};
+use crate::control;
 use crate::listen::accept::Front;
 use crate::listen::service::{Bound, Fronts, bind};
 use crate::listen::settings::{ListenerSettings, TlsSettings};
@@ -150,7 +151,12 @@ fn serve(mut settings: Settings) -> Result<(), String> {
     acme::start(settings.acme.clone(), Store::new(&settings.state_dir), told)
         .map_err(|e| format!("ACME: {e}"))?;
     let files = Files { watched: settings.watched.clone(), lists, metrics };
-    let watch = Watch { edge, observer, runtime, files, life };
+    // what the edge can be asked for by its socket
+    let commands: Vec<Arc<dyn control::Command>> = Vec::new();
+    let control = control::Server::bind(&settings.state_dir);
+    let control = control.map_err(|e| log::warn!("no control socket: {e}")).ok();
+    let control = Mutex::new(control.map(|server| (server, commands)));
+    let watch = Watch { edge, observer, runtime, files, life, control };
     server.run(RunArgs { shutdown_signal: Box::new(watch) });
     Ok(())
 }
@@ -261,7 +267,12 @@ struct Watch {
     runtime: Arc<Runtime>,
     files: Files,
     life: Arc<Life>,
+    /// Taken when it begins to serve.
+    control: Mutex<Option<Control>>,
 }
+
+/// The control socket, and what it can be asked for.
+type Control = (control::Server, Vec<Arc<dyn control::Command>>);
 
 /// The files that are read again when they change.
 #[derive(Clone)]
@@ -305,6 +316,10 @@ impl ShutdownSignalWatch for Watch {
         };
         tokio::spawn(again(hangup, user, self.files.clone(), self.observer.clone()));
         self.runtime.start(&Handle::current());
+        let control = self.control.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((server, commands)) = control {
+            tokio::spawn(server.run(commands));
+        }
         // only now: a stop signal before this would have killed the process
         self.life.reach(Phase::Ready);
         eprintln!("mcp-edge: ready");
