@@ -58,7 +58,8 @@ impl Bed {
 
     /// The id of the `n`-th session, as a client has it.
     pub(crate) fn id(&self, n: usize) -> String {
-        let replicas = &self.runtime.carriers["mcp"].upstream.replicas;
+        let members = self.runtime.carriers["mcp"].upstream.members();
+        let replicas = &members.replicas;
         let ticket = Ticket {
             kind: Kind::Session,
             upstream: "mcp".into(),

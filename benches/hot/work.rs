@@ -223,7 +223,7 @@ fn sse(name: &'static str, size: usize) -> Piece {
 
 fn replica() -> Replica {
     let (host, authority) = ("10.0.1.10".into(), "10.0.1.10:8000".into());
-    Replica::new(0, ServerSettings { https: false, host, port: 8000, authority, weight: 1 })
+    Replica::new(ServerSettings { https: false, host, port: 8000, authority, weight: 1 })
 }
 
 fn log_line() -> Piece {

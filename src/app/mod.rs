@@ -240,7 +240,7 @@ fn gauges(runtime: Arc<Runtime>, settings: &Settings, lists: Arc<Lists>) -> admi
             metrics.service.set_crl_expiry(&file, expires);
         }
         for (name, carrier) in &runtime.carriers {
-            for replica in &carrier.upstream.replicas {
+            for replica in &carrier.upstream.members().replicas {
                 metrics.backends.set_in_flight(name, &replica.server.authority, replica.load());
             }
         }

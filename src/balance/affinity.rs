@@ -6,11 +6,11 @@
 //! Loads"). What a request costs does not depend on the number of replicas.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use sha2::{Digest, Sha256};
 
-use super::Replica;
+use super::policy::is_among;
+use super::replica::Replica;
 use crate::base::caller::Client;
 use crate::base::principal::Principal;
 
@@ -27,33 +27,37 @@ pub(super) struct Ring(Vec<(u64, usize)>);
 
 impl Ring {
     pub(super) fn new(replicas: &[Arc<Replica>]) -> Self {
-        let of = |r: &Arc<Replica>| {
-            let (authority, index) = (r.server.authority.clone(), r.index);
-            (0..POINTS).map(move |n| (hash(authority.as_bytes(), &n.to_be_bytes()), index))
+        let of = |(index, replica): (usize, &Arc<Replica>)| {
+            let all = replica.points.to_vec();
+            all.into_iter().map(move |point| (point, index))
         };
-        let mut points: Vec<_> = replicas.iter().flat_map(of).collect();
+        let mut points: Vec<_> = replicas.iter().enumerate().flat_map(of).collect();
         points.sort_unstable();
         Self(points)
     }
 
     /// The first replica behind `place` that was not `tried` and is not too busy; else the first
     /// that was not tried.
-    pub(super) fn pick(
+    pub(super) fn pick<'r>(
         &self,
         place: u64,
-        replicas: &[Arc<Replica>],
-        tried: &[usize],
-    ) -> Option<usize> {
+        replicas: &'r [Arc<Replica>],
+        tried: &[Arc<Replica>],
+    ) -> Option<&'r Arc<Replica>> {
         let at = self.0.partition_point(|(point, _)| *point < place);
         let (before, behind) = self.0.split_at_checked(at)?;
         let in_order = || {
-            let all = behind.iter().chain(before).map(|(_, index)| *index);
-            all.filter(|index| !tried.contains(index))
+            let all = behind.iter().chain(before);
+            all.filter_map(|(_, index)| replicas.get(*index)).filter(|r| !is_among(r, tried))
         };
-        let free =
-            |index: &usize| replicas.get(*index).is_some_and(|r| !is_busy(r, replicas.len()));
+        let free = |replica: &&Arc<Replica>| !is_busy(replica, replicas.len());
         in_order().take(LOOKED_AT).find(free).or_else(|| in_order().next())
     }
+}
+
+/// A replica's points: they depend on nothing but its name.
+pub(super) fn points(authority: &str) -> Box<[u64]> {
+    (0..POINTS).map(|n| hash(authority.as_bytes(), &n.to_be_bytes())).collect()
 }
 
 /// A caller's place on the ring.
@@ -76,13 +80,13 @@ fn hash(first: &[u8], second: &[u8]) -> u64 {
 /// Whether one more request would lift the replica above 1.25 times the mean.
 fn is_busy(replica: &Replica, replicas: usize) -> bool {
     let load = replica.load();
-    let total = replica.together.load(Ordering::Relaxed);
+    let total = replica.load_together();
     load >= FREE && (load + 1) * replicas * 4 > (total + 1) * 5
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::policy::tests::replicas;
+    use super::super::policy::tests::{places, replicas};
     use super::*;
     use std::net::IpAddr;
 
@@ -91,9 +95,9 @@ mod tests {
         let (ring, place) = (Ring::new(replicas), place(principal, client));
         let mut tried = Vec::new();
         while let Some(next) = ring.pick(place, replicas, &tried) {
-            tried.push(next);
+            tried.push(next.clone());
         }
-        tried
+        places(replicas, &tried)
     }
 
     fn client(n: u32) -> Client {

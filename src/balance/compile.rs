@@ -1,12 +1,11 @@
 //! Upstreams of the config: in, the `upstreams` node; out, checked settings.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 
 use super::credential;
-use super::policy::{POLICIES, Policy};
+use super::policy::{Kind, POLICIES};
 use super::settings::{Affinity, HostHeader, ServerSettings, UpstreamSettings, UpstreamTls};
 use crate::base::compile::{Cx, Node, NodeKind};
 use crate::base::url::Origin;
@@ -49,7 +48,7 @@ pub fn from_origin(origin: &Origin) -> Option<UpstreamSettings> {
     let servers = vec![server_of(origin, defaults::WEIGHT)];
     Some(UpstreamSettings {
         name: format!("{}://{}", origin.scheme(), origin.authority()),
-        policy: build(defaults::BALANCE, &servers)?,
+        policy: kind(defaults::BALANCE)?,
         servers,
         affinity: Affinity::Principal,
         host: HostHeader::Server,
@@ -87,7 +86,7 @@ fn upstream(node: &Node, cx: &mut Cx) -> Option<UpstreamSettings> {
     }
     Some(UpstreamSettings {
         name,
-        policy: build(balance, &servers)?,
+        policy: kind(balance)?,
         servers,
         affinity,
         host,
@@ -157,9 +156,8 @@ fn policy_name(node: &Node, cx: &mut Cx) -> Option<&'static str> {
     })
 }
 
-fn build(name: &str, servers: &[ServerSettings]) -> Option<Arc<dyn Policy>> {
-    let weights: Vec<u32> = servers.iter().map(|s| s.weight).collect();
-    POLICIES.iter().find(|kind| kind.name == name).map(|kind| (kind.build)(&weights))
+fn kind(name: &str) -> Option<&'static Kind> {
+    POLICIES.iter().find(|kind| kind.name == name)
 }
 
 fn affinity(node: &Node, cx: &mut Cx) -> Option<Affinity> {

@@ -7,46 +7,37 @@
 pub mod affinity;
 pub mod compile;
 mod credential;
+pub mod members;
 pub mod policy;
+mod replica;
 pub mod session;
 pub mod settings;
 mod siv;
 pub mod view;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::{ArcSwap, Guard};
 
 use crate::base::caller::Client;
 use crate::base::denial::{Denial, Reason};
-use crate::base::head::Head;
-use crate::base::table::Table;
-use affinity::Ring;
-use policy::Policy;
+use members::Members;
 use session::{Kind, OpenError, Owner, SessionKeys, Ticket};
-use settings::{Affinity, HostHeader, ServerSettings, UpstreamSettings};
+use settings::{Affinity, ServerSettings, UpstreamSettings};
 
-/// One replica and what it is doing.
-#[derive(Debug)]
-pub struct Replica {
-    /// Its place in the upstream's list.
-    pub index: usize,
-    /// What the config says of it.
-    pub server: ServerSettings,
-    in_flight: AtomicUsize,
-    /// Of all replicas of the group.
-    together: Arc<AtomicUsize>,
-}
+pub use replica::{InFlight, Replica};
 
 /// A group of replicas at work.
 #[derive(Debug)]
 pub struct Upstream {
     /// What the config says of it.
     pub settings: UpstreamSettings,
-    /// In the order of the config; never empty.
-    pub replicas: Vec<Arc<Replica>>,
-    by_authority: Table<usize>,
-    policy: Arc<dyn Policy>,
-    ring: Ring,
+    members: ArcSwap<Members>,
+    /// Held while the members change; never on a request's way.
+    changing: Mutex<()>,
+    /// Requests and streams under way, at all replicas.
+    together: Arc<AtomicUsize>,
 }
 
 /// Where a request may go. Only `balance` makes one.
@@ -58,10 +49,10 @@ pub struct Plan {
 }
 
 /// What decides on the replica.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum Bound {
     /// It belongs to this one.
-    Replica(usize),
+    Replica(Arc<Replica>),
     /// Its caller's place on the ring.
     Caller(u64),
     /// The policy.
@@ -81,78 +72,58 @@ pub enum Claim<'a> {
     Caller,
 }
 
-/// Counts a request on a replica for as long as it lives.
-#[derive(Debug)]
-pub struct InFlight(Arc<Replica>);
-
-impl Replica {
-    /// A replica with nothing in flight.
-    pub fn new(index: usize, server: ServerSettings) -> Self {
-        Self { index, server, in_flight: AtomicUsize::new(0), together: Arc::default() }
-    }
-
-    /// The same as one of a group that counts together.
-    #[must_use]
-    pub fn among(mut self, together: &Arc<AtomicUsize>) -> Self {
-        self.together = together.clone();
-        self
-    }
-
-    /// Requests and streams under way.
-    pub fn load(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
-    }
-
-    /// Counts one more until the guard is dropped.
-    pub fn begin(self: &Arc<Self>) -> InFlight {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        self.together.fetch_add(1, Ordering::Relaxed);
-        InFlight(self.clone())
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.0.together.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl HostHeader {
-    /// The Host that a replica is sent.
-    pub fn of<'a>(&'a self, replica: &'a Replica, head: &'a Head) -> &'a str {
-        match self {
-            Self::Server => &replica.server.authority,
-            Self::Client => &head.authority,
-            Self::Fixed(host) => host,
-        }
-    }
-}
-
 impl Upstream {
     /// Puts an upstream to work.
     pub fn new(settings: UpstreamSettings) -> Self {
-        let servers = settings.servers.iter().cloned().enumerate();
         let together = Arc::default();
-        let replicas: Vec<_> =
-            servers.map(|(i, server)| Arc::new(Replica::new(i, server).among(&together))).collect();
-        let by_authority = replicas.iter().map(|r| (r.server.authority.clone(), r.index)).collect();
-        let policy = settings.policy.clone();
-        let ring = Ring::new(&replicas);
-        Self { settings, replicas, by_authority, policy, ring }
+        let replica =
+            |server: &ServerSettings| Arc::new(Replica::new(server.clone()).among(&together));
+        let replicas = settings.servers.iter().map(replica).collect();
+        let members = ArcSwap::from_pointee(Members::new(replicas, settings.policy));
+        Self { settings, members, changing: Mutex::new(()), together }
+    }
+
+    /// The replicas as they are at this moment. To be dropped soon: not to be held while something is
+    /// waited for.
+    pub fn members(&self) -> Guard<Arc<Members>> {
+        self.members.load()
+    }
+
+    /// Sorts anew who gets new sessions and requests: some replica's state has changed.
+    pub fn regroup(&self) {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let replicas = self.members.load().replicas.clone();
+        self.members.store(Arc::new(Members::new(replicas, self.settings.policy)));
+    }
+
+    /// Takes other servers in place of those that are there. Of who is there already, the replica stays,
+    /// with its connections and what is under way; `fit` is called for each that is new, before it gets
+    /// its first request.
+    pub fn replace(&self, servers: &[ServerSettings], mut fit: impl FnMut(&Replica)) {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.members.load();
+        let replica = |server: &ServerSettings| match before.named(&server.authority) {
+            Some(known) if known.server == *server => known.clone(),
+            _ => {
+                let new = Replica::new(server.clone()).among(&self.together);
+                fit(&new);
+                Arc::new(new)
+            }
+        };
+        let replicas = servers.iter().map(replica).collect();
+        self.members.store(Arc::new(Members::new(replicas, self.settings.policy)));
     }
 
     /// All replicas as they are now.
     pub fn views(&self) -> Vec<view::ReplicaView> {
-        self.replicas.iter().map(|replica| replica.view()).collect()
+        self.members().replicas.iter().map(|replica| replica.view()).collect()
     }
 
     /// The best replica of a plan that is not among the `tried`; `None` when there is none.
-    pub fn choose(&self, plan: &Plan, tried: &[usize]) -> Option<usize> {
-        match plan.bound {
-            Bound::Replica(index) => (!tried.contains(&index)).then_some(index),
-            Bound::Caller(place) => self.ring.pick(place, &self.replicas, tried),
-            Bound::Nothing => self.policy.pick(&self.replicas, tried),
+    pub fn choose(&self, plan: &Plan, tried: &[Arc<Replica>]) -> Option<Arc<Replica>> {
+        match &plan.bound {
+            Bound::Replica(replica) => tried.is_empty().then(|| replica.clone()),
+            bound => self.members.load().choose(bound, tried).cloned(),
         }
     }
 
@@ -196,10 +167,10 @@ impl Upstream {
         if ticket.upstream != self.settings.name {
             return Err(gone("session.foreign"));
         }
-        let Some(&index) = self.by_authority.get(&ticket.authority) else {
+        let Some(replica) = self.members.load().named(&ticket.authority).cloned() else {
             return Err(gone("session.replica_gone"));
         };
-        Ok(Plan { bound: Bound::Replica(index), ticket: Some(ticket) })
+        Ok(Plan { bound: Bound::Replica(replica), ticket: Some(ticket) })
     }
 }
 
@@ -215,4 +186,71 @@ pub struct Keys {
 /// One message for all causes: the difference is the log's business.
 fn gone(code: &'static str) -> Denial {
     Denial::new(Reason::SessionGone, code, "Session not found")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::url;
+
+    fn servers(urls: &[&str]) -> Vec<ServerSettings> {
+        let one = |url: &&str| compile::from_origin(&url::origin(url).unwrap()).unwrap().servers;
+        urls.iter().flat_map(one).collect()
+    }
+
+    fn upstream(urls: &[&str]) -> Upstream {
+        let some = compile::from_origin(&url::origin(urls[0]).unwrap()).unwrap();
+        Upstream::new(UpstreamSettings { servers: servers(urls), ..some })
+    }
+
+    fn anywhere() -> Plan {
+        Plan { bound: Bound::Nothing, ticket: None }
+    }
+
+    #[test]
+    fn who_stays_is_the_same_and_who_left_gets_nothing_new() {
+        let upstream = upstream(&["http://a", "http://b"]);
+        let (a, b) = {
+            let members = upstream.members();
+            (members.replicas[0].clone(), members.replicas[1].clone())
+        };
+        let _held = a.begin();
+        let mut fitted = Vec::new();
+        upstream.replace(&servers(&["http://c", "http://a"]), |new| {
+            fitted.push(new.server.authority.clone());
+        });
+        assert_eq!(fitted, ["c"]);
+        let members = upstream.members();
+        assert!(Arc::ptr_eq(members.named("a").unwrap(), &a));
+        assert!(members.named("b").is_none());
+        // all of a group count together, also who came later
+        let _new = members.named("c").unwrap().begin();
+        assert_eq!((a.load_together(), b.load()), (2, 0));
+        for _ in 0..4 {
+            let chosen = upstream.choose(&anywhere(), &[]).unwrap();
+            assert_ne!(chosen.server.authority, "b");
+        }
+    }
+
+    #[test]
+    fn another_server_of_the_same_name_is_a_new_one() {
+        let upstream = upstream(&["http://a:443"]);
+        let before = upstream.members().replicas[0].clone();
+        let mut other = servers(&["http://a:443"]);
+        other[0].https = true;
+        upstream.replace(&other, |_| {});
+        assert!(!Arc::ptr_eq(&upstream.members().replicas[0], &before));
+    }
+
+    #[test]
+    fn without_members_there_is_no_choice() {
+        let upstream = upstream(&["http://a"]);
+        upstream.replace(&[], |_| {});
+        for bound in [Bound::Nothing, Bound::Caller(7)] {
+            let plan = Plan { bound, ticket: None };
+            assert!(upstream.choose(&plan, &[]).is_none());
+        }
+        upstream.regroup();
+        assert!(upstream.views().is_empty());
+    }
 }

@@ -1,11 +1,10 @@
 //! What an upstream is told: config in, checked values out.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
-use super::policy::Policy;
+use super::policy::Kind;
 
 /// A group of replicas of one MCP server.
 #[derive(Debug, Clone)]
@@ -15,7 +14,7 @@ pub struct UpstreamSettings {
     /// The replicas, in the order of the config; never empty; authorities are unique.
     pub servers: Vec<ServerSettings>,
     /// How new sessions and session-less requests are spread.
-    pub policy: Arc<dyn Policy>,
+    pub policy: &'static Kind,
     /// What keeps requests of the 2026-07-28 era together.
     pub affinity: Affinity,
     /// The Host that backends see.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::Replica;
+use super::replica::Replica;
 
 /// One replica, at one moment.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,7 +58,7 @@ impl Replica {
     pub fn view(&self) -> ReplicaView {
         ReplicaView {
             authority: self.server.authority.clone(),
-            state: State::Up,
+            state: self.state(),
             since: SystemTime::UNIX_EPOCH,
             in_flight: self.load(),
             latency: None,

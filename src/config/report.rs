@@ -162,7 +162,7 @@ impl Route {
             starts_with: matches!(route.path, PathMatch::Letters(_)).then_some(true),
             upstream: route.upstream.clone(),
             rewrite: route.rewrite.clone(),
-            balance: upstream.map(|u| u.policy.name().to_owned()).unwrap_or_default(),
+            balance: upstream.map(|u| u.policy.name.to_owned()).unwrap_or_default(),
             servers: upstream.iter().flat_map(|u| &u.servers).map(server).collect(),
             auth: route.auth.methods.iter().map(|method| method.described()).collect(),
             rules: route.rules.iter().filter_map(|rule| rule.described()).collect(),

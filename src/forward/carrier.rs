@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use rustls::ClientConfig;
 use tokio::runtime::Handle;
 
 use super::conn::BackendConn;
 use super::connect::Target;
 use super::pool::Pool;
 use super::tls;
+use crate::balance::settings::ServerSettings;
 use crate::balance::{InFlight, Plan, Replica, Upstream};
 use crate::base::denial::{Denial, Reason};
 
@@ -19,10 +21,12 @@ use crate::base::denial::{Denial, Reason};
 pub struct Carrier {
     /// Whom it carries to.
     pub upstream: Arc<Upstream>,
-    lanes: Vec<Lane>,
     started: AtomicBool,
+    /// For `https` replicas.
+    tls: Option<Arc<ClientConfig>>,
 }
 
+/// How one replica is reached; kept with the replica, and gone with it.
 #[derive(Debug)]
 struct Lane {
     target: Target,
@@ -48,20 +52,13 @@ impl Carrier {
     pub fn new(upstream: Arc<Upstream>) -> Result<Self, String> {
         let settings = &upstream.settings;
         let secure = settings.servers.iter().any(|s| s.https);
-        let config = if secure { Some(tls::config(&settings.tls)?) } else { None };
-        let mut lanes = Vec::with_capacity(settings.servers.len());
-        for server in &settings.servers {
-            let addresses = resolve(&server.host, server.port)?;
-            let tls = match &config {
-                Some(config) if server.https => {
-                    Some((config.clone(), tls::server_name(&settings.tls, &server.host)?))
-                }
-                _ => None,
-            };
-            let target = Target { addresses, tls, timeout: settings.connect_timeout };
-            lanes.push(Lane { target, pool: Pool::new(settings.idle_timeout) });
+        let tls = if secure { Some(tls::config(&settings.tls)?) } else { None };
+        let carrier = Self { upstream, tls, started: AtomicBool::new(false) };
+        for replica in &carrier.upstream.members().replicas {
+            let server = &replica.server;
+            replica.fit(carrier.lane(server, resolve(&server.host, server.port)?)?);
         }
-        Ok(Self { upstream, lanes, started: AtomicBool::new(false) })
+        Ok(carrier)
     }
 
     /// Begins its work in the background, on a runtime that lasts; once, however many generations of the config
@@ -69,6 +66,19 @@ impl Carrier {
     pub fn start(&self, _: &Handle) {
         let _first = !self.started.swap(true, Ordering::AcqRel);
         // if it is the first: probes, names that are looked up again
+    }
+
+    /// How a server is reached.
+    fn lane(&self, server: &ServerSettings, addresses: Vec<SocketAddr>) -> Result<Lane, String> {
+        let settings = &self.upstream.settings;
+        let tls = match &self.tls {
+            Some(config) if server.https => {
+                Some((config.clone(), tls::server_name(&settings.tls, &server.host)?))
+            }
+            _ => None,
+        };
+        let target = Target::new(addresses, tls, settings.connect_timeout);
+        Ok(Lane { target, pool: Pool::new(settings.idle_timeout) })
     }
 
     /// A connection to the first replica of the plan that can be reached. `fresh` leaves pooled
@@ -79,12 +89,8 @@ impl Carrier {
     pub async fn open(&self, plan: &Plan, fresh: bool, now: Instant) -> Result<Opened, Denial> {
         let mut failures = String::new();
         let mut tried = Vec::new();
-        while let Some(index) = self.upstream.choose(plan, &tried) {
-            let (Some(lane), Some(replica)) =
-                (self.lanes.get(index), self.upstream.replicas.get(index))
-            else {
-                break;
-            };
+        while let Some(replica) = self.upstream.choose(plan, &tried) {
+            let Some(lane) = replica.lane::<Lane>() else { break };
             let held = replica.begin();
             let pooled = if fresh { None } else { lane.pool.take(now) };
             let conn = match pooled {
@@ -93,12 +99,12 @@ impl Carrier {
                     Ok(stream) => BackendConn::new(stream.into(), false),
                     Err(e) => {
                         failures.push_str(&format!("{}: {e}; ", replica.server.authority));
-                        tried.push(index);
+                        tried.push(replica);
                         continue;
                     }
                 },
             };
-            return Ok(Opened { conn, replica: replica.clone(), held });
+            return Ok(Opened { conn, replica, held });
         }
         let denial =
             Denial::new(Reason::NoBackend, "forward.no_backend", "No server can be reached");
@@ -107,21 +113,23 @@ impl Carrier {
 
     /// Keeps a connection, unused since `now`, for the next request, if it can carry one.
     pub fn give_back(&self, conn: BackendConn, replica: &Replica, now: Instant) {
-        if let (Some(unused), Some(lane)) = (conn.into_reusable(), self.lanes.get(replica.index)) {
+        if let (Some(unused), Some(lane)) = (conn.into_reusable(), replica.lane::<Lane>()) {
             lane.pool.give(unused, now);
         }
     }
 
     /// Closes connections that have been unused for too long.
     pub fn sweep(&self) {
-        for lane in &self.lanes {
-            lane.pool.sweep();
+        for replica in &self.upstream.members().replicas {
+            if let Some(lane) = replica.lane::<Lane>() {
+                lane.pool.sweep();
+            }
         }
     }
 
     /// Where a replica is, for what carries its bytes by other means.
-    pub fn target(&self, index: usize) -> Option<&Target> {
-        self.lanes.get(index).map(|lane| &lane.target)
+    pub fn target<'r>(&self, replica: &'r Replica) -> Option<&'r Target> {
+        replica.lane::<Lane>().map(|lane| &lane.target)
     }
 }
 

@@ -227,7 +227,7 @@ mod tests {
     async fn a_socket_gets_its_options_when_they_matter() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addresses = vec![listener.local_addr().unwrap()];
-        let target = Target { addresses, tls: None, timeout: Duration::from_secs(10) };
+        let target = Target::new(addresses, None, Duration::from_secs(10));
         let mut conn = BackendConn::new(target.connect().await.unwrap().into(), false);
         let (mut backend, _) = listener.accept().await.unwrap();
         let options = |conn: &BackendConn| {

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Context;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
 use rustix::net::{connect, getpeername, send, socket_with};
@@ -29,17 +30,31 @@ const PROBES: u32 = 6;
 pub type BackendStream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
 /// Where a replica is and how it is spoken to.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Target {
-    /// Tried in order; never empty.
-    pub addresses: Vec<SocketAddr>,
-    /// For `https`.
-    pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
-    /// For a TCP connect to all addresses together, and again for a TLS handshake.
-    pub timeout: Duration,
+    addresses: ArcSwap<Vec<SocketAddr>>,
+    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    timeout: Duration,
 }
 
 impl Target {
+    /// Addresses that are tried in order; what `https` needs; the time for a TCP connect to all of them
+    /// together, and again for a TLS handshake.
+    pub fn new(
+        addresses: Vec<SocketAddr>,
+        tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+        timeout: Duration,
+    ) -> Self {
+        Self { addresses: ArcSwap::from_pointee(addresses), tls, timeout }
+    }
+
+    /// The name has other addresses now.
+    pub fn moved(&self, addresses: Vec<SocketAddr>) {
+        if **self.addresses.load() != addresses {
+            self.addresses.store(Arc::new(addresses));
+        }
+    }
+
     /// Connects.
     ///
     /// # Errors
@@ -58,7 +73,9 @@ impl Target {
     /// The first address that can be reached.
     async fn reach(&self) -> io::Result<TcpStream> {
         let mut last = io::Error::other("there is no address");
-        for address in &self.addresses {
+        // held while it is waited for
+        let addresses = self.addresses.load_full();
+        for address in &*addresses {
             match dial(*address).await {
                 Ok(tcp) => return Ok(tcp),
                 Err(e) => last = e,
@@ -160,17 +177,17 @@ mod tests {
 
     fn target(listener: &TcpListener) -> Target {
         let addresses = vec![listener.local_addr().unwrap()];
-        Target { addresses, tls: None, timeout: Duration::from_secs(10) }
+        Target::new(addresses, None, Duration::from_secs(10))
     }
 
     #[tokio::test]
     async fn a_refusal_is_told_and_the_next_address_tried() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut target = target(&listener);
+        let target = target(&listener);
         let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        target.addresses.insert(0, gone);
+        target.moved(vec![gone, listener.local_addr().unwrap()]);
         assert!(target.connect().await.is_ok());
-        target.addresses.truncate(1);
+        target.moved(vec![gone]);
         let refused = target.connect().await.unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
     }
@@ -190,6 +207,6 @@ mod tests {
             listener.accept().unwrap()
         });
         let Either::Left(tcp) = waited.unwrap() else { panic!("TLS unasked") };
-        assert_eq!(tcp.peer_addr().unwrap(), target.addresses[0]);
+        assert_eq!(tcp.peer_addr().unwrap(), target.addresses.load()[0]);
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Kind, Policy, from};
-use crate::balance::Replica;
+use crate::balance::replica::Replica;
 
 /// The table line.
 pub(super) const KIND: Kind = Kind { name: "first_available", build: |_| Arc::new(FirstAvailable) };
@@ -16,7 +16,11 @@ impl Policy for FirstAvailable {
         KIND.name
     }
 
-    fn pick(&self, replicas: &[Arc<Replica>], tried: &[usize]) -> Option<usize> {
-        from(0, replicas.len(), tried)
+    fn pick<'r>(
+        &self,
+        replicas: &'r [Arc<Replica>],
+        tried: &[Arc<Replica>],
+    ) -> Option<&'r Arc<Replica>> {
+        from(0, replicas, tried)
     }
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{Kind, Policy};
-use crate::balance::Replica;
+use super::{Kind, Policy, is_among};
+use crate::balance::replica::Replica;
 
 /// The table line.
 pub(super) const KIND: Kind =
@@ -22,12 +22,16 @@ impl Policy for LeastRequests {
         KIND.name
     }
 
-    fn pick(&self, replicas: &[Arc<Replica>], tried: &[usize]) -> Option<usize> {
+    fn pick<'r>(
+        &self,
+        replicas: &'r [Arc<Replica>],
+        tried: &[Arc<Replica>],
+    ) -> Option<&'r Arc<Replica>> {
         let (turn, n) = (self.0.fetch_add(1, Ordering::Relaxed), replicas.len());
         let start = turn.checked_rem(n)?;
         let in_turn = (start..n).chain(0..start).filter_map(|i| replicas.get(i));
-        let left = in_turn.filter(|replica| !tried.contains(&replica.index));
-        left.take(COMPARED).min_by_key(|replica| cost(replica)).map(|replica| replica.index)
+        let left = in_turn.filter(|replica| !is_among(replica, tried));
+        left.take(COMPARED).min_by_key(|replica| cost(replica))
     }
 }
 
@@ -38,7 +42,7 @@ fn cost(replica: &Replica) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{order, replicas};
+    use super::super::tests::{order, places, replicas};
     use super::*;
 
     #[test]
@@ -48,7 +52,8 @@ mod tests {
         let _busy = (replicas[0].begin(), replicas[0].begin(), replicas[1].begin());
         assert_eq!(order(&policy, &replicas), [2, 1, 0]);
         drop(_busy);
-        let firsts: Vec<usize> = (0..6).filter_map(|_| policy.pick(&replicas, &[])).collect();
+        let firsts: Vec<_> = (0..6).map(|_| policy.pick(&replicas, &[]).unwrap().clone()).collect();
+        let firsts = places(&replicas, &firsts);
         for i in 0..3 {
             assert_eq!(firsts.iter().filter(|f| **f == i).count(), 2);
         }

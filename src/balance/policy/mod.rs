@@ -7,12 +7,13 @@ mod round_robin;
 use std::fmt;
 use std::sync::Arc;
 
-use super::Replica;
+use super::replica::Replica;
 
 /// Every policy that an upstream's `balance` may name.
 pub const POLICIES: &[Kind] = &[round_robin::KIND, least_requests::KIND, first_available::KIND];
 
 /// A policy's entry in the table.
+#[derive(Debug)]
 pub struct Kind {
     /// As configs write it.
     pub name: &'static str,
@@ -25,15 +26,28 @@ pub trait Policy: Send + Sync + fmt::Debug {
     /// The policy's name in configs.
     fn name(&self) -> &'static str;
 
-    /// Index of the best replica that is not among the `tried`; `None` when all are. The cost must
-    /// not grow with the number of replicas.
-    fn pick(&self, replicas: &[Arc<Replica>], tried: &[usize]) -> Option<usize>;
+    /// The best replica that is not among the `tried`; `None` when all are. The `replicas` are those that
+    /// it was made for. The cost must not grow with their number.
+    fn pick<'r>(
+        &self,
+        replicas: &'r [Arc<Replica>],
+        tried: &[Arc<Replica>],
+    ) -> Option<&'r Arc<Replica>>;
 }
 
 /// The first that was not tried, from `start` on in the list and round again.
-fn from(start: usize, n: usize, tried: &[usize]) -> Option<usize> {
-    let mut all = (start..n).chain(0..start.min(n));
-    all.find(|index| !tried.contains(index))
+fn from<'r>(
+    start: usize,
+    replicas: &'r [Arc<Replica>],
+    tried: &[Arc<Replica>],
+) -> Option<&'r Arc<Replica>> {
+    let (before, behind) = replicas.split_at(start.min(replicas.len()));
+    behind.iter().chain(before).find(|replica| !is_among(replica, tried))
+}
+
+/// Whether a replica is one of those.
+pub(super) fn is_among(replica: &Arc<Replica>, those: &[Arc<Replica>]) -> bool {
+    those.iter().any(|other| Arc::ptr_eq(replica, other))
 }
 
 #[cfg(test)]
@@ -50,16 +64,22 @@ pub(super) mod tests {
             weight: 1,
         };
         let together = Arc::default();
-        (0..n).map(|i| Arc::new(Replica::new(i, server(i)).among(&together))).collect()
+        (0..n).map(|i| Arc::new(Replica::new(server(i)).among(&together))).collect()
     }
 
     /// The order in which a policy would try all replicas.
     pub(in crate::balance) fn order(policy: &dyn Policy, replicas: &[Arc<Replica>]) -> Vec<usize> {
         let mut tried = Vec::new();
         while let Some(next) = policy.pick(replicas, &tried) {
-            tried.push(next);
+            tried.push(next.clone());
         }
-        tried
+        places(replicas, &tried)
+    }
+
+    /// Where they stand in the list.
+    pub(in crate::balance) fn places(all: &[Arc<Replica>], some: &[Arc<Replica>]) -> Vec<usize> {
+        let place = |one: &Arc<Replica>| all.iter().position(|r| Arc::ptr_eq(r, one)).unwrap();
+        some.iter().map(place).collect()
     }
 
     #[test]

@@ -9,7 +9,7 @@ use pingora_load_balancing::selection::weighted::Weighted;
 use pingora_load_balancing::selection::{BackendIter, BackendSelection, algorithms};
 
 use super::{Kind, Policy, from};
-use crate::balance::Replica;
+use crate::balance::replica::Replica;
 
 /// The table line.
 pub(super) const KIND: Kind =
@@ -38,14 +38,18 @@ impl Policy for RoundRobin {
         KIND.name
     }
 
-    fn pick(&self, replicas: &[Arc<Replica>], tried: &[usize]) -> Option<usize> {
+    fn pick<'r>(
+        &self,
+        replicas: &'r [Arc<Replica>],
+        tried: &[Arc<Replica>],
+    ) -> Option<&'r Arc<Replica>> {
         let n = replicas.len();
         // one step of the turn per request: the alternatives to the first just follow it in the list
         let start = match tried.first() {
-            Some(first) => *first,
-            None => self.selection.iter(b"").next().and_then(index).filter(|i| *i < n).unwrap_or(0),
+            Some(first) => replicas.iter().position(|r| Arc::ptr_eq(r, first)),
+            None => self.selection.iter(b"").next().and_then(index).filter(|i| *i < n),
         };
-        from(start, n, tried)
+        from(start.unwrap_or(0), replicas, tried)
     }
 }
 
