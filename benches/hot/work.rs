@@ -21,6 +21,8 @@ use mcp_edge::base::principal::Principal;
 use mcp_edge::forward::head as answer;
 use mcp_edge::inspect::{envelope, mcp};
 use mcp_edge::listen::h1::head as request;
+use mcp_edge::observe::Observer;
+use mcp_edge::observe::metrics::Metrics;
 use mcp_edge::observe::record::Record;
 use mcp_edge::route::cors::Cors;
 use mcp_edge::route::methods::Methods;
@@ -49,7 +51,12 @@ pub(crate) fn pieces() -> Vec<Piece> {
     ]);
     all.extend([envelope_scan("envelope scan, 137 B", CALL.to_vec())]);
     all.extend([envelope_scan("envelope scan, 64 KiB", large_call()), classify()]);
-    all.extend([seal(), open(), open_forged(), sse("SSE scan, 4 KiB", 4096), log_line()]);
+    all.extend([seal(), open(), open_forged(), sse("SSE scan, 4 KiB", 4096)]);
+    all.extend([
+        log_line(),
+        counted("metrics of a request", 200),
+        counted("metrics, refused", 429),
+    ]);
     all.extend([
         ("admission, call in a session", bed().in_session()),
         ("admission, initialize", bed().initialize()),
@@ -226,9 +233,10 @@ fn replica() -> Replica {
     Replica::new(ServerSettings { https: false, host, port: 8000, authority, weight: 1 })
 }
 
-fn log_line() -> Piece {
+/// A call as it is when it has been answered.
+fn answered() -> Record {
     let now = Instant::now();
-    let record = Record {
+    Record {
         route: Some(Arc::new(route("/aws-pricing".into()))),
         replica: Some(Arc::new(replica())),
         era: "legacy",
@@ -239,7 +247,20 @@ fn log_line() -> Piece {
         bytes_out: 300,
         first_byte: Some(now),
         ..admission::record()
-    };
+    }
+}
+
+/// What is counted of a request, without a line in the log.
+fn counted(name: &'static str, status: u16) -> Piece {
+    let observer = Observer::new(Arc::new(Metrics::new().unwrap()), None);
+    let code = (status == 429).then_some("limit.rate");
+    let record = Record { status, code, ..answered() };
+    let once = move || observer.request(black_box(&record));
+    (name, Box::new(once))
+}
+
+fn log_line() -> Piece {
+    let record = answered();
     let mut out = Vec::new();
     let once = move || {
         out.clear();
