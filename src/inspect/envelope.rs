@@ -23,10 +23,12 @@ const MAX_NAME: usize = 8192;
 const VERSION_KEY: &[u8] = b"io.modelcontextprotocol/protocolVersion";
 /// The keys of JSON-RPC 2.0.
 const ENVELOPE: [&[u8]; 6] = [b"jsonrpc", b"id", b"method", b"params", b"result", b"error"];
-/// Keys of `params` that decide which tool is called, and in which era.
-const CALL: [&[u8]; 2] = [b"name", b"_meta"];
+/// Keys of `params` that decide what is called, with what, and in which era.
+const CALL: [&[u8]; 4] = [b"name", b"uri", b"arguments", b"_meta"];
 /// The method that calls a tool.
 pub const TOOLS_CALL: &str = "tools/call";
+/// The methods that run something of the server's by its name.
+pub const CALLS: [&str; 3] = [TOOLS_CALL, "prompts/get", "resources/read"];
 
 /// What a body is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,6 +151,7 @@ struct Params<'de> {
     name: Option<&'de str>,
     uri: Option<&'de str>,
     task_id: Option<&'de str>,
+    has_arguments: bool,
     has_meta: bool,
     meta: Meta<'de>,
     duplicate: bool,
@@ -222,6 +225,10 @@ impl<'de> Fields<'de> for Params<'de> {
                 self.duplicate |= std::mem::replace(&mut self.has_meta, true);
                 map.next_value_seed(Read(&mut self.meta))
             }
+            b"arguments" => {
+                self.odd |= self.strict && std::mem::replace(&mut self.has_arguments, true);
+                map.next_value::<IgnoredAny>().map(drop)
+            }
             _ => {
                 self.odd |= self.strict && is_odd(key, &CALL);
                 map.next_value::<IgnoredAny>().map(drop)
@@ -258,7 +265,7 @@ impl Envelope<'_> {
             _ => Text::Absent,
         };
         let version = text(self.params.meta.version, MAX_WORD);
-        let calls = matches!(&method, Text::Is(method) if method == TOOLS_CALL);
+        let calls = matches!(&method, Text::Is(method) if CALLS.contains(&method.as_ref()));
         let odd = self.odd || calls && self.params.odd || self.strict && method == Text::Other;
         Some(Message {
             kind,

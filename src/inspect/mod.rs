@@ -5,11 +5,13 @@
 //! not JSON-RPC pass, but not where something is enforced per tool: there, [`strict`] refuses what it
 //! cannot read.
 
+pub mod arguments;
 pub mod envelope;
+pub mod look;
 pub mod mcp;
 pub mod methods;
 pub(crate) mod read;
 pub mod strict;
 
-pub use envelope::{Batch, Kind, Message, Scan, TOOLS_CALL, scan, scan_strictly};
+pub use envelope::{Batch, CALLS, Kind, Message, Scan, TOOLS_CALL, scan, scan_strictly};
 pub use mcp::{Call, Era, classify, is_json};

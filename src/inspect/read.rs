@@ -67,6 +67,12 @@ impl<'a> Text<'a> {
     }
 }
 
+/// Any JSON string, with signs for what is not valid Unicode in it.
+pub(crate) fn any_text(raw: &str) -> Option<String> {
+    let bytes = Key.deserialize(&mut serde_json::Deserializer::from_str(raw)).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
 /// Reads any JSON value into `T`.
 pub(crate) struct Read<'a, T>(pub(crate) &'a mut T);
 
@@ -123,7 +129,7 @@ impl<'de, T: Fields<'de>> Visitor<'de> for Read<'_, T> {
 
 /// Reads a key as bytes: as a `str`, one with a lone surrogate would end the reading of a body
 /// that backends read on.
-struct Key;
+pub(crate) struct Key;
 
 impl<'de> DeserializeSeed<'de> for Key {
     type Value = Cow<'de, [u8]>;

@@ -11,7 +11,7 @@
 use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderValue, Method};
 
-use super::envelope::{Message, Scan, TOOLS_CALL};
+use super::envelope::{CALLS, Message, Scan, TOOLS_CALL};
 use crate::base::denial::{Denial, RPC_INVALID_REQUEST, Reason};
 use crate::base::head::Head;
 
@@ -143,7 +143,7 @@ fn check(message: &Message) -> Result<(), Denial> {
     if message.unreadable {
         return Err(malformed("inspect.unreadable", "The method or the name cannot be read"));
     }
-    if resembles(method.as_bytes(), TOOLS_CALL.as_bytes()) {
+    if CALLS.iter().any(|call| resembles(method.as_bytes(), call.as_bytes())) {
         return Err(malformed("inspect.odd_method", "The method could be mistaken for another"));
     }
     if method == TOOLS_CALL && message.name.is_none() {
