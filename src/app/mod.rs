@@ -1,5 +1,7 @@
 //! The composition root: in, `Settings`; out, a running process that stops when it is told to.
 
+mod pages;
+
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
@@ -15,14 +17,15 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 
 use crate::acme::{self, store::Store};
-use crate::admin;
+use crate::admin::Admin;
 use crate::base::life::{Life, Phase};
 use crate::base::watch::Refresh;
+use crate::config::admin::AdminSettings;
 use crate::config::{AccessLog as LogTo, Settings};
 use crate::control;
 use crate::listen::accept::Front;
-use crate::listen::service::{Bound, Fronts, bind};
-use crate::listen::settings::{ListenerSettings, TlsSettings};
+use crate::listen::service::{Fronts, Steady, bind};
+use crate::listen::settings::ListenerSettings;
 use crate::listen::tls::dates::Lists;
 use crate::observe::Observer;
 use crate::observe::log::AccessLog;
@@ -125,26 +128,27 @@ fn serve(mut settings: Settings) -> Result<(), String> {
     let life = Arc::new(Life::new());
     let edge = Arc::new(Edge::new(runtime.clone(), observer.clone()));
     let fronts = fronts(settings, &sockets, &edge)?;
-    let admin = settings
-        .admin
-        .map(|address| bind(address, false))
-        .transpose()
-        .map_err(|e| e.to_string())?;
+    let admin = settings.admin.as_ref();
+    let bound = admin.map(|admin| bind(admin.listener.address, false));
+    let bound = bound.transpose().map_err(|e| e.to_string())?;
+    let admin = admin.zip(bound);
 
-    let tls = settings.listeners.iter().filter_map(|l| l.tls.clone());
-    let lists = Arc::new(Lists::new(tls.collect()));
+    let lists = Arc::new(Lists::new(pages::all_tls(settings)));
 
-    announce(settings, &sockets, admin.as_ref());
+    announce(settings, &sockets, admin.as_ref().map(|(admin, (_, bound))| (*admin, *bound)));
     let mut server = Server::new_with_opt_and_conf(None, conf(settings));
     let sockets = sockets.into_iter().map(|(socket, _)| socket);
     server.add_service(Fronts::new(sockets.zip(fronts).collect(), settings.threads));
-    if let Some(socket) = admin {
-        server.add_service(Bound::new(
-            "admin",
-            admin::app(metrics.clone(), gauges(runtime.clone(), settings, lists.clone())),
-            vec![socket],
-            1,
-        ));
+    if let Some((admin, (socket, at))) = admin {
+        let now = {
+            let runtime = runtime.clone();
+            move || runtime.clone()
+        };
+        let sources = pages::sources(now, settings, &observer, &life, &lists);
+        let pages = Arc::new(Admin::new(sources, admin));
+        let front = Front::new(at, Arc::new(admin.listener.clone()), pages.clone())
+            .map_err(|e| format!("admin: TLS: {e}"))?;
+        server.add_service(Steady::new(socket, front, pages.watch()));
     }
     let noted = metrics.clone();
     let told = Box::new(move |name: &str, good: bool| noted.service.set_acme_failed(name, !good));
@@ -229,32 +233,15 @@ fn fronts(
     fronts.collect::<Result<_, _>>().map_err(|e| format!("TLS: {e}"))
 }
 
-/// How busy the replicas are, and when certificates expire.
-fn gauges(runtime: Arc<Runtime>, settings: &Settings, lists: Arc<Lists>) -> admin::Refresh {
-    let tls: Vec<_> = settings.listeners.iter().filter_map(|l| l.tls.clone()).collect();
-    Box::new(move |metrics| {
-        for certificate in tls.iter().flat_map(TlsSettings::current) {
-            metrics.service.set_expiry(&certificate.source, certificate.expires);
-        }
-        for (file, expires) in lists.expiries() {
-            metrics.service.set_crl_expiry(&file, expires);
-        }
-        for (name, carrier) in &runtime.carriers {
-            for replica in &carrier.upstream.members().replicas {
-                metrics.backends.set_in_flight(name, &replica.server.authority, replica.load());
-            }
-        }
-    })
-}
-
 /// Tells a person, or a test, where to go.
-fn announce(settings: &Settings, sockets: &[Socket], admin: Option<&Socket>) {
+fn announce(settings: &Settings, sockets: &[Socket], admin: Option<(&AdminSettings, SocketAddr)>) {
     for (listener, (_, bound)) in settings.listeners.iter().zip(sockets) {
         let scheme = if listener.tls.is_some() { "https" } else { "http" };
         eprintln!("mcp-edge: listening on {scheme}://{bound}");
     }
-    if let Some((_, bound)) = admin {
-        eprintln!("mcp-edge: admin on http://{bound}");
+    if let Some((admin, bound)) = admin {
+        let scheme = if admin.listener.tls.is_some() { "https" } else { "http" };
+        eprintln!("mcp-edge: admin on {scheme}://{bound}");
     }
     // edges behind one balancer must agree on these
     eprintln!("mcp-edge: session keys {}", settings.session_keys.fingerprints().join(", "));

@@ -6,8 +6,21 @@ use super::globs::Globs;
 
 /// Names of arguments whose values are not shown where nothing else is said.
 pub const REDACTED: &[&str] = &[
-    "*password*", "*passwd*", "*passphrase*", "*secret*", "*token*", "*credential*", "*api*key*",
-    "*private*key*", "*access*key*", "*authorization*", "*cookie*", "*session*", "*otp*", "pin", "pwd",
+    "*password*",
+    "*passwd*",
+    "*passphrase*",
+    "*secret*",
+    "*token*",
+    "*credential*",
+    "*api*key*",
+    "*private*key*",
+    "*access*key*",
+    "*authorization*",
+    "*cookie*",
+    "*session*",
+    "*otp*",
+    "pin",
+    "pwd",
 ];
 
 /// What is told of arguments: always their names, and their values where that is asked for.
@@ -49,7 +62,8 @@ impl Disclosure {
     /// Whether the value of this key is hidden, by its own name or by its path, such as `user.name`.
     pub fn hides(&self, key: &str, path: &str) -> bool {
         let key = key.to_lowercase();
-        self.redact.matches(&key) || path.len() > key.len() && self.redact.matches(&path.to_lowercase())
+        self.redact.matches(&key)
+            || path.len() > key.len() && self.redact.matches(&path.to_lowercase())
     }
 }
 
@@ -68,7 +82,9 @@ mod tests {
     #[test]
     fn names_and_paths_are_hidden_in_any_case() {
         let rules = Disclosure::new(true, vec!["*TOKEN*".into(), "user.name".into()]);
-        for (key, path) in [("AccessToken", "AccessToken"), ("x_token", "a.x_token"), ("Name", "user.Name")] {
+        for (key, path) in
+            [("AccessToken", "AccessToken"), ("x_token", "a.x_token"), ("Name", "user.Name")]
+        {
             assert!(rules.hides(key, path), "{path}");
         }
         for (key, path) in [("name", "name"), ("name", "a.user.name"), ("tok", "a.tok")] {

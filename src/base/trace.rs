@@ -310,8 +310,10 @@ mod tests {
     fn what_goes_on_keeps_trace_decision_and_state() {
         let trace = Trace::go_on(Parent::parse(GOOD).unwrap(), state(["a=1", "b=2"].into_iter()));
         let span = format!("{:016x}", trace.span);
-        let expected =
-            format!("traceparent: {}\r\ntracestate: a=1,b=2\r\n", GOOD.replace("00f067aa0ba902b7", &span));
+        let expected = format!(
+            "traceparent: {}\r\ntracestate: a=1,b=2\r\n",
+            GOOD.replace("00f067aa0ba902b7", &span)
+        );
         assert_eq!(written(&trace), expected);
         assert_eq!(trace.parent, Some(0x00f0_67aa_0ba9_02b7));
         let off = Parent::parse(&GOOD.replace("-01", "-00")).unwrap();
@@ -350,7 +352,8 @@ mod tests {
         let of = |text: &str| state([text].into_iter()).as_deref().map(str::to_owned);
         assert_eq!(of("a=1, b@c=x y"), Some("a=1, b@c=x y".into()));
         let many = vec!["k=v"; 33].join(",");
-        for bad in ["", " ", ",", "novalue", "=x", "a=1\r\nx: y", "a=ü", &many, &"a=".repeat(300)] {
+        for bad in ["", " ", ",", "novalue", "=x", "a=1\r\nx: y", "a=ü", &many, &"a=".repeat(300)]
+        {
             assert_eq!(of(bad), None, "{bad}");
         }
         assert_eq!(state(["a=1"; 200].into_iter()), None);

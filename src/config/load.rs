@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::acme;
+use super::admin::{AdminSettings, admin};
 use super::session_keys;
 use super::substitute::{Env, substitute};
 use super::yaml;
@@ -14,7 +15,7 @@ use crate::auth;
 use crate::authz;
 use crate::balance::compile as balance;
 use crate::balance::settings::UpstreamSettings;
-use crate::base::compile::{ConfigError, Cx, Node, NodeKind};
+use crate::base::compile::{ConfigError, Cx, Node};
 use crate::base::fields::Fields;
 use crate::base::watch::Refresh;
 use crate::base::{defaults, files, url};
@@ -72,7 +73,7 @@ pub fn load_text(
 struct Parts {
     state_dir: PathBuf,
     threads: usize,
-    admin: Option<SocketAddr>,
+    admin: Option<AdminSettings>,
     access_log: AccessLog,
     buffer_budget: u64,
     listeners: Vec<ListenerSettings>,
@@ -96,10 +97,7 @@ fn compile(root: &Node, env: Env<'_>, cx: &mut Cx) -> Option<Parts> {
         .and_then(|n| usize::try_from(n).ok())
         .unwrap_or_else(cores);
     let admin_node = fields.take("admin");
-    let admin = match admin_node {
-        None => Some(defaults::ADMIN),
-        Some(node) => cx.in_key("admin", |cx| admin(node, cx)),
-    };
+    let admin = admin(admin_node, cx);
     let access_log = fields.or(cx, "access_log", AccessLog::Stdout, access_log);
     let buffer_budget = fields.or(cx, "buffer_budget", defaults::BUFFER_BUDGET, budget);
     let proxies = door::proxies(&mut fields, cx);
@@ -108,7 +106,7 @@ fn compile(root: &Node, env: Env<'_>, cx: &mut Cx) -> Option<Parts> {
     let sessions = fields.or(cx, "sessions", Sessions::default(), sessions);
     fields.finish(cx);
     let listeners = listeners?;
-    apart(admin_node, admin, &listeners, cx);
+    apart(admin_node, admin.as_ref().map(|admin| admin.listener.address), &listeners, cx);
     let mut upstreams = upstreams?;
     let routes = routes?;
     add_written_upstreams(&routes, &mut upstreams);
@@ -165,29 +163,6 @@ fn add_written_upstreams(routes: &[RouteSettings], upstreams: &mut Vec<UpstreamS
         let origin = url::origin(&route.upstream).ok();
         upstreams.extend(origin.as_ref().and_then(balance::from_origin));
     }
-}
-
-fn admin(node: &Node, cx: &mut Cx) -> Option<SocketAddr> {
-    if !matches!(node.kind, NodeKind::Map(_)) {
-        let what = "`off` or `{ address: 127.0.0.1:9900 }`";
-        return cx.parse(node, what, |text| match text {
-            "off" => Ok(None),
-            _ => Err(format!("expected {what}, found `{text}`")),
-        })?;
-    }
-    let mut fields = cx.map(node)?;
-    let address = fields.or(cx, "address", defaults::ADMIN, |n, cx| {
-        let address = cx.address(n)?;
-        if !address.ip().to_canonical().is_loopback() {
-            cx.error(
-                n,
-                format!("`{address}` is not a loopback address: the admin listener has no auth"),
-            );
-        }
-        Some(address)
-    });
-    fields.finish(cx);
-    Some(address)
 }
 
 /// The admin listener may not take the place of another.

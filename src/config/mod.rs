@@ -5,6 +5,7 @@
 //! takes the same way.
 
 mod acme;
+pub mod admin;
 pub mod load;
 pub mod quick;
 pub mod report;
@@ -16,6 +17,8 @@ mod yaml;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+use admin::AdminSettings;
 
 use crate::balance::session::SessionKeys;
 use crate::balance::settings::UpstreamSettings;
@@ -36,8 +39,8 @@ pub struct Settings {
     pub state_dir: PathBuf,
     /// Worker threads, at least 1.
     pub threads: usize,
-    /// Where `/metrics` is served; loopback.
-    pub admin: Option<std::net::SocketAddr>,
+    /// Where metrics and the status page are served.
+    pub admin: Option<AdminSettings>,
     /// Where access-log lines go.
     pub access_log: AccessLog,
     /// Bytes of request bodies that may be held at once in the whole process.

@@ -172,7 +172,7 @@ mod tests {
         let settings = super::settings(&flags, &env).unwrap();
         assert_eq!(settings.upstreams[0].servers.len(), 2);
         assert_eq!(settings.routes[0].auth.methods[0].name(), "anonymous");
-        assert_eq!(settings.admin, None);
+        assert!(settings.admin.is_none());
         assert!(settings.listeners[0].tls.is_none());
         flags.tls_self_signed = true;
         let settings = super::settings(&flags, &env).unwrap();

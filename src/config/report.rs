@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::admin::AdminSettings;
 use super::{AccessLog, KeysFrom, Settings};
 use crate::balance::settings::{ServerSettings, UpstreamSettings};
 use crate::base::compile::ConfigError;
@@ -36,7 +37,7 @@ pub fn effective(settings: &Settings) -> Result<String, String> {
     let report = Report {
         state_dir: settings.state_dir.display().to_string(),
         threads: settings.threads,
-        admin: settings.admin.map_or_else(|| "off".to_owned(), |a| format!("http://{a}")),
+        admin: settings.admin.as_ref().map_or_else(|| "off".to_owned(), admin),
         access_log: match &settings.access_log {
             AccessLog::Stdout => "stdout".to_owned(),
             AccessLog::Off => "off".to_owned(),
@@ -47,6 +48,12 @@ pub fn effective(settings: &Settings) -> Result<String, String> {
         session_keys: session_keys(settings),
     };
     serde_yaml::to_string(&report).map_err(|e| e.to_string())
+}
+
+fn admin(admin: &AdminSettings) -> String {
+    let Some(chain) = &admin.auth else { return admin.url() };
+    let methods: Vec<String> = chain.methods.iter().map(|method| method.described()).collect();
+    format!("{} ({})", admin.url(), methods.join(", "))
 }
 
 /// The certificates' files of all listeners.
@@ -134,10 +141,9 @@ impl Listener {
 
 impl CertificateLine {
     fn new(certificate: &Certificate) -> Self {
-        let addresses = certificate.addresses.iter().map(ToString::to_string);
         Self {
             file: certificate.source.clone(),
-            names: certificate.names.iter().cloned().chain(addresses).collect(),
+            names: certificate.all_names(),
             expires: certificate.expires_text(),
         }
     }

@@ -232,7 +232,10 @@ mod tests {
 
     #[test]
     fn names_alone_tell_no_value() {
-        assert_eq!(names_of(r#"{"b":"VALUE","a":{"VALUE":1},"b":2,"\u0063":0}"#), r#"["b","a","b","c"]"#);
+        assert_eq!(
+            names_of(r#"{"b":"VALUE","a":{"VALUE":1},"b":2,"\u0063":0}"#),
+            r#"["b","a","b","c"]"#
+        );
         for none in ["[]", "null", r#""VALUE""#, "7"] {
             assert_eq!(names_of(none), "[]", "{none}");
         }
@@ -268,7 +271,10 @@ mod tests {
         let wide = format!("[{}1]", "[2],".repeat(5000));
         let wide: Vec<Value> = serde_json::from_str(&all(&wide)).unwrap();
         assert_eq!((wide.len(), &wide[64]), (65, &json!("…")));
-        assert_eq!(all(r#"{"a":"\ud800x","b":1}"#), "{\"a\":\"\u{fffd}\u{fffd}\u{fffd}x\",\"b\":1}");
+        assert_eq!(
+            all(r#"{"a":"\ud800x","b":1}"#),
+            "{\"a\":\"\u{fffd}\u{fffd}\u{fffd}x\",\"b\":1}"
+        );
         let keys = format!("{{{}\"z\":1}}", format!(r#""{}":"{0}","#, "k".repeat(250)).repeat(60));
         assert!((4096..6000).contains(&all(&keys).len()), "{}", all(&keys).len());
     }

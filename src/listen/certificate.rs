@@ -106,6 +106,11 @@ impl Certificate {
     pub fn expires_text(&self) -> String {
         time_text(self.expires)
     }
+
+    /// DNS names and addresses in it.
+    pub fn all_names(&self) -> Vec<String> {
+        self.names.iter().cloned().chain(self.addresses.iter().map(ToString::to_string)).collect()
+    }
 }
 
 /// Seconds since 1970 as RFC 3339 in UTC.

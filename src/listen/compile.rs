@@ -9,9 +9,13 @@ use http::header::{HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY};
 use super::door::{Door, Proxies};
 use super::settings::ListenerSettings;
 use super::tls::compile::tls;
+use crate::base::cidr::Access;
 use crate::base::compile::{Cx, Node};
 use crate::base::fields::Fields;
 use crate::base::{defaults, edits, url};
+
+/// Connections of the admin listener: a few people, and what reads metrics.
+const ADMIN_CONNECTIONS: usize = 256;
 
 /// More connections than this need more file descriptors than systems give.
 const MOST_CONNECTIONS: u64 = 1_000_000;
@@ -67,21 +71,12 @@ fn listener(node: &Node, proxies: &Arc<Proxies>, cx: &mut Cx) -> Option<Listener
     let headers = headers(&mut fields, tls_node.is_some(), cx);
     fields.finish(cx);
     let address = address?;
-    if tls_node.is_some() && plaintext {
-        cx.error(node, "`tls` and `plaintext: true` contradict each other");
-    }
     if redirect_node.is_some() && tls_node.is_some() {
         cx.error(node, "`redirect` and `tls` contradict each other");
     }
     // what redirects carries nothing that must not be read
-    let bare = tls_node.is_none() && redirect_node.is_none();
-    if bare && !plaintext && !address.ip().to_canonical().is_loopback() {
-        let problem = format!(
-            "`{address}` can be reached from elsewhere and has no `tls`: \
-             add it, or say `plaintext: true`"
-        );
-        cx.error(node, problem);
-    }
+    let covered = tls_node.is_some() || (redirect_node.is_some() && !plaintext);
+    check_plaintext(node, address, covered, plaintext, cx);
     Some(ListenerSettings {
         address,
         tls,
@@ -97,6 +92,58 @@ fn listener(node: &Node, proxies: &Arc<Proxies>, cx: &mut Cx) -> Option<Listener
         door,
         headers,
     })
+}
+
+/// A plain listener on a loopback address, with few connections and every default.
+pub fn bare(address: SocketAddr) -> ListenerSettings {
+    ListenerSettings {
+        address,
+        tls: None,
+        plaintext: true,
+        redirect: None,
+        acme_webroots: Vec::new(),
+        health_path: None,
+        header_timeout: defaults::HEADER_TIMEOUT,
+        body_timeout: defaults::BODY_TIMEOUT,
+        idle_timeout: defaults::IDLE_TIMEOUT,
+        send_timeout: defaults::SEND_TIMEOUT,
+        max_connections: ADMIN_CONNECTIONS,
+        door: Door::default(),
+        headers: Vec::new(),
+    }
+}
+
+/// The keys of a listener that is only read from: `tls`, `plaintext`, `allow` and `deny`.
+pub fn reading(
+    node: &Node,
+    fields: &mut Fields<'_>,
+    address: SocketAddr,
+    cx: &mut Cx,
+) -> ListenerSettings {
+    let tls_node = fields.take("tls");
+    let tls = tls_node.and_then(|n| cx.in_key("tls", |cx| tls(n, cx)));
+    let plaintext = fields.or(cx, "plaintext", false, |n, cx| cx.boolean(n));
+    let door = Door { access: Access::take(fields, cx), ..Door::default() };
+    check_plaintext(node, address, tls_node.is_some(), plaintext, cx);
+    if let (Some(node), true) = (tls_node, tls.as_ref().is_some_and(|tls| tls.acme.is_some())) {
+        let problem = "`acme` is for listeners: name the files of a certificate here";
+        cx.in_key("tls", |cx| cx.error(node, problem));
+    }
+    ListenerSettings { tls, plaintext, door, ..bare(address) }
+}
+
+/// What others can hear has TLS, or says that it has none.
+fn check_plaintext(node: &Node, address: SocketAddr, tls: bool, plaintext: bool, cx: &mut Cx) {
+    if tls && plaintext {
+        cx.error(node, "`tls` and `plaintext: true` contradict each other");
+    }
+    if !tls && !plaintext && !address.ip().to_canonical().is_loopback() {
+        let problem = format!(
+            "`{address}` can be reached from elsewhere and has no `tls`: \
+             add it, or say `plaintext: true`"
+        );
+        cx.error(node, problem);
+    }
 }
 
 /// One year (RFC 6797 §6.1.1).

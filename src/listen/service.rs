@@ -2,23 +2,19 @@
 //! the address.
 //!
 //! Pingora binds inside its runtime and panics when a port is taken. Bound beforehand, a taken port is an
-//! ordinary error, and port 0 is possible. The edge's sockets are accepted from by its own loop; the admin
-//! listener's by Pingora, which finds them in its table of inherited sockets.
+//! ordinary error, and port 0 is possible. All sockets are accepted from by our own loop.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::IntoRawFd;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pingora::apps::ServerApp;
-use pingora::listeners::ListenerConfig;
-use pingora::protocols::l4::stream::L4BufferSettings;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service as ServiceTrait;
-use pingora::services::listening::Service;
 use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::Serve;
@@ -35,10 +31,12 @@ pub struct Fronts<S> {
     threads: usize,
 }
 
-/// A service that Pingora accepts for, with sockets that are bound already.
-pub struct Bound<A> {
-    inner: Service<A>,
-    sockets: Vec<(String, TcpListener)>,
+/// A listener that serves until the process is gone, with work that goes on beside it: who looks after a
+/// process that stops must still be told how it stands.
+pub struct Steady<S> {
+    socket: Option<TcpListener>,
+    front: Arc<Front<S>>,
+    beside: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
 }
 
 /// Binds an address; the error names it. `v6_only`: IPv4 is another listener's, which `[::]` would take, too.
@@ -76,22 +74,14 @@ impl<S: Serve> Fronts<S> {
     }
 }
 
-impl<A: ServerApp + Send + Sync + 'static> Bound<A> {
-    /// A service named `name` that accepts on these sockets.
+impl<S: Serve> Steady<S> {
+    /// A service of one listener, on one thread.
     pub fn new(
-        name: &str,
-        app: A,
-        sockets: Vec<(TcpListener, SocketAddr)>,
-        threads: usize,
+        socket: TcpListener,
+        front: Front<S>,
+        beside: impl Future<Output = ()> + Send + Sync + 'static,
     ) -> Self {
-        let mut inner = Service::new(name.to_owned(), app);
-        inner.threads = Some(threads);
-        for (_, bound) in &sockets {
-            let listener = ListenerConfig::tcp(bound.to_string());
-            inner.add_listener(listener.l4_buffer(L4BufferSettings::unbuffered()));
-        }
-        let named = sockets.into_iter().map(|(socket, bound)| (bound.to_string(), socket));
-        Self { inner, sockets: named.collect() }
+        Self { socket: Some(socket), front: Arc::new(front), beside: Some(Box::pin(beside)) }
     }
 }
 
@@ -138,34 +128,27 @@ impl<S: Serve> ServiceTrait for Fronts<S> {
 }
 
 #[async_trait]
-impl<A: ServerApp + Send + Sync + 'static> ServiceTrait for Bound<A> {
-    async fn start_service(
-        &mut self,
-        fds: Option<ListenFds>,
-        shutdown: ShutdownWatch,
-        listeners_per_fd: usize,
-    ) {
-        if let Some(fds) = &fds {
-            let mut table = fds.lock();
-            for (name, socket) in self.sockets.drain(..) {
-                if table.get(&name).is_none() {
-                    table.add(name, socket.into_raw_fd());
-                }
-            }
+impl<S: Serve> ServiceTrait for Steady<S> {
+    async fn start_service(&mut self, _: Option<ListenFds>, _: ShutdownWatch, _: usize) {
+        let Some(socket) = self.socket.take() else { return };
+        let socket = match tokio::net::TcpListener::from_std(socket) {
+            Ok(socket) => socket,
+            Err(e) => return log::error!("the admin listener cannot be polled: {e}"),
+        };
+        if let Some(work) = self.beside.take() {
+            drop(tokio::spawn(work));
         }
-        self.inner.start_service(fds, shutdown, listeners_per_fd).await;
+        // nobody ever says stop by this one
+        let (_stop, never) = watch::channel(false);
+        self.front.clone().run(socket, never).await;
     }
 
     fn name(&self) -> &str {
-        self.inner.name()
+        "admin"
     }
 
     fn threads(&self) -> Option<usize> {
-        self.inner.threads
-    }
-
-    fn listen_addresses(&self) -> Option<Vec<String>> {
-        self.inner.listen_addresses()
+        Some(1)
     }
 }
 

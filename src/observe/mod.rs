@@ -4,6 +4,7 @@
 
 pub mod log;
 pub mod metrics;
+pub mod recent;
 pub mod record;
 mod sink;
 
@@ -11,6 +12,7 @@ use std::sync::Arc;
 
 use log::AccessLog;
 use metrics::Metrics;
+use recent::Recent;
 use record::Record;
 
 /// Takes records; cheap to clone.
@@ -18,18 +20,23 @@ use record::Record;
 pub struct Observer {
     /// The counters.
     pub metrics: Arc<Metrics>,
+    /// An example of each refusal.
+    pub recent: Arc<Recent>,
     log: Option<Arc<AccessLog>>,
 }
 
 impl Observer {
     /// An observer that counts, and writes lines where there is a log.
     pub fn new(metrics: Arc<Metrics>, log: Option<Arc<AccessLog>>) -> Self {
-        Self { metrics, log }
+        Self { metrics, recent: Arc::default(), log }
     }
 
     /// A request was answered, or its stream has begun.
     pub fn request(&self, record: &Record) {
         self.metrics.requests.request(record);
+        if let Some(code) = record.code {
+            self.recent.note(code, record);
+        }
         self.write(record, "request");
     }
 

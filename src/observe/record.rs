@@ -156,7 +156,7 @@ fn number(out: &mut Vec<u8>, key: &[u8], value: u64) {
     push_number(value, out);
 }
 
-fn bounded(text: &str) -> &str {
+pub(super) fn bounded(text: &str) -> &str {
     if text.len() <= MAX_TEXT {
         return text;
     }

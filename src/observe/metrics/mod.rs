@@ -7,6 +7,7 @@ mod make;
 mod requests;
 mod service;
 
+use prometheus::proto::MetricFamily;
 use prometheus::{Encoder, Registry, TextEncoder};
 
 use make::Make;
@@ -40,6 +41,11 @@ impl Metrics {
             service: Service::new(&make)?,
             registry,
         })
+    }
+
+    /// All that is registered, as it is now.
+    pub fn families(&self) -> Vec<MetricFamily> {
+        self.registry.gather()
     }
 
     /// The text that Prometheus reads.

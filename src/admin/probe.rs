@@ -1,0 +1,31 @@
+//! What probes ask: in, a phase or a status; out, 200 or 503, and why.
+
+use super::Reply;
+use super::status::Status;
+use crate::base::life::Phase;
+
+/// Whether the process is at work. It says no while it stops: nobody should send it more.
+pub(super) fn health(phase: Phase) -> Reply {
+    match phase {
+        Phase::Starting | Phase::Ready => Reply::words(200, "ok\n"),
+        Phase::Stopping => Reply::words(503, "stopping\n"),
+    }
+}
+
+/// Whether requests should come here; with each upstream where the asker may read it.
+pub(super) fn ready(status: &Status, details: bool) -> Reply {
+    let mut text = match (status.ready, status.phase.as_str()) {
+        (true, _) => "ready\n",
+        (false, "ready") => "not ready: no upstream has a replica that is up\n",
+        (false, phase) if phase == "stopping" => "not ready: stopping\n",
+        (false, _) => "not ready: starting\n",
+    }
+    .to_owned();
+    if details {
+        for upstream in &status.upstreams {
+            let (up, all) = (upstream.available, upstream.replicas.len());
+            text.push_str(&format!("upstream {}: {up} of {all} replicas up\n", upstream.name));
+        }
+    }
+    Reply::words(if status.ready { 200 } else { 503 }, text)
+}

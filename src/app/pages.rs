@@ -1,0 +1,71 @@
+//! What the admin listener shows: in, the parts of a running edge; out, where it finds them.
+
+use std::sync::Arc;
+
+use crate::admin::Sources;
+use crate::admin::status::{self, UpstreamView, View};
+use crate::base::life::Life;
+use crate::config::Settings;
+use crate::forward::carrier::Carrier;
+use crate::listen::settings::{Certificate, TlsSettings};
+use crate::listen::tls::dates::Lists;
+use crate::observe::Observer;
+use crate::observe::metrics::Metrics;
+use crate::proxy::runtime::Runtime;
+
+/// Everything; `now` gives the config that is at work, which a reload replaces.
+pub(super) fn sources(
+    now: impl Fn() -> Arc<Runtime> + Clone + Send + Sync + 'static,
+    settings: &Settings,
+    observer: &Observer,
+    life: &Arc<Life>,
+    lists: &Arc<Lists>,
+) -> Sources {
+    let (tls, lists) = (all_tls(settings), lists.clone());
+    let (served, at_work) = (tls.clone(), now.clone());
+    Sources {
+        metrics: observer.metrics.clone(),
+        recent: observer.recent.clone(),
+        life: life.clone(),
+        refresh: Box::new(move |metrics| refresh(metrics, &now(), &tls, &lists)),
+        view: Box::new(move || view(&at_work(), &served)),
+    }
+}
+
+/// TLS of every listener, the admin's too.
+pub(super) fn all_tls(settings: &Settings) -> Vec<TlsSettings> {
+    let admin = settings.admin.as_ref().map(|admin| &admin.listener);
+    settings.listeners.iter().chain(admin).filter_map(|l| l.tls.clone()).collect()
+}
+
+/// How busy the replicas are, and when certificates expire.
+fn refresh(metrics: &Metrics, runtime: &Runtime, tls: &[TlsSettings], lists: &Lists) {
+    for certificate in tls.iter().flat_map(TlsSettings::current) {
+        metrics.service.set_expiry(&certificate.source, certificate.expires);
+    }
+    for (file, expires) in lists.expiries() {
+        metrics.service.set_crl_expiry(&file, expires);
+    }
+    for (name, carrier) in &runtime.carriers {
+        for replica in carrier.upstream.views() {
+            metrics.backends.set_in_flight(name, &replica.authority, replica.in_flight);
+        }
+    }
+}
+
+/// What pages show of it.
+fn view(runtime: &Runtime, tls: &[TlsSettings]) -> View {
+    let upstream = |(name, carrier): (&String, &Arc<Carrier>)| UpstreamView {
+        name: name.clone(),
+        replicas: carrier.upstream.views(),
+    };
+    let mut upstreams: Vec<UpstreamView> = runtime.carriers.iter().map(upstream).collect();
+    upstreams.sort_by(|a, b| a.name.cmp(&b.name));
+    let certificate = |certificate: Arc<Certificate>| status::Certificate {
+        file: certificate.source.clone(),
+        names: certificate.all_names(),
+        expires: certificate.expires,
+    };
+    let certificates = tls.iter().flat_map(TlsSettings::current).map(certificate).collect();
+    View { upstreams, certificates }
+}
