@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use crate::acme::{self, store::Store};
 use crate::admin;
 use crate::base::life::{Life, Phase};
+use crate::base::notify;
 use crate::base::watch::Refresh;
 use crate::config::{AccessLog as LogTo, Settings};
 use crate::listen::accept::Front;
@@ -306,6 +307,7 @@ impl ShutdownSignalWatch for Watch {
         // only now: a stop signal before this would have killed the process
         self.life.reach(Phase::Ready);
         eprintln!("mcp-edge: ready");
+        notify::tell("READY=1");
         let mut looking = None;
         let mut sweep = tokio::time::interval(SWEEP);
         loop {
@@ -319,6 +321,7 @@ impl ShutdownSignalWatch for Watch {
             }
         }
         self.life.reach(Phase::Stopping);
+        notify::tell("STOPPING=1");
         eprintln!("mcp-edge: stopping; a second signal stops at once");
         let observer = self.observer.clone();
         tokio::spawn(async move {

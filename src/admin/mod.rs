@@ -2,6 +2,8 @@
 //!
 //! Carried by `pingora-proxy`, every request answered in its request filter: nothing is forwarded.
 
+pub mod probe;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
