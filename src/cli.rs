@@ -21,6 +21,8 @@ pub enum Command {
     Run(RunArgs),
     /// Check a config file and print what would run; all mistakes at once, exit code 2.
     Check(CheckArgs),
+    /// Ask a running edge whether it is well: exit code 0 if it is, 1 if not. For health checks of containers.
+    Health(HealthArgs),
     /// Write a config that says the same as another proxy's.
     #[command(subcommand)]
     Import(ImportFrom),
@@ -96,6 +98,14 @@ pub struct CheckArgs {
     /// The config file.
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
+}
+
+/// Arguments of `health`.
+#[derive(Debug, Args)]
+pub struct HealthArgs {
+    /// A page of the admin listener, or a listener's `health_path`.
+    #[arg(value_name = "URL", default_value = "http://127.0.0.1:9900/healthz")]
+    pub url: String,
 }
 
 /// Whose config is imported.

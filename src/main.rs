@@ -7,10 +7,11 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::process::ExitCode;
 
 use clap::Parser;
+use mcp_edge::admin::asked;
 use mcp_edge::auth::api_key::key;
 use mcp_edge::base::compile::ConfigError;
 use mcp_edge::cli::{
-    CheckArgs, Cli, Command, ImportArgs, ImportFrom, KeyArgs, KeyCommand, RunArgs,
+    CheckArgs, Cli, Command, HealthArgs, ImportArgs, ImportFrom, KeyArgs, KeyCommand, RunArgs,
 };
 use mcp_edge::config::quick::{self, Flags};
 use mcp_edge::config::{self, Mode, report};
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => run(&args),
         Command::Check(args) => check(&args),
+        Command::Health(args) => health(&args),
         Command::Import(ImportFrom::Nginx(args)) => import(&args),
         Command::Key { command: KeyCommand::New(args) } => new_key(&args),
         #[cfg(feature = "demo")]
@@ -58,6 +60,16 @@ fn check(args: &CheckArgs) -> ExitCode {
     match text {
         Ok(text) => print(&text),
         Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn health(args: &HealthArgs) -> ExitCode {
+    match asked::ask(&args.url) {
+        Ok(text) => print(&text),
+        Err(problem) => {
+            eprintln!("mcp-edge health: {problem}");
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -15,6 +15,7 @@
 //! cannot show credentials: `/healthz` and `/readyz` answer everybody, with one word where details are not for all.
 
 mod alarms;
+pub mod asked;
 pub mod counts;
 pub mod history;
 mod page;

@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 use crate::acme::{self, store::Store};
 use crate::admin::Admin;
 use crate::base::life::{Life, Phase};
+use crate::base::notify;
 use crate::base::watch::Refresh;
 use crate::config::admin::AdminSettings;
 use crate::config::{AccessLog as LogTo, Settings};
@@ -310,6 +311,7 @@ impl ShutdownSignalWatch for Watch {
         // only now: a stop signal before this would have killed the process
         self.life.reach(Phase::Ready);
         eprintln!("mcp-edge: ready");
+        notify::tell("READY=1");
         let mut looking = None;
         let mut sweep = tokio::time::interval(SWEEP);
         loop {
@@ -323,6 +325,7 @@ impl ShutdownSignalWatch for Watch {
             }
         }
         self.life.reach(Phase::Stopping);
+        notify::tell("STOPPING=1");
         eprintln!("mcp-edge: stopping; a second signal stops at once");
         let observer = self.observer.clone();
         tokio::spawn(async move {

@@ -22,6 +22,7 @@ pub mod limits;
 pub mod masks;
 pub mod memory;
 pub mod names;
+pub mod notify;
 pub mod principal;
 pub mod rate;
 pub mod rules;

@@ -1,0 +1,247 @@
+"""The unit as it ships: what systemd-analyze says of it, and how it runs under a real systemd, with certbot's and nginx's
+files as those leave them."""
+
+import os
+import re
+import shutil
+import stat
+import subprocess
+
+import pytest
+import systemd
+from directory import Directory, wait
+from harness import HERE
+from test_certificates import tool
+
+UNIT = HERE.parents[1] / "systemd/mcp-edge.service"
+NAME = "mcp-edge.service"
+DOMAIN = "mcp.example.test"
+LIVE = f"/etc/letsencrypt/live/{DOMAIN}"
+CONFIG = f"""
+listeners:
+  - address: 127.0.0.1:443
+    tls: {{ certificates: [ {{ cert: {LIVE}/fullchain.pem, key: {LIVE}/privkey.pem }} ] }}
+routes:
+  - host: {DOMAIN}
+    upstream: http://127.0.0.1:9
+    auth: [ {{ basic: {{ file: /etc/nginx/.htpasswd, cache: off }} }} ]
+"""
+# What systemd-analyze calls the exposure, times ten; README names it.
+EXPOSURE = 18
+# Under the unit's settings: what can be seen, written, and reached by handles in place of paths.
+PROBE = r"""
+import ctypes, errno, os
+seen = lambda path: os.path.exists(path)
+print("etc", sorted(os.listdir("/etc")))
+print("hidden", [path for path in ("/etc/shadow", "/etc/ssh", "/srv/secret", "/var/log/lastlog", "/var/lib/dpkg") if seen(path)])
+print("home", [path for path in ("/root", "/home") if seen(path) and os.access(path, os.R_OK) and os.listdir(path)])
+def refused(do):
+    try: do()
+    except OSError as e: return errno.errorcode[e.errno]
+    return "done"
+print("key", len(open("/etc/letsencrypt/live/mcp.example.test/privkey.pem").read()) > 100)
+for path in ("/etc/mcp-edge/x", "/etc/letsencrypt/x", "/usr/x", "/x", "/run/probe/root/x"):
+    print("write", path, refused(lambda: open(path, "w")))
+libc = ctypes.CDLL(None, use_errno=True)
+libc.syscall(304, -100, None, 0)  # open_by_handle_at, which would lead out of the tree
+print("handle", errno.errorcode[ctypes.get_errno()])
+"""
+
+
+def offline(*arguments):
+    return subprocess.run([tool("systemd-analyze"), *arguments], capture_output=True, text=True, timeout=60)
+
+
+def test_the_unit_is_well_formed(binary, tmp_path):
+    text = UNIT.read_text()
+    for word in set(re.findall(r"/usr/bin/mcp-edge (\w+)", text)):
+        assert subprocess.run([binary, word, "--help"], capture_output=True).returncode == 0, word
+    (tmp_path / NAME).write_text(text.replace("/usr/bin/mcp-edge", binary))
+    done = offline("verify", "--man=no", str(tmp_path / NAME))
+    about_us = [line for line in (done.stdout + done.stderr).splitlines() if "mcp-edge" in line]
+    assert (done.returncode, about_us) == (0, [])
+
+
+def test_the_unit_exposes_little():
+    done = offline("security", "--offline=true", f"--threshold={EXPOSURE}", str(UNIT))
+    assert done.returncode == 0, done.stdout
+
+
+class Certbot:
+    """certbot with a folder of its own in the place of /etc/letsencrypt."""
+
+    def __init__(self, folder, directory, certificate):
+        self.folder, self.directory, self.ca = folder / "letsencrypt", directory, certificate.ca
+        self.rest = ["--config-dir", str(self.folder), "--work-dir", str(folder / "work"), "--logs-dir", str(folder / "logs")]
+
+    def run(self, *arguments):
+        standalone = ["--http-01-port", str(self.directory.http), "--http-01-address", "127.0.0.1"]
+        done = subprocess.run(
+            [tool("certbot"), "-n", *self.rest, *arguments, *standalone, "--server", self.directory.url],
+            env={"PATH": "/usr/bin:/bin", "REQUESTS_CA_BUNDLE": self.ca},
+            capture_output=True, text=True, timeout=120,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def issue(self):
+        self.run("certonly", "--standalone", "--agree-tos", "-m", "a@example.test", "-d", DOMAIN)
+
+    def renew(self):
+        self.run("renew", "--force-renewal", "--no-random-sleep-on-renew")
+
+
+def mode(path):
+    found = os.stat(path)
+    return stat.S_IMODE(found.st_mode), found.st_uid
+
+
+@pytest.fixture(scope="module")
+def issued(tmp_path_factory, certificate):
+    """A certificate as certbot leaves it: root's alone."""
+    folder = tmp_path_factory.mktemp("certbot")
+    directory = Directory(folder, certificate, 86400).start()
+    certbot = Certbot(folder, directory, certificate)
+    certbot.issue()
+    live = certbot.folder / "live"
+    assert mode(live) == mode(certbot.folder / "archive") == (0o700, 0)
+    assert mode(live / DOMAIN / "privkey.pem") == (0o600, 0)
+    yield certbot
+    directory.end()
+
+
+@pytest.fixture
+def machine(issued, binary, tmp_path):
+    """systemd, with the unit and all files in their places; nothing is started."""
+    why_not = systemd.missing()
+    if why_not:
+        pytest.skip(why_not)
+    made = systemd.Machine(tmp_path / "machine")
+    try:
+        root = made.root
+        for folder in ("etc/mcp-edge", "etc/nginx", "etc/letsencrypt", "etc/systemd/system", "srv"):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+        made.bind(issued.folder, "/etc/letsencrypt")
+        shutil.copy(binary, root / "usr/bin/mcp-edge")
+        shutil.copy(UNIT, root / "etc/systemd/system" / NAME)
+        (root / "srv/secret").write_text("nobody's business")
+        (root / "etc/mcp-edge/mcp-edge.yaml").write_text(CONFIG)
+        password(made, "ann", "-c")
+        # nginx's workers run as www-data: what guides have people do
+        made.run("chown", "root:www-data", "/etc/nginx/.htpasswd")
+        made.run("chmod", "640", "/etc/nginx/.htpasswd")
+        made.run("systemctl", "daemon-reload")
+        yield made
+    finally:
+        made.end()
+
+
+def password(machine, user, *more):
+    machine.run("htpasswd", "-b", "-s", *more, "/etc/nginx/.htpasswd", user, f"{user}'s")
+
+
+def status(machine, user):
+    """How a call of this user is answered: 401, or that nobody is behind the edge."""
+    url = f"https://{DOMAIN}/mcp"
+    done = machine.run(
+        "curl", "-sk", "-o", "/dev/null", "-w", "%{http_code}", "--resolve", f"{DOMAIN}:443:127.0.0.1",
+        "-u", f"{user}:{user}'s", url, check=False,
+    )
+    return done.stdout
+
+
+def serial(machine):
+    shown = machine.run("sh", "-c", f"openssl s_client -connect 127.0.0.1:443 -servername {DOMAIN} </dev/null | openssl x509 -noout -serial")
+    return shown.stdout.strip()
+
+
+def serial_of(file):
+    return subprocess.run(["openssl", "x509", "-noout", "-serial", "-in", str(file)], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def start(machine, good=True):
+    done = machine.run("systemctl", "start", NAME, check=False)
+    assert (done.returncode == 0) == good, machine.journal(NAME)
+
+
+def test_root_files_are_read_without_root_and_renewals_too(machine, issued):
+    start(machine)
+    # it has said that it is ready: no waiting here
+    assert status(machine, "ann") in ("502", "503")
+    pid = machine.show(NAME, "MainPID")
+    facts = dict(re.findall(r"^(\w+):\s+(.*)$", machine.run("cat", f"/proc/{pid}/status").stdout, re.M))
+    assert "0" not in facts["Uid"].split() + facts["Gid"].split()
+    # CAP_DAC_READ_SEARCH (2) and CAP_NET_BIND_SERVICE (10)
+    assert {facts[name] for name in ("CapEff", "CapPrm", "CapBnd", "CapAmb")} == {"0000000000000404"}
+    assert facts["NoNewPrivs"] == "1"
+    assert serial(machine) == serial_of(issued.folder / "live" / DOMAIN / "fullchain.pem")
+
+    before = serial(machine)
+    issued.renew()
+    assert mode(issued.folder / "live" / DOMAIN / "privkey.pem") == (0o600, 0)
+    new = serial_of(issued.folder / "live" / DOMAIN / "fullchain.pem")
+    assert new != before
+    wait("the renewed certificate is shown", lambda: serial(machine) == new, 20)
+
+    assert status(machine, "bob") == "401"
+    password(machine, "bob")
+    assert mode(machine.root / "etc/nginx/.htpasswd") == (0o640, 0)
+    wait("the new user is let in", lambda: status(machine, "bob") in ("502", "503"), 20)
+    assert machine.show(NAME, "MainPID") == pid
+
+
+def test_without_the_capability_the_keys_stay_closed(machine):
+    """That the test above would find it."""
+    drop_in = machine.root / f"etc/systemd/system/{NAME}.d/less.conf"
+    drop_in.parent.mkdir()
+    drop_in.write_text("[Service]\nAmbientCapabilities=\nAmbientCapabilities=CAP_NET_BIND_SERVICE\n")
+    machine.run("systemctl", "daemon-reload")
+    start(machine, good=False)
+    assert "Permission denied" in machine.journal(NAME)
+
+
+def test_it_sees_what_it_needs_and_writes_nothing_else(machine):
+    probe = machine.root / "etc/systemd/system/probe.service"
+    text = re.sub(r"^Exec\w+=.*\n", "", UNIT.read_text(), flags=re.M).replace("Type=notify", "Type=oneshot")
+    text = text.replace("Restart=on-failure\n", "").replace("mcp-edge/root", "probe/root")
+    # python3 of the system: its standard library is below /usr
+    probe.write_text(text.replace("[Service]", "[Service]\nExecStart=/usr/bin/python3 /etc/mcp-edge/probe.py"))
+    (machine.root / "etc/mcp-edge/probe.py").write_text(PROBE)
+    machine.run("systemctl", "daemon-reload")
+    done = machine.run("systemctl", "start", "probe.service", check=False)
+    said = machine.journal("probe.service")
+    assert done.returncode == 0, said
+    assert re.search(r"etc .*'letsencrypt'.*'mcp-edge'.*'nginx'", said), said
+    for line in ("hidden []", "home []", "key True", "handle EPERM"):
+        assert line in said, said
+    refused = re.findall(r"write \S+ (\w+)", said)
+    assert len(refused) == 5 and set(refused) <= {"EROFS", "EACCES"}, said
+
+
+def test_reload_restart_and_stop(machine):
+    start(machine)
+    config = machine.root / "etc/mcp-edge/mcp-edge.yaml"
+    pid = machine.show(NAME, "MainPID")
+    machine.run("systemctl", "reload", NAME)
+    good = config.read_text()
+    config.write_text(good.replace("routes:", "rotues:"))
+    assert machine.run("systemctl", "reload", NAME, check=False).returncode != 0
+    assert "unknown key `rotues`" in machine.journal(NAME)
+    assert (machine.show(NAME, "ActiveState"), machine.show(NAME, "MainPID")) == ("active", pid)
+    assert status(machine, "ann") in ("502", "503")
+
+    # a crash is mended, with the sessions' key that was kept
+    config.write_text(good)
+    keys = lambda: re.findall(r"session keys (\w+)", machine.journal(NAME))
+    assert len(keys()) == 1
+    machine.run("systemctl", "kill", "-s", "KILL", NAME)
+    wait("it is back", lambda: machine.show(NAME, "MainPID") not in (pid, "0") and machine.show(NAME, "ActiveState") == "active", 20)
+    assert len(keys()) == 2 and len(set(keys())) == 1
+    assert stat.S_IMODE(os.stat(machine.root / "var/lib/private/mcp-edge").st_mode) == 0o700
+
+    machine.run("systemctl", "stop", NAME)
+    assert (machine.show(NAME, "ActiveState"), machine.show(NAME, "Result")) == ("inactive", "success")
+
+    # a config that is wrong does not start, and is not tried for ever
+    config.write_text(good.replace("routes:", "rotues:"))
+    start(machine, good=False)
+    wait("systemd gives up", lambda: machine.show(NAME, "ActiveState") == "failed", 30)
