@@ -36,8 +36,8 @@ use wire::Wire;
 
 /// How long a connection that waits for a request stays open when the edge stops: a client that has not heard of
 /// it may be sending one just now, and no client may repeat a POST that was cut off. Clients on the other side of
-/// the world need a third of it; and who stops an idle edge does not want to wait for longer.
-pub const LINGER: Duration = Duration::from_secs(1);
+/// the world need half of it; and who stops an idle edge does not want to wait for longer.
+pub const LINGER: Duration = Duration::from_millis(750);
 
 /// What a request needs to know of its connection.
 #[derive(Debug, Clone)]

@@ -15,6 +15,7 @@ mod addresses;
 mod auth;
 mod authz;
 mod browsers;
+mod draining;
 mod forward;
 mod hostile;
 mod limits;
