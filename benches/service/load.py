@@ -193,7 +193,7 @@ class Load:
                 await self.events(client, answer)
             except (Failed, TimeoutError) as why:
                 client.close()
-                self.figures.fail(kind, f"GET: {why or 'no answer in 15 s'}")
+                self.figures.fail(kind, f"GET: {str(why) or 'no answer in 15 s'}")
                 self.trouble.append(f"{time.monotonic():.3f} stream {session} {why}")
                 await self.pause(time.monotonic() + 0.5)
         client.close()

@@ -1,6 +1,7 @@
 //! The composition root: in, `Settings`; out, a running process that stops when it is told to.
 
 mod pages;
+mod stop;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -33,9 +34,8 @@ use crate::observe::log::AccessLog;
 use crate::observe::metrics::Metrics;
 use crate::proxy::Edge;
 use crate::proxy::runtime::Runtime;
+use stop::Stop;
 
-/// How long connections may take to end after a stop signal.
-const GRACE: Duration = Duration::from_secs(30);
 /// How often unused backend connections are looked at.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -127,7 +127,7 @@ fn serve(mut settings: Settings) -> Result<(), String> {
     let log = open_log(&settings.access_log, &metrics).map_err(|e| format!("access log: {e}"))?;
     let observer = Observer::new(metrics.clone(), log);
     let life = Arc::new(Life::new());
-    let edge = Arc::new(Edge::new(runtime.clone(), observer.clone()));
+    let edge = Arc::new(Edge::new(runtime.clone(), observer.clone(), life.clone()));
     let fronts = fronts(settings, &sockets, &edge)?;
     let admin = settings.admin.as_ref();
     let bound = admin.map(|admin| bind(admin.listener.address, false));
@@ -161,7 +161,9 @@ fn serve(mut settings: Settings) -> Result<(), String> {
     let control = control::Server::bind(&settings.state_dir);
     let control = control.map_err(|e| log::warn!("no control socket: {e}")).ok();
     let control = Mutex::new(control.map(|server| (server, commands)));
-    let watch = Watch { edge, observer, runtime, files, life, control };
+    let times = settings.shutdown;
+    let stop = Stop { edge, observer: observer.clone(), life: life.clone(), times };
+    let watch = Watch { observer, runtime, files, life, control, stop };
     server.run(RunArgs { shutdown_signal: Box::new(watch) });
     Ok(())
 }
@@ -172,7 +174,8 @@ fn conf(settings: &Settings) -> ServerConf {
         // one runtime for all threads: pooled backend connections are polled where they are used. A
         // single thread has nothing to steal from, and the simpler runtime wakes more cheaply.
         work_stealing: settings.threads > 1,
-        grace_period_seconds: Some(GRACE.as_secs()),
+        // ours ends first
+        grace_period_seconds: Some(settings.shutdown.grace.as_secs() + 5),
         graceful_shutdown_timeout_seconds: Some(1),
         ..ServerConf::default()
     }
@@ -250,13 +253,13 @@ fn announce(settings: &Settings, sockets: &[Socket], admin: Option<(&AdminSettin
 
 /// Waits for a stop signal, then sees to it that the process ends as soon as nothing is left.
 struct Watch {
-    edge: Arc<Edge>,
     observer: Observer,
     runtime: Arc<Runtime>,
     files: Files,
     life: Arc<Life>,
     /// Taken when it begins to serve.
     control: Mutex<Option<Control>>,
+    stop: Stop,
 }
 
 /// The control socket, and what it can be asked for.
@@ -324,16 +327,8 @@ impl ShutdownSignalWatch for Watch {
                 }
             }
         }
-        self.life.reach(Phase::Stopping);
-        notify::tell("STOPPING=1");
-        eprintln!("mcp-edge: stopping; a second signal stops at once");
-        let observer = self.observer.clone();
-        tokio::spawn(async move {
-            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-            observer.flush();
-            std::process::exit(1);
-        });
-        self.end_when_idle();
+        self.stop.begin(terminate, interrupt).await;
+        self.stop.end_when_idle();
         ShutdownSignal::GracefulTerminate
     }
 }
@@ -351,22 +346,6 @@ async fn again(mut hangup: Signal, mut user: Signal, files: Files, observer: Obs
         observer.reopen();
         if name == "SIGHUP" {
             files.refresh_aside(&mut looking);
-        }
-    }
-}
-
-impl Watch {
-    /// Pingora sleeps through its whole grace period; this thread ends the process when nobody accepts any
-    /// more and the last connection has gone.
-    fn end_when_idle(&self) {
-        let (edge, observer) = (self.edge.clone(), self.observer.clone());
-        let spawned = std::thread::Builder::new().name("stop".into()).spawn(move || {
-            edge.wait_until_idle(GRACE);
-            observer.flush();
-            std::process::exit(0);
-        });
-        if let Err(e) = spawned {
-            log::error!("cannot start the stop thread, stopping takes the whole grace period: {e}");
         }
     }
 }

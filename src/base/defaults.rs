@@ -7,6 +7,8 @@ use std::time::Duration;
 pub const ADMIN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9900));
 /// `run --listen`.
 pub const LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8080));
+/// `shutdown.grace`: half a minute, as service managers and Kubernetes give.
+pub const GRACE: Duration = Duration::from_secs(30);
 /// `buffer_budget`, in bytes.
 pub const BUFFER_BUDGET: u64 = 256 << 20;
 /// The smallest `buffer_budget`, in bytes: the beginning of one body that streams must always fit.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::acme;
 use super::admin::{AdminSettings, admin};
 use super::session_keys;
+use super::shutdown::{Shutdown, shutdown};
 use super::substitute::{Env, substitute};
 use super::yaml;
 use super::{AccessLog, Settings};
@@ -75,6 +76,7 @@ struct Parts {
     threads: usize,
     admin: Option<AdminSettings>,
     access_log: AccessLog,
+    shutdown: Shutdown,
     buffer_budget: u64,
     listeners: Vec<ListenerSettings>,
     upstreams: Vec<UpstreamSettings>,
@@ -99,6 +101,7 @@ fn compile(root: &Node, env: Env<'_>, cx: &mut Cx) -> Option<Parts> {
     let admin_node = fields.take("admin");
     let admin = admin(admin_node, cx);
     let access_log = fields.or(cx, "access_log", AccessLog::Stdout, access_log);
+    let shutdown = fields.or(cx, "shutdown", Shutdown::default(), shutdown);
     let buffer_budget = fields.or(cx, "buffer_budget", defaults::BUFFER_BUDGET, budget);
     let proxies = door::proxies(&mut fields, cx);
     let listeners = fields.required(cx, "listeners", |n, cx| listen::listeners(n, &proxies, cx));
@@ -115,6 +118,7 @@ fn compile(root: &Node, env: Env<'_>, cx: &mut Cx) -> Option<Parts> {
         threads,
         admin,
         access_log,
+        shutdown,
         buffer_budget,
         listeners,
         upstreams,
@@ -224,6 +228,7 @@ fn finish(mut parts: Parts, mode: Mode) -> Result<Settings, ConfigError> {
         threads: parts.threads,
         admin: parts.admin,
         access_log: parts.access_log,
+        shutdown: parts.shutdown,
         buffer_budget: parts.buffer_budget,
         listeners: parts.listeners,
         upstreams: parts.upstreams,

@@ -11,6 +11,7 @@ pub mod quick;
 pub mod report;
 mod self_signed;
 mod session_keys;
+mod shutdown;
 mod substitute;
 mod yaml;
 
@@ -28,6 +29,7 @@ use crate::listen::settings::ListenerSettings;
 use crate::route::settings::RouteSettings;
 
 pub use load::{Mode, load, load_text};
+pub use shutdown::Shutdown;
 pub use substitute::Env;
 
 /// All that a config says, checked; nothing here needs to be parsed or validated again.
@@ -43,6 +45,8 @@ pub struct Settings {
     pub admin: Option<AdminSettings>,
     /// Where access-log lines go.
     pub access_log: AccessLog,
+    /// How long a stop may take.
+    pub shutdown: Shutdown,
     /// Bytes of request bodies that may be held at once in the whole process.
     pub buffer_budget: u64,
     /// At least one.

@@ -24,7 +24,7 @@ use super::settings::ListenerSettings;
 use super::stream::{ClientStream, Socket};
 use super::tls::{Tls, failure};
 use super::wire::Wire;
-use super::{ConnCx, Serve, h2, until_stop};
+use super::{ConnCx, Serve, h2, lingered, until_stop};
 use crate::base::rate::{Counts, Permit};
 
 /// How long to wait when the system has no room for a connection.
@@ -113,7 +113,7 @@ impl<S: Serve> Front<S> {
             biased;
             entered = door.enter(&mut came.socket, came.peer, limit, places) => entered,
             // who has not said for whom it comes has asked for nothing
-            () = until_stop(came.shutdown.clone()) => return,
+            () = lingered(came.shutdown.clone()) => return,
         };
         let guest = match entered {
             Ok(guest) => guest,
@@ -127,7 +127,13 @@ impl<S: Serve> Front<S> {
             tokio::spawn(http1(ClientStream::Left(socket), cx, open));
             return;
         };
-        match timeout(limit, tls.accept(socket)).await {
+        let agreed = tokio::select! {
+            biased;
+            agreed = timeout(limit, tls.accept(socket)) => agreed,
+            // as above
+            () = lingered(cx.shutdown.clone()) => return,
+        };
+        match agreed {
             Ok(Ok(agreed)) => {
                 cx.certificate = agreed.certificate;
                 let io = ClientStream::Right(agreed.io);
@@ -191,7 +197,7 @@ fn http1<S: Serve>(io: ClientStream, cx: ConnCx, open: Open<S>) -> impl Future<O
                 Next::Closed => return,
                 Next::Refused(denial) => {
                     Box::pin(open.handler.refuse(&mut conn, *denial, &cx)).await;
-                    return Box::pin(conn.close()).await;
+                    return Box::pin(conn.close(cx.is_draining())).await;
                 }
                 Next::Request(request) => request,
             };
@@ -206,7 +212,7 @@ fn http1<S: Serve>(io: ClientStream, cx: ConnCx, open: Open<S>) -> impl Future<O
             }
             drop(tail);
             if cx.is_draining() || !conn.may_go_on() && !Box::pin(conn.drained()).await {
-                return Box::pin(conn.close()).await;
+                return Box::pin(conn.close(cx.is_draining())).await;
             }
         }
     }

@@ -23,14 +23,21 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pingora::server::ShutdownWatch;
+use tokio::time::sleep;
 
 use crate::base::caller::ClientCertificate;
 use crate::base::denial::Denial;
 use crate::base::head::Head;
 use settings::ListenerSettings;
 use wire::Wire;
+
+/// How long a connection that waits for a request stays open when the edge stops: a client that has not heard of
+/// it may be sending one just now, and no client may repeat a POST that was cut off. Clients on the other side of
+/// the world need half of it; and who stops an idle edge does not want to wait for longer.
+pub const LINGER: Duration = Duration::from_millis(750);
 
 /// What a request needs to know of its connection.
 #[derive(Debug, Clone)]
@@ -67,6 +74,12 @@ async fn until_stop(mut shutdown: ShutdownWatch) {
     if shutdown.wait_for(|stop| *stop).await.is_err() {
         log::debug!("the server ended before its connections");
     }
+}
+
+/// Ends [`LINGER`] after we are to stop.
+async fn lingered(shutdown: ShutdownWatch) {
+    until_stop(shutdown).await;
+    sleep(LINGER).await;
 }
 
 /// What answers requests: the proxy.

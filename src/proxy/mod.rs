@@ -28,6 +28,7 @@ use tokio::io::AsyncReadExt;
 use crate::base::caller::Client;
 use crate::base::denial::Denial;
 use crate::base::head::{Head, Version};
+use crate::base::life::Life;
 use crate::base::memory;
 use crate::base::text::push_hex;
 use crate::client;
@@ -48,6 +49,7 @@ const EXPIRED: &str = "auth.expired";
 pub struct Edge {
     runtime: Arc<Runtime>,
     observer: Observer,
+    life: Arc<Life>,
     /// Connections, and listeners that accept more.
     alive: AtomicUsize,
     /// Whether somebody waits for the last of them to go, and what is rung then.
@@ -62,8 +64,8 @@ pub struct Tail {
 
 impl Edge {
     /// An edge at work on a runtime.
-    pub fn new(runtime: Arc<Runtime>, observer: Observer) -> Self {
-        Self { runtime, observer, alive: AtomicUsize::new(0), idle: Default::default() }
+    pub fn new(runtime: Arc<Runtime>, observer: Observer, life: Arc<Life>) -> Self {
+        Self { runtime, observer, life, alive: AtomicUsize::new(0), idle: Default::default() }
     }
 
     /// Counts what keeps a stopping edge alive.
@@ -80,14 +82,16 @@ impl Edge {
         }
     }
 
-    /// Waits until nobody accepts connections and none is open, for `limit` at most. Blocks its thread.
-    pub fn wait_until_idle(&self, limit: Duration) {
+    /// Waits until nobody accepts connections and none is open, for `limit` at most; how many are left then.
+    /// Blocks its thread.
+    pub fn wait_until_idle(&self, limit: Duration) -> usize {
         let mut guard = self.idle.0.lock().unwrap_or_else(PoisonError::into_inner);
         *guard = true;
         let busy = |_: &mut bool| self.alive.load(Ordering::Acquire) > 0;
         if self.idle.1.wait_timeout_while(guard, limit, busy).is_err() {
             log::error!("a thread that closed a connection has failed");
         }
+        self.alive.load(Ordering::Acquire)
     }
 
     async fn serve<W: Wire>(
@@ -165,7 +169,7 @@ impl Serve for Edge {
             Box::new(begin(&head, client.as_ref().map_or(cx.peer.ip(), |c| c.address)));
         async move {
             if cx.listener.health_path.as_deref() == Some(head.path.as_str()) {
-                respond::health(wire, &head, cx, &mut record).await;
+                respond::health(wire, &head, self.life.phase(), cx, &mut record).await;
                 self.finish(wire, &mut record);
                 return None;
             }

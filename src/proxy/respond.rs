@@ -9,6 +9,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_A
 use super::{whole, without_body};
 use crate::base::denial::Denial;
 use crate::base::head::Head;
+use crate::base::life::Phase;
 use crate::forward::headers::REQUEST_ID;
 use crate::listen::ConnCx;
 use crate::listen::wire::{Answer, Payload, Wire};
@@ -103,9 +104,20 @@ pub async fn show<W: Wire>(
     }
 }
 
-/// Answers a listener's health path: 200, or 503 while draining.
-pub async fn health<W: Wire>(wire: &mut W, head: &Head, cx: &ConnCx, record: &mut Record) {
-    let (status, text) = if cx.is_draining() { (503, "draining\n") } else { (200, "ok\n") };
+/// Answers a listener's health path: 200, or 503 as soon as the edge is to stop. Where another process has taken
+/// over its listeners, the service goes on, and only this connection ends.
+pub async fn health<W: Wire>(
+    wire: &mut W,
+    head: &Head,
+    phase: Phase,
+    cx: &ConnCx,
+    record: &mut Record,
+) {
+    let stopping = phase == Phase::Stopping;
+    let (status, text) = if stopping { (503, "draining\n") } else { (200, "ok\n") };
+    if cx.is_draining() {
+        wire.close_after();
+    }
     let mut fields = vec![
         (CONTENT_TYPE, HeaderValue::from_static("text/plain")),
         (CACHE_CONTROL, HeaderValue::from_static("no-store")),

@@ -16,6 +16,7 @@ mod auth;
 mod authz;
 mod browsers;
 mod deployed;
+mod draining;
 mod forward;
 mod hostile;
 mod limits;

@@ -3,8 +3,9 @@
 //! While it waits, a connection owns no buffer: bytes are read through a scratch buffer of the
 //! thread and kept only where they are needed.
 
+use std::future::pending;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -12,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 
 use super::head::{self, Request};
-use super::line::Line;
+use super::line::{First, Line};
 use super::tunnel;
 use super::write::{self, Framing};
 use crate::base::body::{BodyReader, Buffered};
@@ -20,6 +21,7 @@ use crate::base::chunked::ChunkDecoder;
 use crate::base::denial::{Denial, Reason};
 use crate::base::head::Version;
 use crate::base::io::{fill, give_out, step_aside, take_out, write_all};
+use crate::listen::LINGER;
 use crate::listen::settings::ListenerSettings;
 use crate::listen::stream::ClientStream;
 use crate::listen::wire::{Answer, BodyError, BodySize, Payload, Wire};
@@ -32,6 +34,8 @@ const MAX_THROWN: usize = 16 << 20;
 const MAX_DRAIN: u64 = 64 * 1024;
 /// Time for that, and for a client to read a refusal before the connection is cut.
 const DRAIN_TIME: Duration = Duration::from_secs(2);
+/// The same when the edge stops: it exits once its last connection is closed.
+const STOP_TIME: Duration = Duration::from_millis(500);
 /// RFC 9110 §15.2.1.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -90,7 +94,7 @@ impl H1 {
         }
     }
 
-    /// Waits for the next request; `draining` ends a wait that has not begun to read one.
+    /// Waits for the next request; after the end of `draining` no longer than [`LINGER`], unless it has begun.
     pub async fn next(
         &mut self,
         settings: &ListenerSettings,
@@ -98,7 +102,11 @@ impl H1 {
     ) -> Next {
         if self.ahead.is_empty() {
             self.ahead = BytesMut::new();
-            if self.line.first(&mut self.ahead, settings.idle_timeout, draining).await == 0 {
+            let mut first = self.line.first(&mut self.ahead, settings.idle_timeout, draining).await;
+            if let First::Stopped = first {
+                first = self.line.first(&mut self.ahead, LINGER, pin!(pending())).await;
+            }
+            if !matches!(first, First::Bytes) {
                 return Next::Closed;
             }
         }
@@ -227,12 +235,13 @@ impl H1 {
     }
 
     /// Ends the connection so that a client that is still sending can read the answer
-    /// (RFC 9112 §9.6), but never waits long for it.
-    pub async fn close(&mut self) {
+    /// (RFC 9112 §9.6), but never waits long for it, and less where the edge stops: it shall not keep it up.
+    pub async fn close(&mut self, stopping: bool) {
         if self.broken {
             return;
         }
-        if timeout(DRAIN_TIME, self.line.linger(&mut self.ahead)).await.is_err() {
+        let limit = if stopping { STOP_TIME } else { DRAIN_TIME };
+        if timeout(limit, self.line.linger(&mut self.ahead)).await.is_err() {
             log::debug!("a client did not close its side");
         }
     }

@@ -21,6 +21,16 @@ pub(super) struct Line {
     alarm: Alarm,
 }
 
+/// What a wait for a request brought.
+pub(super) enum First {
+    /// Its beginning.
+    Bytes,
+    /// Nothing, and nothing will come: the client has left, or was silent for too long.
+    Nothing,
+    /// Nothing before the stop.
+    Stopped,
+}
+
 impl Line {
     pub(super) fn new(io: ClientStream) -> Self {
         Self { io, alarm: Alarm::new() }
@@ -31,24 +41,27 @@ impl Line {
         self.alarm.rest();
     }
 
-    /// Waits for the first bytes of a request, for `idle` or until `stop`; 0 when there will be none.
+    /// Waits for the first bytes of a request, for `idle` or until `stop`.
     pub(super) async fn first(
         &mut self,
         into: &mut BytesMut,
         idle: Duration,
         mut stop: Pin<&mut impl Future<Output = ()>>,
-    ) -> usize {
+    ) -> First {
         let mut waiting = false;
         let first = poll_fn(|cx| {
             // a request that is here already is answered
             if let Poll::Ready(read) = poll_fill(&mut self.io, into, cx) {
-                return Poll::Ready(read.unwrap_or(0));
+                let read = read.unwrap_or(0);
+                return Poll::Ready(if read > 0 { First::Bytes } else { First::Nothing });
             }
             if !std::mem::replace(&mut waiting, true) {
                 self.alarm.set(Instant::now() + idle);
             }
-            let over = self.alarm.poll(cx).is_ready() || stop.as_mut().poll(cx).is_ready();
-            if over { Poll::Ready(0) } else { Poll::Pending }
+            if self.alarm.poll(cx).is_ready() {
+                return Poll::Ready(First::Nothing);
+            }
+            stop.as_mut().poll(cx).map(|()| First::Stopped)
         });
         first.await
     }

@@ -27,7 +27,7 @@ use super::accept::Open;
 use super::h1::head::MAX_HEAD;
 use super::stream::ClientStream;
 use super::wire::{Answer, BodyError, BodySize, Payload, Wire};
-use super::{ConnCx, Serve};
+use super::{ConnCx, LINGER, Serve};
 use crate::base::denial::Denial;
 use crate::base::head::Head;
 use crate::base::io::Aside;
@@ -98,7 +98,7 @@ pub(super) async fn serve<S: Serve>(io: ClientStream, cx: ConnCx, open: Open<S>)
                 stopping = true;
                 connection.graceful_shutdown();
             }
-            () = active.idle_for(shared.cx.listener.idle_timeout) => {
+            () = active.idle_for(idle_timeout(&shared.cx)) => {
                 // no GOAWAY exchange that a dead peer could hold up
                 connection.abrupt_shutdown(Reason::NO_ERROR);
                 stopping = true;
@@ -108,6 +108,12 @@ pub(super) async fn serve<S: Serve>(io: ClientStream, cx: ConnCx, open: Open<S>)
             }
         }
     }
+}
+
+/// A client that does not answer our farewell does not keep a stopping edge up.
+fn idle_timeout(cx: &ConnCx) -> Duration {
+    let timeout = cx.listener.idle_timeout;
+    if cx.is_draining() { timeout.min(LINGER) } else { timeout }
 }
 
 /// One request. Its beginning is boxed, so that a silent stream is a small task; no `async fn`,

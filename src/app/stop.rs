@@ -1,0 +1,58 @@
+//! The end of a process: in, the wish to stop; out, an exit as soon as nothing is left, and after the grace time
+//! whatever is left.
+
+use std::process::exit;
+use std::sync::Arc;
+
+use tokio::signal::unix::Signal;
+use tokio::time::sleep;
+
+use crate::base::life::{Life, Phase};
+use crate::base::notify;
+use crate::config::Shutdown;
+use crate::observe::Observer;
+use crate::proxy::Edge;
+
+/// What has to be told, waited for and put away.
+pub(super) struct Stop {
+    pub(super) edge: Arc<Edge>,
+    pub(super) observer: Observer,
+    pub(super) life: Arc<Life>,
+    pub(super) times: Shutdown,
+}
+
+impl Stop {
+    /// Says that the edge stops, to health checks first; back when listeners are to be closed. From now on a
+    /// signal ends the process at once.
+    pub(super) async fn begin(&self, mut terminate: Signal, mut interrupt: Signal) {
+        self.life.reach(Phase::Stopping);
+        notify::tell("STOPPING=1");
+        eprintln!("mcp-edge: stopping; a second signal stops at once");
+        let observer = self.observer.clone();
+        tokio::spawn(async move {
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+            observer.flush();
+            exit(1);
+        });
+        // a balancer needs a few checks to see it; until then it sends more
+        sleep(self.times.delay).await;
+    }
+
+    /// Pingora sleeps through its whole grace period; this thread ends the process when nobody accepts any
+    /// more and the last connection has gone.
+    pub(super) fn end_when_idle(&self) {
+        let (edge, observer, grace) = (self.edge.clone(), self.observer.clone(), self.times.grace);
+        let spawned = std::thread::Builder::new().name("stop".into()).spawn(move || {
+            let left = edge.wait_until_idle(grace);
+            if left > 0 {
+                let are = if left == 1 { "connection is" } else { "connections are" };
+                log::warn!("{left} {are} cut: the grace time is over");
+            }
+            observer.flush();
+            exit(0);
+        });
+        if let Err(e) = spawned {
+            log::error!("cannot start the stop thread, stopping takes the whole grace period: {e}");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! In: a stop signal, and connections in every state; out: what clients and health checks still get, and an exit.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use crate::support::backend::{backend, plain};
+use crate::support::certs::Certs;
+use crate::support::client::{get, get_events};
+use crate::support::edge::edge;
+
+#[test]
+fn a_request_that_was_on_its_way_to_an_idle_connection_is_answered() {
+    let backend = plain();
+    let mut edge = edge().to(&backend).start();
+    let (mut used, mut fresh) = (edge.client(), edge.client());
+    assert_eq!(used.ask(get("localhost", "/x")).header("connection"), None);
+    edge.signal("TERM");
+    edge.wait_line("stopping");
+    for client in [&mut used, &mut fresh] {
+        let answer = client.ask(get("localhost", "/x"));
+        assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+        client.end();
+    }
+    assert_eq!(edge.exit().code(), Some(0));
+}
+
+#[test]
+fn health_paths_say_503_while_connections_are_still_accepted() {
+    let backend = plain();
+    let mut edge = edge()
+        .top("shutdown: { delay: 1h }")
+        .listener("health_path: /healthz")
+        .to(&backend)
+        .start();
+    assert_eq!(edge.get("/healthz").status, 200);
+    edge.signal("TERM");
+    edge.wait_line("stopping");
+    let health = edge.get("/healthz");
+    assert_eq!((health.status, health.text().as_str()), (503, "draining\n"));
+    let mut client = edge.client();
+    for _ in 0..2 {
+        let answer = client.ask(get("localhost", "/x"));
+        assert_eq!((answer.status, answer.header("connection")), (200, None));
+    }
+    edge.signal("TERM");
+    assert_eq!(edge.exit().code(), Some(1), "a second signal ends it at once");
+}
+
+#[test]
+fn what_does_not_end_is_cut_after_the_grace_time() {
+    let backend = backend(|x| x.wait_closed());
+    let mut edge = edge().top("shutdown: { grace: 300ms }").to(&backend).start();
+    let mut client = edge.client();
+    client.send(get("localhost", "/x"));
+    backend.wait_request(0);
+    edge.signal("TERM");
+    assert_eq!(edge.exit().code(), Some(0));
+    edge.wait_line("1 connection is cut: the grace time is over");
+}
+
+#[test]
+fn a_client_that_says_nothing_does_not_keep_a_stopping_edge_up() {
+    let (certs, backend) = (Certs::new(), plain());
+    let mut edge = edge()
+        .top("shutdown: { grace: 1h }\ntrusted_proxies: [ 127.0.0.0/8 ]")
+        .listener(&format!("{}, header_timeout: 1h", certs.listener()))
+        .listener("proxy_protocol: required, header_timeout: 1h")
+        .listener("idle_timeout: 1h")
+        .to(&backend)
+        .start();
+    let mut silent: Vec<_> =
+        (0..3).map(|n| TcpStream::connect(edge.listener(n)).unwrap()).collect();
+    // speaks HTTP/2 and never acknowledges a farewell
+    let tcp = TcpStream::connect(edge.listener(0)).unwrap();
+    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+    let session = rustls::ClientConnection::new(certs.client(&["h2"]), name).unwrap();
+    let mut deaf = rustls::StreamOwned::new(session, tcp);
+    deaf.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+    deaf.read_exact(&mut [0; 9]).unwrap();
+    edge.signal("TERM");
+    assert_eq!(edge.exit().code(), Some(0));
+    for tcp in &mut silent {
+        assert_eq!(tcp.read(&mut [0; 1]).unwrap_or(0), 0);
+    }
+}
+
+/// Which does not close its own side: an edge that is not stopping would wait for it for longer.
+#[test]
+fn the_end_of_a_stream_is_told_and_its_client_is_not_waited_for_long() {
+    let backend = backend(|x| {
+        x.sse(&[]);
+        x.chunk("data: 1\n\n");
+        x.wait_closed();
+    });
+    let mut edge = edge().to(&backend).start();
+    let mut client = edge.client();
+    client.send(get_events("localhost", "/", ""));
+    client.start();
+    assert_eq!(client.chunks(9), b"data: 1\n\n");
+    edge.signal("TERM");
+    assert_eq!(client.chunks(12), b"retry: 500\n\n");
+    assert_eq!(edge.exit().code(), Some(0));
+    assert!(client.chunk().is_none_or(|piece| piece.is_empty()), "a whole answer");
+}
