@@ -180,6 +180,8 @@ pub(crate) fn record() -> Record {
         comments: 0,
         limited: Vec::new(),
         stream: false,
+        in_session: false,
+        rpc_error: None,
     }
 }
 

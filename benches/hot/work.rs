@@ -137,6 +137,7 @@ fn route(path: String) -> RouteSettings {
         answer_edits: Edits::default(),
         body_limit: 4 << 20,
         keepalive: None,
+        counts: Default::default(),
     }
 }
 
@@ -261,10 +262,11 @@ fn counted(name: &'static str, status: u16) -> Piece {
 
 fn log_line() -> Piece {
     let record = answered();
+    let now = Instant::now();
     let mut out = Vec::new();
     let once = move || {
         out.clear();
-        black_box(&record).line("request", &mut out);
+        black_box(&record).line("request", now, &mut out);
         black_box(&out);
     };
     ("access log line", Box::new(once))

@@ -26,6 +26,7 @@ pub mod notify;
 pub mod principal;
 pub mod rate;
 pub mod rules;
+pub mod slot;
 pub mod table;
 pub mod task;
 pub mod text;

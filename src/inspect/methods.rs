@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 /// The methods of MCP: kept without a copy, and with a label of their own in metrics.
-const METHODS: &[&str] = &[
+pub const METHODS: &[&str] = &[
     "initialize",
     "ping",
     "server/discover",
@@ -29,7 +29,12 @@ const METHODS: &[&str] = &[
 
 /// A method of MCP by its name; `None` for all others.
 pub fn known_method(method: &str) -> Option<&'static str> {
-    METHODS.iter().find(|known| **known == method).copied()
+    METHODS.get(number(method)?).copied()
+}
+
+/// Where a method stands in [`METHODS`]; `None` for one that does not.
+pub fn number(method: &str) -> Option<usize> {
+    METHODS.iter().position(|known| *known == method)
 }
 
 /// A method's name to keep.
@@ -46,6 +51,8 @@ mod tests {
 
     #[test]
     fn names_are_exact() {
+        assert_eq!(number("tools/call"), Some(4));
+        assert!(METHODS.iter().all(|name| known_method(name) == Some(name)));
         assert_eq!(known_method("tools/call"), Some("tools/call"));
         assert_eq!(known_method("x\"y"), None);
         assert_eq!(known_method("Tools/call"), None);

@@ -7,6 +7,7 @@
 
 pub mod arguments;
 pub mod envelope;
+pub mod error;
 pub mod look;
 pub mod mcp;
 pub mod methods;

@@ -9,6 +9,7 @@ pub mod record;
 mod sink;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use log::AccessLog;
 use metrics::Metrics;
@@ -33,22 +34,24 @@ impl Observer {
 
     /// A request was answered, or its stream has begun.
     pub fn request(&self, record: &Record) {
-        self.metrics.requests.request(record);
+        let now = Instant::now();
+        self.metrics.requests.answered(record, now);
         if let Some(code) = record.code {
             self.recent.note(code, record);
         }
-        self.write(record, "request");
+        self.write(record, if record.stream { "stream_start" } else { "request" }, now);
     }
 
     /// A stream ended.
     pub fn stream_end(&self, record: &Record) {
-        self.metrics.requests.stream_end(record);
-        self.write(record, "stream_end");
+        let now = Instant::now();
+        self.metrics.requests.stream_ended(record, now);
+        self.write(record, "stream_end", now);
     }
 
-    fn write(&self, record: &Record, event: &'static str) {
+    fn write(&self, record: &Record, event: &'static str, now: Instant) {
         if let Some(log) = &self.log {
-            log.write(|out| record.line(event, out));
+            log.write(|out| record.line(event, now, out));
         }
     }
 

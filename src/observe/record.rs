@@ -68,16 +68,20 @@ pub struct Record {
     pub comments: u64,
     /// Limits that had no room for it.
     pub limited: Vec<Limited>,
-    /// Whether the answer is an event stream.
+    /// Whether the answer is an event stream, or the connection became a WebSocket.
     pub stream: bool,
+    /// Whether it came with a session id, or a routing token, of ours.
+    pub in_session: bool,
+    /// The code of the JSON-RPC error that the answer is, as far as it is known.
+    pub rpc_error: Option<i64>,
 }
 
 impl Record {
-    /// Appends the line, newline included.
-    pub fn line(&self, event: &'static str, out: &mut Vec<u8>) {
+    /// Appends the line, newline included, as of `now`.
+    pub fn line(&self, event: &'static str, now: Instant, out: &mut Vec<u8>) {
         out.reserve(640);
         out.extend_from_slice(b"{\"time\":\"");
-        let elapsed = self.started.elapsed();
+        let elapsed = now - self.started;
         push_time(self.at + elapsed, out);
         word(out, b"\",\"event\":\"", event);
         word(out, b"\",\"request_id\":\"", &self.request_id);
@@ -109,6 +113,9 @@ impl Record {
         number(out, b",\"status\":", u64::from(self.status));
         if let Some(code) = self.code {
             text(out, b",\"code\":", code);
+        }
+        if let Some(code) = self.rpc_error {
+            signed(out, b",\"rpc_error\":", code);
         }
         if let Some(end) = self.end {
             text(out, b",\"end\":", end);
@@ -154,6 +161,14 @@ fn text(out: &mut Vec<u8>, key: &[u8], value: &str) {
 fn number(out: &mut Vec<u8>, key: &[u8], value: u64) {
     out.extend_from_slice(key);
     push_number(value, out);
+}
+
+fn signed(out: &mut Vec<u8>, key: &[u8], value: i64) {
+    out.extend_from_slice(key);
+    if value < 0 {
+        out.push(b'-');
+    }
+    push_number(value.unsigned_abs(), out);
 }
 
 pub(super) fn bounded(text: &str) -> &str {

@@ -122,6 +122,7 @@ pub async fn admit<W: Wire>(
     }
     let mut admitted = place(rt, head, routed, client, granted, body, unix(record.at))?;
     admitted.permits = permits;
+    record.in_session = admitted.plan.ticket.is_some();
     if admitted.body.is_none() && wire.body_size() != BodySize::None {
         let timeout = cx.listener.body_timeout;
         admitted.body = Some(Box::pin(body::beginning(wire, timeout, &rt.budget)).await?);

@@ -29,6 +29,7 @@ use crate::forward::conn::BackendConn;
 use crate::forward::head::ResponseHead;
 use crate::forward::headers::{self, SESSION};
 use crate::inspect::Era;
+use crate::inspect::error::{code, code_in_events};
 use crate::listen::ConnCx;
 use crate::listen::wire::{Answer, Payload, Wire};
 use crate::observe::Observer;
@@ -113,6 +114,7 @@ pub async fn answer<W: Wire>(
             Box::pin(cut).await?
         }
     };
+    note_error(&payload, events, record);
     let fields = fields(at, admitted, &mut response, &replica, head, record);
     record.status = response.status;
     record.stream = events && pending.is_some();
@@ -140,6 +142,16 @@ pub async fn answer<W: Wire>(
     let sent = wire.answer(Answer { status: response.status, fields }, payload).await;
     sent.map_err(|_| Failure::ClientGone)?;
     Ok(rest)
+}
+
+/// Whether a call was answered with a JSON-RPC error. Large answers are not looked at.
+fn note_error(payload: &Payload, events: bool, record: &mut Record) {
+    if let Payload::Whole(body) = payload
+        && record.rpc_method.is_some()
+        && body.len() as u64 <= MAX_COLLECTED
+    {
+        record.rpc_error = if events { code_in_events(body) } else { code(body) };
+    }
 }
 
 /// When what is open must end, because the token that it was opened with has.
@@ -277,7 +289,7 @@ fn fields(
     head: &Head,
     record: &Record,
 ) -> Vec<(HeaderName, HeaderValue)> {
-    let session = session(at, admitted, response, replica, head);
+    let session = session(at, admitted, response, replica, head, record);
     let events = response.is_event_stream();
     let location = location(admitted, response, replica, head);
     let mut fields = std::mem::take(&mut response.fields);
@@ -303,6 +315,7 @@ fn session(
     response: &ResponseHead,
     replica: &Replica,
     head: &Head,
+    record: &Record,
 ) -> Option<HeaderValue> {
     let inner = response.get(&SESSION)?;
     let known = admitted.plan.ticket.as_ref().filter(|t| t.kind == TicketKind::Session);
@@ -327,7 +340,7 @@ fn session(
         log::error!("{}: a session id is too long to be sealed", replica.server.authority);
     }
     let sealed = HeaderValue::from_str(&sealed?).ok()?;
-    at.observer.metrics.requests.sealed.inc();
+    at.observer.metrics.requests.sealed(record);
     Some(sealed)
 }
 

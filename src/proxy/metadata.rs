@@ -256,6 +256,7 @@ mod tests {
             answer_edits: Default::default(),
             body_limit: 1,
             keepalive: None,
+            counts: Default::default(),
         }
     }
 

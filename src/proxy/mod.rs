@@ -181,12 +181,13 @@ impl Serve for Edge {
                 Ok(Some(rest)) => {
                     memory::changed();
                     if record.stream {
-                        self.observer.metrics.requests.streams.inc();
                         self.finish(wire, &mut record);
                     }
                     Some(Tail { rest, record })
                 }
                 Err(failure) => {
+                    // its answer may have been one, but was not sent
+                    record.stream = false;
                     match failure {
                         Failure::ClientGone => {
                             record.end = Some("client.gone");
@@ -215,8 +216,10 @@ impl Serve for Edge {
     ) {
         let Tail { rest, record } = tail;
         if let Body::Flow(flow) = &mut rest.body {
-            let tally = flow.run(wire, draining.as_mut()).await;
+            let passed = self.observer.metrics.requests.passed(record);
+            let tally = flow.run(wire, passed, draining.as_mut()).await;
             (record.events, record.comments) = (tally.events, tally.comments);
+            record.rpc_error = tally.rpc_error.map(i64::from);
             record.end = end_code(tally.end);
             if let End::BackendBroke(kind) = tally.end {
                 record.detail = kind.to_string();
@@ -233,7 +236,6 @@ impl Serve for Edge {
         }
         (record.bytes_in, record.bytes_out) = wire.counts();
         if record.stream {
-            self.observer.metrics.requests.streams.dec();
             self.observer.stream_end(record);
         } else {
             self.observer.request(record);
@@ -261,10 +263,8 @@ impl Serve for Edge {
 
     fn connection(&self, opened: bool) {
         self.count(opened);
-        if opened {
-            self.observer.metrics.service.connections.inc();
-        } else {
-            self.observer.metrics.service.connections.dec();
+        self.observer.metrics.service.connection(opened);
+        if !opened {
             memory::changed();
         }
     }
@@ -363,6 +363,8 @@ pub(crate) fn begin(head: &Head, client: IpAddr) -> Record {
         comments: 0,
         limited: Vec::new(),
         stream: false,
+        in_session: false,
+        rpc_error: None,
     }
 }
 

@@ -61,6 +61,7 @@ pub fn refusal(denial: &Denial, rpc_id: Option<&str>, request_id: &str) -> (Answ
 pub fn note(record: &mut Record, denial: &Denial) {
     record.status = denial.reason.status();
     record.code = Some(denial.code);
+    record.rpc_error = Some(denial.rpc_code);
     record.detail = denial.detail.to_string();
     record.first_byte = Some(std::time::Instant::now());
 }

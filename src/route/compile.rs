@@ -151,6 +151,7 @@ fn route(node: &Node, around: &Around, cx: &mut Cx) -> Option<RouteSettings> {
         answer_edits,
         body_limit,
         keepalive,
+        counts: Default::default(),
     })
 }
 

@@ -12,6 +12,7 @@ use crate::base::cidr::Access;
 use crate::base::edits::Edits;
 use crate::base::limits::Limits;
 use crate::base::rules::Rule;
+use crate::base::slot::Slot;
 
 /// One route.
 #[derive(Debug, Clone)]
@@ -52,6 +53,8 @@ pub struct RouteSettings {
     pub body_limit: u64,
     /// How long an event stream may be silent before the edge sends a comment. Default 15 s; `off` = never.
     pub keepalive: Option<Duration>,
+    /// What is counted of it; `observe` puts it here.
+    pub counts: Slot,
 }
 
 impl RouteSettings {

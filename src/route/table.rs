@@ -313,6 +313,7 @@ pub(super) mod tests {
             answer_edits: Edits::default(),
             body_limit: 4 << 20,
             keepalive: Some(Duration::from_secs(15)),
+            counts: Default::default(),
         }
     }
 

@@ -3,6 +3,7 @@
 pub mod endpoint;
 pub mod endpoint_url;
 mod held;
+pub mod passed;
 pub mod pump;
 pub mod sse;
 pub mod tool_events;

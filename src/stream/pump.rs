@@ -11,10 +11,12 @@ use bytes::{Bytes, BytesMut};
 use tokio::time::{Instant, sleep_until};
 
 use super::endpoint::EndpointRewriter;
+use super::passed::Passed;
 use super::sse::{LeadingBom, Scanner};
 use super::tool_events::ListFilter;
 use super::tools::Refused;
 use crate::forward::conn::BackendConn;
+use crate::inspect::error::code_in_events;
 use crate::listen::wire::Wire;
 
 /// Bytes that are joined into one write when they are here already.
@@ -63,6 +65,9 @@ pub struct Events {
     lists: Option<Box<ListFilter>>,
     /// Whether it may end between two events when the edge stops: true for streams that no request waits for.
     cut: bool,
+    /// Of a stream that a request waits for: the code of the JSON-RPC error that the last answer in it is,
+    /// as far as its event came in one piece.
+    error: Option<i32>,
 }
 
 /// A rewriter and what it writes.
@@ -106,6 +111,8 @@ pub struct Tally {
     pub events: u64,
     /// Comments put in.
     pub comments: u64,
+    /// The code of the JSON-RPC error that the answer was, as far as it was seen.
+    pub rpc_error: Option<i32>,
 }
 
 enum Happened {
@@ -124,7 +131,15 @@ impl Events {
     /// An event stream at its start.
     pub fn new(keepalive: Option<Duration>, endpoint: Option<Map>, cut: bool) -> Self {
         let endpoint = endpoint.map(|map| Endpoint { rewriter: EndpointRewriter::new(), map });
-        Self { scanner: Scanner::new(), bom: None, keepalive, endpoint, lists: None, cut }
+        Self {
+            scanner: Scanner::new(),
+            bom: None,
+            keepalive,
+            endpoint,
+            lists: None,
+            cut,
+            error: None,
+        }
     }
 
     /// Lists of tools in it are cut from now on: its start.
@@ -146,11 +161,12 @@ impl Events {
 }
 
 impl Flow {
-    /// Relays to the end. The answer's head has been sent, or waits for the first piece. What is
+    /// Relays to the end, and counts into `passed` what goes through. The answer's head has been sent, or waits for the first piece. What is
     /// needed only while a piece passes is boxed, so that a silent stream does not hold it.
     pub async fn run<W: Wire>(
         &mut self,
         wire: &mut W,
+        passed: &Passed,
         mut draining: Pin<&mut (impl Future<Output = ()> + Send)>,
     ) -> Tally {
         let mut comments = 0;
@@ -166,7 +182,7 @@ impl Flow {
         }
         let mut end = match std::mem::take(&mut self.pending) {
             pending if pending.is_empty() => None,
-            pending => Box::pin(self.pass(wire, Some(pending))).await,
+            pending => Box::pin(self.pass(wire, passed, Some(pending))).await,
         };
         while end.is_none() {
             let happened = tokio::select! {
@@ -180,7 +196,7 @@ impl Flow {
                 Happened::Gone => end = Some(End::ClientGone),
                 Happened::Piece(Err(e)) => end = Some(End::BackendBroke(e.kind())),
                 Happened::Piece(Ok(piece)) => {
-                    end = Box::pin(self.pass(wire, piece)).await;
+                    end = Box::pin(self.pass(wire, passed, piece)).await;
                     last = Instant::now();
                 }
                 Happened::Drain => stopping = true,
@@ -195,7 +211,7 @@ impl Flow {
                     expired |= self.until.is_some_and(|until| now >= until);
                     // the timer is not moved with every event: it is cheaper to look when it fires
                     if end.is_none() && period.is_some_and(|period| now - last >= period) {
-                        end = Box::pin(self.comment(wire, &mut comments)).await;
+                        end = Box::pin(self.comment(wire, passed, &mut comments)).await;
                         last = Instant::now();
                     }
                     wake = self.wake(last, expired);
@@ -217,11 +233,11 @@ impl Flow {
         if !whole && end != End::Complete {
             Box::pin(wire.abort()).await;
         }
-        let events = match &self.kind {
-            Kind::Opaque => 0,
-            Kind::Events(events) => events.scanner.events(),
+        let (events, rpc_error) = match &self.kind {
+            Kind::Opaque => (0, None),
+            Kind::Events(events) => (events.scanner.events(), events.error),
         };
-        Tally { end, events, comments }
+        Tally { end, events, comments, rpc_error }
     }
 
     /// After how long a silence something has to be done.
@@ -247,18 +263,29 @@ impl Flow {
         matches!(&self.kind, Kind::Events(events) if events.scanner.at_boundary())
     }
 
-    async fn comment<W: Wire>(&mut self, wire: &mut W, comments: &mut u64) -> Option<End> {
+    async fn comment<W: Wire>(
+        &mut self,
+        wire: &mut W,
+        passed: &Passed,
+        comments: &mut u64,
+    ) -> Option<End> {
         let Kind::Events(events) = &mut self.kind else { return Some(End::BackendSilent) };
         let comment = events.scanner.comment()?;
         if !events.scanner.started() {
             events.bom.get_or_insert_default();
         }
         *comments += 1;
+        passed.put_in_a_comment();
         wire.data(Bytes::from_static(comment), false).await.err().map(|e| left(&e))
     }
 
     /// Passes a piece on, and what is here already behind it; `Some` at the end.
-    async fn pass<W: Wire>(&mut self, wire: &mut W, first: Option<Bytes>) -> Option<End> {
+    async fn pass<W: Wire>(
+        &mut self,
+        wire: &mut W,
+        passed: &Passed,
+        first: Option<Bytes>,
+    ) -> Option<End> {
         let Some(first) = first else { return Some(self.complete(wire, Bytes::new()).await) };
         let (joined, last) = match self.join(first) {
             Ok(joined) => joined,
@@ -266,7 +293,7 @@ impl Flow {
         };
         let out = match &mut self.kind {
             Kind::Opaque => joined,
-            Kind::Events(events) => match events.pass(joined) {
+            Kind::Events(events) => match events.pass(joined, passed) {
                 Ok(out) => out,
                 Err(end) => return Some(end),
             },
@@ -310,7 +337,7 @@ impl Flow {
 
 impl Events {
     /// What goes on of a piece. The scanner sees what the client sees.
-    fn pass(&mut self, piece: Bytes) -> Result<Bytes, End> {
+    fn pass(&mut self, piece: Bytes, passed: &Passed) -> Result<Bytes, End> {
         let piece = match &mut self.bom {
             None => piece,
             Some(bom) => match bom.strip(&piece) {
@@ -338,7 +365,14 @@ impl Events {
                 out.into()
             }
         };
+        let before = self.scanner.events();
         self.scanner.push(&piece);
+        passed.saw(self.scanner.events() - before);
+        if !self.cut
+            && let Some(code) = code_in_events(&piece)
+        {
+            self.error = i32::try_from(code).ok();
+        }
         Ok(piece)
     }
 

@@ -185,7 +185,7 @@ fn a_revocation_list_that_gets_old_is_told() {
     let tls = tls.strip_suffix('}').unwrap();
     let edge = edge().top(ADMIN).listener(&format!("{tls}, {asked}")).to(&backend).start();
     let due = soon.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
-    assert_eq!(total(&edge, "mcp_edge_crl_expiry_seconds{"), due);
+    assert_eq!(total(&edge, "mcp_edge_crl_expiry_timestamp_seconds{"), due);
     edge.wait_line("crl.pem` was not renewed: after ");
     edge.wait_line("; no client certificate is taken until it is renewed");
     assert_eq!(said(&edge, "crl.pem`"), 2, "{:?}", edge.stderr());

@@ -1,10 +1,7 @@
 //! Metrics are made and registered in one step: in, a name and a sentence; out, the metric.
 
 use prometheus::core::Collector;
-use prometheus::{
-    Error, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry,
-};
+use prometheus::{Error, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 /// Makes metrics for a registry. All fail only where a name is taken, or is none.
 pub(super) struct Make<'a>(pub(super) &'a Registry);
@@ -34,16 +31,6 @@ impl Make<'_> {
         labels: &[&str],
     ) -> Result<IntGaugeVec, Error> {
         self.add(IntGaugeVec::new(Opts::new(name, help), labels)?)
-    }
-
-    pub(super) fn histogram(
-        &self,
-        name: &str,
-        help: &str,
-        buckets: &[f64],
-    ) -> Result<Histogram, Error> {
-        let opts = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-        self.add(Histogram::with_opts(opts)?)
     }
 
     /// Registers a metric that was made elsewhere.

@@ -4,8 +4,13 @@
 
 mod backends;
 mod make;
+mod process;
 mod requests;
+mod route;
+mod routes;
+mod sample;
 mod service;
+mod times;
 
 use prometheus::proto::MetricFamily;
 use prometheus::{Encoder, Registry, TextEncoder};
@@ -35,6 +40,7 @@ impl Metrics {
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let make = Make(&registry);
+        registry.register(Box::new(process::Process::new()?))?;
         Ok(Self {
             requests: Requests::new(&make)?,
             backends: Backends::new(&make)?,
@@ -63,14 +69,22 @@ mod tests {
     use super::*;
 
     /// Every file with metrics; a new one must be added here.
-    const SOURCES: &[&str] =
-        &[include_str!("backends.rs"), include_str!("requests.rs"), include_str!("service.rs")];
+    const SOURCES: &[&str] = &[
+        include_str!("backends.rs"),
+        include_str!("requests.rs"),
+        include_str!("routes.rs"),
+        include_str!("service.rs"),
+    ];
 
     #[test]
     fn metrics_register_and_print() {
         let metrics = Metrics::new().unwrap();
-        metrics.service.connections.inc();
-        assert!(metrics.text().contains("mcp_edge_connections 1"));
+        metrics.service.connection(true);
+        let text = metrics.text();
+        assert!(
+            text.contains("mcp_edge_connections 1") && text.contains("mcp_edge_streams{"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -1,33 +1,56 @@
-//! Metrics of requests and streams: in, records; out, counters and histograms.
+//! Metrics of requests, streams and sessions: in, records; out, counters and histograms.
 
-use prometheus::{Error, Histogram, IntCounter, IntCounterVec, IntGauge};
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use prometheus::{Error, IntCounter, IntCounterVec};
 
 use super::make::Make;
-use crate::inspect::methods::known_method;
+use super::route::RouteCounts;
+use super::routes::Routes;
 use crate::observe::record::Record;
+use crate::stream::passed::Passed;
+
+/// Methods that admit callers of whom something is known, by their names in a principal.
+const METHODS: [&str; 5] = ["basic", "api_key", "oauth", "client_certificate", "all"];
+
+/// Codes with a label of their own: those of JSON-RPC 2.0 §5.1 and of the MCP specification.
+const RPC_CODES: [(i64, &str); 12] = [
+    (-32700, "-32700"),
+    (-32600, "-32600"),
+    (-32601, "-32601"),
+    (-32602, "-32602"),
+    (-32603, "-32603"),
+    (-32000, "-32000"),
+    (-32001, "-32001"),
+    (-32002, "-32002"),
+    (-32020, "-32020"),
+    (-32021, "-32021"),
+    (-32022, "-32022"),
+    (-32042, "-32042"),
+];
 
 /// Metrics of requests, streams and sessions.
 pub struct Requests {
-    requests: IntCounterVec,
+    routes: Routes,
     refusals: IntCounterVec,
     limited: IntCounterVec,
-    first_byte: Histogram,
-    /// Event streams open now.
-    pub streams: IntGauge,
-    /// Session ids sealed.
-    pub sealed: IntCounter,
-    events: IntCounter,
-    comments: IntCounter,
+    sessions_refused: IntCounterVec,
+    rpc_errors: IntCounterVec,
+    auth: IntCounterVec,
+    /// Of `auth`, what occurs with every request: callers that each of [`METHODS`] has admitted.
+    accepted: [IntCounter; METHODS.len()],
 }
 
 impl Requests {
     pub(super) fn new(make: &Make) -> Result<Self, Error> {
+        let auth = make.counters(
+            "mcp_edge_auth_total",
+            "Requests by the method that decided who sends them, and by what it said.",
+            &["method", "outcome"],
+        )?;
         Ok(Self {
-            requests: make.counters(
-                "mcp_edge_requests_total",
-                "Requests answered.",
-                &["route", "upstream", "status", "era", "rpc_method"],
-            )?,
+            routes: make.add(Routes::new()?)?,
             refusals: make.counters(
                 "mcp_edge_refusals_total",
                 "Requests refused by the edge, by cause.",
@@ -38,53 +61,87 @@ impl Requests {
                 "Requests for which a limit had no room; let through where dry_run is true.",
                 &["route", "key", "limit", "dry_run"],
             )?,
-            first_byte: make.histogram(
-                "mcp_edge_first_byte_seconds",
-                "Time from the request's head to the answer's.",
-                &[
-                    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
-                    60.0,
-                ],
+            sessions_refused: make.counters(
+                "mcp_edge_sessions_refused_total",
+                "Requests whose session id was refused.",
+                &["route", "code"],
             )?,
-            streams: make.gauge("mcp_edge_streams", "Event streams open.")?,
-            sealed: make.counter("mcp_edge_sessions_sealed_total", "Session ids sealed.")?,
-            events: make
-                .counter("mcp_edge_stream_events_total", "Events of streams that have ended.")?,
-            comments: make.counter(
-                "mcp_edge_stream_comments_total",
-                "Comments put into streams that have ended.",
+            rpc_errors: make.counters(
+                "mcp_edge_rpc_errors_total",
+                "Answers of servers that are a JSON-RPC error, as far as the edge reads them.",
+                &["route", "code"],
             )?,
+            accepted: METHODS.map(|method| auth.with_label_values(&[method, "accepted"])),
+            auth,
         })
     }
 
-    pub(in crate::observe) fn request(&self, record: &Record) {
-        let class = match record.status / 100 {
-            0 => "none",
-            1 => "1xx",
-            2 => "2xx",
-            3 => "3xx",
-            4 => "4xx",
-            _ => "5xx",
-        };
-        let (route, upstream) =
-            record.route.as_deref().map_or(("", ""), |r| (r.label.as_str(), r.upstream.as_str()));
-        let method =
-            record.rpc_method.as_deref().map_or("", |m| known_method(m).unwrap_or("other"));
-        self.requests.with_label_values(&[route, upstream, class, record.era, method]).inc();
-        if let Some(code) = record.code {
-            self.refusals.with_label_values(&[code]).inc();
+    /// A request was answered, or its stream has begun.
+    pub(in crate::observe) fn answered(&self, record: &Record, now: Instant) {
+        let route = self.routes.of(record);
+        route.answered(record, now);
+        if let Some(principal) = &record.principal {
+            // nothing is asked for on an anonymous route
+            let method = METHODS.iter().position(|method| *method == principal.method);
+            method.and_then(|n| self.accepted.get(n)).inspect(|count| count.inc());
+        }
+        match record.code {
+            Some(code) => self.refused(route, code, record),
+            None => self.rpc_error(route, record),
         }
         for limited in &record.limited {
             let dry_run = if limited.dry_run { "true" } else { "false" };
-            self.limited.with_label_values(&[route, limited.key, limited.what, dry_run]).inc();
-        }
-        if let Some(at) = record.first_byte {
-            self.first_byte.observe((at - record.started).as_secs_f64());
+            let labels = [&*route.route, limited.key, limited.what, dry_run];
+            self.limited.with_label_values(&labels).inc();
         }
     }
 
-    pub(in crate::observe) fn stream_end(&self, record: &Record) {
-        self.events.inc_by(record.events);
-        self.comments.inc_by(record.comments);
+    fn refused(&self, route: &RouteCounts, code: &'static str, record: &Record) {
+        self.refusals.with_label_values(&[code]).inc();
+        if code.starts_with("session.") {
+            self.sessions_refused.with_label_values(&[&route.route, code]).inc();
+        }
+        if record.principal.is_none()
+            && let Some(kind) = code.strip_prefix("auth.")
+        {
+            let method = kind.split_once('.').map_or("", |(method, _)| method);
+            self.auth.with_label_values(&[method, outcome(kind, record.status)]).inc();
+        }
+    }
+
+    /// A stream has ended.
+    pub(in crate::observe) fn stream_ended(&self, record: &Record, now: Instant) {
+        let route = self.routes.of(record);
+        route.stream_ended(record, now);
+        self.rpc_error(route, record);
+    }
+
+    fn rpc_error(&self, route: &RouteCounts, record: &Record) {
+        if let Some(code) = record.rpc_error {
+            let known = RPC_CODES.iter().find(|(known, _)| *known == code);
+            let label = known.map_or("other", |(_, label)| label);
+            self.rpc_errors.with_label_values(&[&route.route, label]).inc();
+        }
+    }
+
+    /// Where a stream counts what passes in it.
+    pub fn passed<'r>(&'r self, record: &'r Record) -> &'r Passed {
+        &self.routes.of(record).passed
+    }
+
+    /// A session id was sealed for the answer to this request.
+    pub fn sealed(&self, record: &Record) {
+        self.routes.of(record).sealed.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// What a refusal by authentication says of the credential.
+fn outcome(kind: &str, status: u16) -> &'static str {
+    match status {
+        429 => "throttled",
+        // nobody could say: the provider is down, too many passwords wait to be hashed
+        503 => "unavailable",
+        _ if matches!(kind, "none" | "all.missing") => "absent",
+        _ => "refused",
     }
 }

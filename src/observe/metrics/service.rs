@@ -6,8 +6,8 @@ use super::make::Make;
 
 /// Metrics of the process.
 pub struct Service {
-    /// Connections open now.
-    pub connections: IntGauge,
+    connections: IntGauge,
+    connections_total: IntCounter,
     turned_away: IntCounterVec,
     handshakes_failed: IntCounterVec,
     reload_failed: IntGaugeVec,
@@ -20,8 +20,12 @@ pub struct Service {
 
 impl Service {
     pub(super) fn new(make: &Make) -> Result<Self, Error> {
+        let build = make.gauges("mcp_edge_build_info", "1; which build this is.", &["version"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Ok(Self {
             connections: make.gauge("mcp_edge_connections", "Client connections open.")?,
+            connections_total: make
+                .counter("mcp_edge_connections_total", "Client connections that were let in.")?,
             turned_away: make.counters(
                 "mcp_edge_connections_refused_total",
                 "Connections closed before a byte of TLS or HTTP was read.",
@@ -43,17 +47,27 @@ impl Service {
                 &["certificate"],
             )?,
             expiry: make.gauges(
-                "mcp_edge_certificate_expiry_seconds",
+                "mcp_edge_certificate_expiry_timestamp_seconds",
                 "When a certificate that is in force expires, in seconds since 1970.",
                 &["file"],
             )?,
             crl_expiry: make.gauges(
-                "mcp_edge_crl_expiry_seconds",
+                "mcp_edge_crl_expiry_timestamp_seconds",
                 "When a revocation list that is in force is too old, in seconds since 1970.",
                 &["file"],
             )?,
             log_lost: make.counter("mcp_edge_access_log_lost_total", "Access-log lines lost.")?,
         })
+    }
+
+    /// A client's connection was let in, or has ended.
+    pub fn connection(&self, opened: bool) {
+        if opened {
+            self.connections.inc();
+            self.connections_total.inc();
+        } else {
+            self.connections.dec();
+        }
     }
 
     /// A connection was closed at the door.

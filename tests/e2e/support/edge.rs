@@ -236,7 +236,8 @@ impl Edge {
     pub(crate) fn log_of(&self, response: &Response) -> Value {
         let id = response.header("x-request-id").expect("x-request-id on every answer").to_owned();
         self.log("the request is in the access log", move |v| {
-            v["event"] == "request" && v["request_id"] == id
+            let begun = v["event"] == "request" || v["event"] == "stream_start";
+            begun && v["request_id"] == id
         })
     }
 

@@ -76,7 +76,8 @@ fn a_renewal_is_taken_by_itself_and_at_once_on_sighup() {
     let edge =
         edge().top(ADMIN).listener(&listener(&certs, &["live/site"], "")).to(&backend).start();
     assert_eq!(shown(&edge, &certs), first);
-    let expiry = || metric(&edge, "mcp_edge_certificate_expiry_seconds", "live/site.pem").unwrap();
+    let expiry =
+        || metric(&edge, "mcp_edge_certificate_expiry_timestamp_seconds", "live/site.pem").unwrap();
     let before = expiry();
     let client = certs.client(&[]);
     let resumed = || shake(edge.address(), &client, "localhost").unwrap().resumed;
