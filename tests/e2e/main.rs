@@ -23,6 +23,7 @@ mod malformed;
 mod oauth;
 mod operate;
 mod paths;
+mod reload;
 mod run;
 mod seeing;
 mod slow;
