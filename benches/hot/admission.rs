@@ -9,6 +9,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::pin::pin;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::{Instant, SystemTime};
@@ -22,6 +23,7 @@ use mcp_edge::base::principal::Principal;
 use mcp_edge::config::{Mode, load_text};
 use mcp_edge::listen::ConnCx;
 use mcp_edge::listen::h1::head as request;
+use mcp_edge::listen::place::Place;
 use mcp_edge::listen::wire::{Answer, BodyError, BodySize, Payload, Wire};
 use mcp_edge::observe::record::Record;
 use mcp_edge::proxy::admit::admit;
@@ -52,7 +54,17 @@ impl Bed {
         let peer = "127.0.0.1:50000".parse().unwrap();
         // nobody will stop it: the sender may go
         let (_, shutdown) = tokio::sync::watch::channel(false);
-        let cx = ConnCx { peer, may_forward: true, certificate: None, listener, shutdown };
+        let place = Place::new(listener.clone());
+        let cx = ConnCx {
+            peer,
+            may_forward: true,
+            certificate: None,
+            shown: Vec::new(),
+            listener,
+            place,
+            looked_at: AtomicU64::new(0),
+            shutdown,
+        };
         Self { runtime: Runtime::new(&settings).unwrap(), cx, route }
     }
 

@@ -9,6 +9,7 @@ use super::make::Make;
 use super::route::RouteCounts;
 use super::routes::Routes;
 use crate::observe::record::Record;
+use crate::route::settings::RouteSettings;
 use crate::stream::passed::Passed;
 
 /// Methods that admit callers of whom something is known, by their names in a principal.
@@ -125,8 +126,8 @@ impl Requests {
     }
 
     /// Where a stream counts what passes in it.
-    pub fn passed<'r>(&'r self, record: &'r Record) -> &'r Passed {
-        &self.routes.of(record).passed
+    pub fn passed<'r>(&'r self, route: Option<&'r RouteSettings>) -> &'r Passed {
+        &self.routes.of_route(route).passed
     }
 
     /// A session id was sealed for the answer to this request.

@@ -11,6 +11,7 @@ use super::route::{Answers, LATENCY, LIFE, RouteCounts, get};
 use super::sample::{self, counter, gauge, histogram, pair};
 use super::times::Times;
 use crate::observe::record::Record;
+use crate::route::settings::RouteSettings;
 
 /// The counters of all routes that were asked for. Cheap to clone.
 #[derive(Clone)]
@@ -123,7 +124,12 @@ impl Routes {
 
     /// The counters of a record's route: searched for once, then kept beside the route's settings.
     pub(super) fn of<'r>(&'r self, record: &'r Record) -> &'r RouteCounts {
-        let Some(route) = &record.route else { return &self.0.nowhere };
+        self.of_route(record.route.as_deref())
+    }
+
+    /// The counters of a route.
+    pub(super) fn of_route<'r>(&'r self, route: Option<&'r RouteSettings>) -> &'r RouteCounts {
+        let Some(route) = route else { return &self.0.nowhere };
         let found = route.counts.get_or(|| self.find(&route.label, &route.upstream));
         found.unwrap_or(&self.0.nowhere)
     }
