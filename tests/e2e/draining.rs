@@ -16,6 +16,7 @@ fn a_request_that_was_on_its_way_to_an_idle_connection_is_answered() {
     assert_eq!(used.ask(get("localhost", "/x")).header("connection"), None);
     edge.signal("TERM");
     edge.wait_line("stopping");
+    edge.wait_refusing();
     for client in [&mut used, &mut fresh] {
         let answer = client.ask(get("localhost", "/x"));
         assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));

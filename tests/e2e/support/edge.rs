@@ -196,6 +196,13 @@ impl Edge {
         self.admin.expect("an admin listener")
     }
 
+    /// Waits until nobody is accepted any more: what says that it stops is said a moment before.
+    pub(crate) fn wait_refusing(&self) {
+        while std::net::TcpStream::connect(self.address()).is_ok() {
+            std::thread::yield_now();
+        }
+    }
+
     /// A fresh plain connection to the first listener.
     pub(crate) fn client(&self) -> Client {
         Client::plain(self.address())
