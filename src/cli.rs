@@ -21,6 +21,9 @@ pub enum Command {
     Run(RunArgs),
     /// Check a config file and print what would run; all mistakes at once, exit code 2.
     Check(CheckArgs),
+    /// Have the running edge load its config anew. Exit codes: 0 it is at work; 2 it is wrong, and nothing was
+    /// changed; 1 no edge could be asked.
+    Reload(ReloadArgs),
     /// Ask a running edge whether it is well: exit code 0 if it is, 1 if not. For health checks of containers.
     Health(HealthArgs),
     /// Write a config that says the same as another proxy's.
@@ -106,6 +109,17 @@ pub struct HealthArgs {
     /// A page of the admin listener, or a listener's `health_path`.
     #[arg(value_name = "URL", default_value = "http://127.0.0.1:9900/healthz")]
     pub url: String,
+}
+
+/// Arguments of `reload`.
+#[derive(Debug, Args)]
+pub struct ReloadArgs {
+    /// The config file that the edge runs with: its `state_dir` is where the edge is found.
+    #[arg(long, value_name = "FILE", required_unless_present = "state_dir")]
+    pub config: Option<PathBuf>,
+    /// The state folder, where it cannot be read from the file.
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
 }
 
 /// Whose config is imported.

@@ -11,10 +11,12 @@ use mcp_edge::admin::asked;
 use mcp_edge::auth::api_key::key;
 use mcp_edge::base::compile::ConfigError;
 use mcp_edge::cli::{
-    CheckArgs, Cli, Command, HealthArgs, ImportArgs, ImportFrom, KeyArgs, KeyCommand, RunArgs,
+    CheckArgs, Cli, Command, HealthArgs, ImportArgs, ImportFrom, KeyArgs, KeyCommand, ReloadArgs,
+    RunArgs,
 };
 use mcp_edge::config::quick::{self, Flags};
 use mcp_edge::config::{self, Mode, report};
+use mcp_edge::control::{self, client::Reloaded};
 use mcp_edge::import;
 
 /// -11 % instructions per request against glibc's, measured.
@@ -25,6 +27,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => run(&args),
         Command::Check(args) => check(&args),
+        Command::Reload(args) => reload(&args),
         Command::Health(args) => health(&args),
         Command::Import(ImportFrom::Nginx(args)) => import(&args),
         Command::Key { command: KeyCommand::New(args) } => new_key(&args),
@@ -41,7 +44,7 @@ fn run(args: &RunArgs) -> ExitCode {
         None => ("mcp-edge run".to_owned(), quick::settings(&flags(args), &env)),
     };
     match loaded {
-        Ok(settings) => mcp_edge::app::run(settings),
+        Ok(settings) => mcp_edge::app::run(settings, args.config.clone()),
         Err(errors) => refuse(&source, &errors),
     }
 }
@@ -68,6 +71,30 @@ fn health(args: &HealthArgs) -> ExitCode {
         Ok(text) => print(&text),
         Err(problem) => {
             eprintln!("mcp-edge health: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn reload(args: &ReloadArgs) -> ExitCode {
+    let folder = match (&args.state_dir, &args.config) {
+        (Some(folder), _) => Ok(folder.clone()),
+        (None, Some(config)) => config::state_dir(config, &env),
+        (None, None) => Err("which edge? Name its config or its state folder".to_owned()),
+    };
+    let answer = folder.and_then(|folder| control::client::reload(&folder));
+    match answer {
+        Ok(Reloaded { generation, notes, errors }) if errors.is_empty() => {
+            notes.iter().for_each(|note| eprintln!("warning: {note}"));
+            print(&format!("generation {generation} of the config is at work\n"))
+        }
+        Ok(Reloaded { generation, errors, .. }) => {
+            errors.iter().for_each(|error| eprintln!("{error}"));
+            eprintln!("nothing was changed: generation {generation} of the config goes on");
+            ExitCode::from(2)
+        }
+        Err(problem) => {
+            eprintln!("mcp-edge reload: {problem}");
             ExitCode::FAILURE
         }
     }

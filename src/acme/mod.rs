@@ -13,6 +13,7 @@ pub mod store;
 use std::io;
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -29,28 +30,36 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// Told how the last try for a certificate went; the first name is the certificate's.
 pub type Told = Box<dyn Fn(&str, bool) + Send + Sync>;
 
-/// Keeps certificates fresh, on a thread of its own, until the process ends.
+/// Keeps certificates fresh for as long as it lives.
+#[derive(Debug)]
+pub struct Keeper(#[allow(dead_code, reason = "held")] oneshot::Sender<()>);
+
+/// Keeps certificates fresh, on a thread of its own, until the keeper is dropped; none where nothing is wanted.
 ///
 /// # Errors
 /// The thread cannot be started.
-pub fn start(wanted: Vec<AcmeSettings>, store: Store, told: Told) -> io::Result<()> {
+pub fn start(wanted: Vec<AcmeSettings>, store: Store, told: Told) -> io::Result<Option<Keeper>> {
     if wanted.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let told = std::sync::Arc::new(told);
+    let (keeper, ended) = oneshot::channel();
     std::thread::Builder::new().name("acme".into()).spawn(move || {
         runtime.block_on(async move {
             let mut tasks = JoinSet::new();
             for settings in wanted {
                 tasks.spawn(keep(settings, store.clone(), told.clone()));
             }
-            while let Some(ended) = tasks.join_next().await {
-                log::error!("ACME: a certificate is no longer renewed: {ended:?}");
-            }
+            let all = async {
+                while let Some(ended) = tasks.join_next().await {
+                    log::error!("ACME: a certificate is no longer renewed: {ended:?}");
+                }
+            };
+            tokio::select! { _ = ended => {}, () = all => {} }
         });
     })?;
-    Ok(())
+    Ok(Some(Keeper(keeper)))
 }
 
 /// Keeps one certificate fresh.

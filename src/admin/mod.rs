@@ -227,6 +227,7 @@ impl Serve for Admin {
         &self,
         (): &mut (),
         _: &mut W,
+        _: &ConnCx,
         _: Pin<&mut (impl Future<Output = ()> + Send)>,
     ) {
     }
@@ -243,6 +244,10 @@ impl Serve for Admin {
         };
         wire.close_after();
         Reply::denied(&denial).send(wire, &head, cx).await;
+    }
+
+    fn epoch(&self) -> u64 {
+        0
     }
 
     fn accepting(&self, _: bool) {}

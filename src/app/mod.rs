@@ -1,49 +1,56 @@
 //! The composition root: in, `Settings`; out, a running process that stops when it is told to.
 
+mod files;
 mod pages;
+mod reload;
+mod sockets;
 mod stop;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinHandle;
 
-use crate::acme::{self, store::Store};
 use crate::admin::Admin;
 use crate::base::life::{Life, Phase};
 use crate::base::notify;
-use crate::base::watch::Refresh;
 use crate::config::admin::AdminSettings;
 use crate::config::{AccessLog as LogTo, Settings};
 use crate::control;
 use crate::listen::accept::Front;
-use crate::listen::service::{Fronts, Steady, bind};
-use crate::listen::settings::ListenerSettings;
-use crate::listen::tls::dates::Lists;
+use crate::listen::place::Post;
+use crate::listen::service::{Fronts, Opening, Steady, bind};
 use crate::observe::Observer;
 use crate::observe::log::AccessLog;
 use crate::observe::metrics::Metrics;
 use crate::proxy::Edge;
 use crate::proxy::runtime::Runtime;
+use files::Files;
+use reload::{Listening, Reload, Reloader, State, keep_certificates};
+use sockets::{Socket, bind_all, name_ports};
 use stop::Stop;
 
 /// How often unused backend connections are looked at.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// Runs until a stop signal. What keeps it from starting goes to stderr, a sentence a line.
-pub fn run(settings: Settings) -> ExitCode {
+/// Runs until a stop signal; `source` is the config's file, to be loaded again. What keeps it from starting goes to
+/// stderr, a sentence a line.
+pub fn run(settings: Settings, source: Option<PathBuf>) -> ExitCode {
     start_logging();
     raise_open_files();
-    match serve(settings) {
+    match serve(settings, source) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problems) => {
             for problem in problems.lines() {
@@ -68,7 +75,7 @@ pub fn demo() -> ExitCode {
     match crate::config::load_text(&plan.config, &plan.folder, &env, crate::config::Mode::Run) {
         Ok(settings) => {
             println!("{}", plan.words);
-            run(settings)
+            run(settings, None)
         }
         Err(errors) => {
             eprint!("{}", crate::config::report::errors("demo.yaml", &errors));
@@ -118,9 +125,9 @@ fn start_logging() {
     }
 }
 
-fn serve(mut settings: Settings) -> Result<(), String> {
-    let sockets = bind_all(&settings).map_err(|e| e.to_string())?;
-    name_ports(&mut settings, &sockets);
+fn serve(mut settings: Settings, source: Option<PathBuf>) -> Result<(), String> {
+    let sockets = bind_all(&settings)?;
+    name_ports(&mut settings, &sockets.iter().map(|(_, bound)| *bound).collect::<Vec<_>>());
     let settings = &settings;
     let runtime = Arc::new(Runtime::new(settings).map_err(|all| all.join("\n"))?);
     let metrics = Arc::new(Metrics::new().map_err(|e| e.to_string())?);
@@ -128,42 +135,40 @@ fn serve(mut settings: Settings) -> Result<(), String> {
     let observer = Observer::new(metrics.clone(), log);
     let life = Arc::new(Life::new());
     let edge = Arc::new(Edge::new(runtime.clone(), observer.clone(), life.clone()));
-    let fronts = fronts(settings, &sockets, &edge)?;
+    let posts = posts(settings, &sockets, &edge)?;
     let admin = settings.admin.as_ref();
     let bound = admin.map(|admin| bind(admin.listener.address, false));
     let bound = bound.transpose().map_err(|e| e.to_string())?;
     let admin = admin.zip(bound);
 
-    let lists = Arc::new(Lists::new(pages::all_tls(settings)));
+    let files = Arc::new(ArcSwap::from_pointee(Files::new(settings)));
 
     announce(settings, &sockets, admin.as_ref().map(|(admin, (_, bound))| (*admin, *bound)));
     let mut server = Server::new_with_opt_and_conf(None, conf(settings));
-    let sockets = sockets.into_iter().map(|(socket, _)| socket);
-    server.add_service(Fronts::new(sockets.zip(fronts).collect(), settings.threads));
+    let (fronts, opener) = Fronts::new(settings.threads);
+    server.add_service(fronts);
     if let Some((admin, (socket, at))) = admin {
-        let now = {
-            let runtime = runtime.clone();
-            move || runtime.clone()
-        };
-        let sources = pages::sources(now, settings, &observer, &life, &lists);
+        let sources = pages::sources(&edge, &observer, &life, &files);
         let pages = Arc::new(Admin::new(sources, admin));
         let front = Front::new(at, Arc::new(admin.listener.clone()), pages.clone())
             .map_err(|e| format!("admin: TLS: {e}"))?;
         server.add_service(Steady::new(socket, front, pages.watch()));
     }
-    let noted = metrics.clone();
-    let told = Box::new(move |name: &str, good: bool| noted.service.set_acme_failed(name, !good));
-    acme::start(settings.acme.clone(), Store::new(&settings.state_dir), told)
-        .map_err(|e| format!("ACME: {e}"))?;
-    let files = Files { watched: settings.watched.clone(), lists, metrics };
-    // what the edge can be asked for by its socket
-    let commands: Vec<Arc<dyn control::Command>> = Vec::new();
+    let acme = (settings.acme.clone(), keep_certificates(settings, &observer)?);
+    let state = State {
+        kept: settings.kept.clone(),
+        open: open(settings, sockets, posts, &opener),
+        fixed: settings.fixed.clone(),
+        acme,
+    };
     let control = control::Server::bind(&settings.state_dir);
     let control = control.map_err(|e| log::warn!("no control socket: {e}")).ok();
-    let control = Mutex::new(control.map(|server| (server, commands)));
+    let state = Mutex::new(state);
     let times = settings.shutdown;
-    let stop = Stop { edge, observer: observer.clone(), life: life.clone(), times };
-    let watch = Watch { observer, runtime, files, life, control, stop };
+    let (ended, looked) = (edge.clone(), observer.clone());
+    let stop = Stop { edge: ended, observer: looked, life: life.clone(), times };
+    let work = Arc::new(Reloader { source, edge, observer, life, files, opener, state });
+    let watch = Watch { work, control: Mutex::new(control), stop };
     server.run(RunArgs { shutdown_signal: Box::new(watch) });
     Ok(())
 }
@@ -190,51 +195,34 @@ fn open_log(to: &LogTo, metrics: &Metrics) -> io::Result<Option<Arc<AccessLog>>>
     })
 }
 
-type Socket = (TcpListener, SocketAddr);
-
-/// Port 0 became a real one: public URLs that were made from the route's first listener name it now.
-fn name_ports(settings: &mut Settings, sockets: &[Socket]) {
-    for route in &mut settings.routes {
-        let mut both = settings.listeners.iter().zip(sockets);
-        let serves = |l: &ListenerSettings| match l.redirect {
-            None => route.is_served_at(l.address),
-            Some(_) => route.names(l.address),
-        };
-        let Some((_, (_, bound))) = both.find(|(l, _)| serves(l)) else { continue };
-        if let Some(host) = route.public_url.authority.strip_suffix(":0") {
-            route.public_url.authority = format!("{host}:{}", bound.port());
-        }
-    }
-}
-
-/// Binds every listener; all that fail are named.
-fn bind_all(settings: &Settings) -> io::Result<Vec<Socket>> {
-    let (mut sockets, mut problems) = (Vec::new(), Vec::new());
-    for listener in &settings.listeners {
-        // `[::]` takes IPv4, too, unless another listener has that
-        let address = listener.address;
-        let has_v4 = |other: &ListenerSettings| {
-            other.address.is_ipv4() && other.address.port() == address.port()
-        };
-        let v6_only =
-            address.is_ipv6() && address.port() != 0 && settings.listeners.iter().any(has_v4);
-        match bind(address, v6_only) {
-            Ok(socket) => sockets.push(socket),
-            Err(e) => problems.push(e.to_string()),
-        }
-    }
-    if problems.is_empty() { Ok(sockets) } else { Err(io::Error::other(problems.join("\n"))) }
-}
-
-fn fronts(
+/// Who receives at each listener.
+fn posts(
     settings: &Settings,
     sockets: &[Socket],
     edge: &Arc<Edge>,
-) -> Result<Vec<Front<Edge>>, String> {
+) -> Result<Vec<Arc<Post<Edge>>>, String> {
     let listeners = settings.listeners.iter().zip(sockets);
-    let fronts = listeners
-        .map(|(listener, (_, bound))| Front::new(*bound, Arc::new(listener.clone()), edge.clone()));
-    fronts.collect::<Result<_, _>>().map_err(|e| format!("TLS: {e}"))
+    let posts = listeners.map(|(listener, (_, bound))| {
+        Front::new(*bound, Arc::new(listener.clone()), edge.clone()).map(Post::new)
+    });
+    posts.collect::<Result<_, _>>().map_err(|e| format!("TLS: {e}"))
+}
+
+/// Sends the sockets to the service that is to accept there.
+fn open(
+    settings: &Settings,
+    sockets: Vec<Socket>,
+    posts: Vec<Arc<Post<Edge>>>,
+    opener: &UnboundedSender<Opening<Edge>>,
+) -> Vec<Listening> {
+    let all = settings.listeners.iter().zip(sockets).zip(posts);
+    let open = all.map(|((listener, (socket, bound)), post)| {
+        if opener.send((socket, post.clone())).is_err() {
+            log::error!("{bound} is not listened at");
+        }
+        Listening { address: listener.address, bound, post }
+    });
+    open.collect()
 }
 
 /// Tells a person, or a test, where to go.
@@ -253,43 +241,23 @@ fn announce(settings: &Settings, sockets: &[Socket], admin: Option<(&AdminSettin
 
 /// Waits for a stop signal, then sees to it that the process ends as soon as nothing is left.
 struct Watch {
-    observer: Observer,
-    runtime: Arc<Runtime>,
-    files: Files,
-    life: Arc<Life>,
+    work: Arc<Reloader>,
     /// Taken when it begins to serve.
-    control: Mutex<Option<Control>>,
+    control: Mutex<Option<control::Server>>,
     stop: Stop,
 }
 
-/// The control socket, and what it can be asked for.
-type Control = (control::Server, Vec<Arc<dyn control::Command>>);
-
-/// The files that are read again when they change.
-#[derive(Clone)]
-struct Files {
-    watched: Vec<Arc<dyn Refresh>>,
-    lists: Arc<Lists>,
-    metrics: Arc<Metrics>,
+/// What the edge can be asked for by its control socket.
+fn commands(work: &Arc<Reloader>) -> Vec<Arc<dyn control::Command>> {
+    vec![Arc::new(Reload(work.clone()))]
 }
 
-impl Files {
-    /// Looks at all of them. Blocks its thread.
-    fn refresh(&self) {
-        for file in &self.watched {
-            file.refresh();
-            self.metrics.service.set_reload_failed(&file.name(), file.problem().is_some());
-        }
-        self.lists.look();
-    }
-
-    /// The same beside what the caller has to do: a file system that hangs must not hold up a stop.
-    /// `last` is the look before, which may still be under way.
-    fn refresh_aside(&self, last: &mut Option<JoinHandle<()>>) {
-        if last.as_ref().is_none_or(JoinHandle::is_finished) {
-            let files = self.clone();
-            *last = Some(tokio::task::spawn_blocking(move || files.refresh()));
-        }
+/// Looks at the config's files beside what the caller has to do: a file system that hangs must not hold up a
+/// stop. `last` is the look before, which may still be under way.
+fn look_aside(work: &Arc<Reloader>, last: &mut Option<JoinHandle<()>>) {
+    if last.as_ref().is_none_or(JoinHandle::is_finished) {
+        let work = work.clone();
+        *last = Some(tokio::task::spawn_blocking(move || work.look()));
     }
 }
 
@@ -305,14 +273,16 @@ impl ShutdownSignalWatch for Watch {
             log::error!("cannot wait for signals");
             return ShutdownSignal::FastShutdown;
         };
-        tokio::spawn(again(hangup, user, self.files.clone(), self.observer.clone()));
-        self.runtime.start(&Handle::current());
+        let work = &self.work;
+        tokio::spawn(again(user, work.observer.clone()));
+        tokio::spawn(anew(hangup, work.clone()));
+        work.edge.runtime().start(&Handle::current());
         let control = self.control.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some((server, commands)) = control {
-            tokio::spawn(server.run(commands));
+        if let Some(server) = control {
+            tokio::spawn(server.run(commands(work)));
         }
         // only now: a stop signal before this would have killed the process
-        self.life.reach(Phase::Ready);
+        work.life.reach(Phase::Ready);
         eprintln!("mcp-edge: ready");
         notify::tell("READY=1");
         let mut looking = None;
@@ -322,8 +292,8 @@ impl ShutdownSignalWatch for Watch {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
                 _ = sweep.tick() => {
-                    self.runtime.sweep();
-                    self.files.refresh_aside(&mut looking);
+                    work.edge.runtime().sweep();
+                    look_aside(work, &mut looking);
                 }
             }
         }
@@ -333,19 +303,24 @@ impl ShutdownSignalWatch for Watch {
     }
 }
 
-/// Opens the log anew on SIGUSR1 and SIGHUP, and reads files again on SIGHUP; also while the edge stops,
-/// which may take its time.
-async fn again(mut hangup: Signal, mut user: Signal, files: Files, observer: Observer) {
-    let mut looking = None;
-    loop {
-        let name = tokio::select! {
-            _ = hangup.recv() => "SIGHUP",
-            _ = user.recv() => "SIGUSR1",
-        };
-        log::info!("{name} was taken");
+/// Opens the log anew on SIGUSR1; also while the edge stops, which may take its time.
+async fn again(mut user: Signal, observer: Observer) {
+    while user.recv().await.is_some() {
+        log::info!("SIGUSR1 was taken");
         observer.reopen();
-        if name == "SIGHUP" {
-            files.refresh_aside(&mut looking);
+    }
+}
+
+/// On SIGHUP the same, and the config is loaded anew; where there is no file of it, the files that it names.
+/// Several that come meanwhile are one.
+async fn anew(mut hangup: Signal, work: Arc<Reloader>) {
+    while hangup.recv().await.is_some() {
+        log::info!("SIGHUP was taken");
+        work.observer.reopen();
+        let work = work.clone();
+        let done = tokio::task::spawn_blocking(move || work.on_signal()).await;
+        if let Err(e) = done {
+            log::error!("the config was not reloaded: {e}");
         }
     }
 }

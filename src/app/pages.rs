@@ -2,33 +2,39 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+
+use super::files::Files;
 use crate::admin::Sources;
 use crate::admin::status::{self, UpstreamView, View};
 use crate::base::life::Life;
 use crate::config::Settings;
 use crate::forward::carrier::Carrier;
 use crate::listen::settings::{Certificate, TlsSettings};
-use crate::listen::tls::dates::Lists;
 use crate::observe::Observer;
 use crate::observe::metrics::Metrics;
-use crate::proxy::runtime::Runtime;
+use crate::proxy::Edge;
+use crate::proxy::runtime::{self, Runtime};
 
-/// Everything; `now` gives the config that is at work, which a reload replaces.
+/// Everything; what a reload replaces is asked for anew each time.
 pub(super) fn sources(
-    now: impl Fn() -> Arc<Runtime> + Clone + Send + Sync + 'static,
-    settings: &Settings,
+    edge: &Arc<Edge>,
     observer: &Observer,
     life: &Arc<Life>,
-    lists: &Arc<Lists>,
+    files: &Arc<ArcSwap<Files>>,
 ) -> Sources {
-    let (tls, lists) = (all_tls(settings), lists.clone());
-    let (served, at_work) = (tls.clone(), now.clone());
+    let (now, at_work) = (edge.clone(), edge.clone());
+    let (files, served) = (files.clone(), files.clone());
+    let born = life.clone();
     Sources {
         metrics: observer.metrics.clone(),
         recent: observer.recent.clone(),
         life: life.clone(),
-        refresh: Box::new(move |metrics| refresh(metrics, &now(), &tls, &lists)),
-        view: Box::new(move || view(&at_work(), &served)),
+        refresh: Box::new(move |metrics| {
+            metrics.service.set_generation(born.generation());
+            refresh(metrics, &now.runtime(), &files.load());
+        }),
+        view: Box::new(move || view(&at_work.runtime(), &served.load().tls)),
     }
 }
 
@@ -39,11 +45,12 @@ pub(super) fn all_tls(settings: &Settings) -> Vec<TlsSettings> {
 }
 
 /// How busy the replicas are, and when certificates expire.
-fn refresh(metrics: &Metrics, runtime: &Runtime, tls: &[TlsSettings], lists: &Lists) {
-    for certificate in tls.iter().flat_map(TlsSettings::current) {
+fn refresh(metrics: &Metrics, runtime: &Runtime, files: &Files) {
+    metrics.service.set_generations_alive(runtime::alive());
+    for certificate in files.tls.iter().flat_map(TlsSettings::current) {
         metrics.service.set_expiry(&certificate.source, certificate.expires);
     }
-    for (file, expires) in lists.expiries() {
+    for (file, expires) in files.lists.expiries() {
         metrics.service.set_crl_expiry(&file, expires);
     }
     for (name, carrier) in &runtime.carriers {

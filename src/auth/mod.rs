@@ -70,6 +70,33 @@ pub async fn authenticate(
     Err(challenged(denial, chain))
 }
 
+/// Runs them for who was let in before and has a stream open.
+///
+/// # Errors
+/// Those of [`authenticate`]; 401, too, where the credential stands for somebody else now.
+pub async fn again(
+    chain: &Chain,
+    head: &Head,
+    client: &Client,
+    before: &Principal,
+) -> Result<Arc<Principal>, Denial> {
+    check_single(chain, head)?;
+    let refused = |code, says| Denial::new(Reason::Unauthenticated, code, says);
+    for method in &chain.methods {
+        let principal = match method.again(head, client, before) {
+            Verdict::Absent => continue,
+            Verdict::Known(principal) => principal,
+            Verdict::Refused(denial) => return Err(denial),
+            Verdict::Later(verdict) => verdict.await?,
+        };
+        if principal.to_bytes() != before.to_bytes() {
+            return Err(refused("auth.other", "The credential is somebody else's now"));
+        }
+        return Ok(principal);
+    }
+    Err(refused("auth.none", "Authentication is required"))
+}
+
 /// Which of two credentials counts must not depend on who reads them (RFC 9110 §5.3: neither
 /// `Authorization` nor a key is a list).
 fn check_single(chain: &Chain, head: &Head) -> Result<(), Denial> {

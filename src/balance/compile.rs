@@ -8,6 +8,7 @@ use super::credential;
 use super::policy::{Kind, POLICIES};
 use super::settings::{Affinity, HostHeader, ServerSettings, UpstreamSettings, UpstreamTls};
 use crate::base::compile::{Cx, Node, NodeKind};
+use crate::base::kept::{content, fingerprint};
 use crate::base::url::Origin;
 use crate::base::{defaults, fields, url};
 use crate::listen::certificate;
@@ -47,6 +48,8 @@ pub fn names(node: &Node) -> Vec<String> {
 pub fn from_origin(origin: &Origin) -> Option<UpstreamSettings> {
     let servers = vec![server_of(origin, defaults::WEIGHT)];
     Some(UpstreamSettings {
+        fingerprint: String::new(),
+        wire: String::new(),
         name: format!("{}://{}", origin.scheme(), origin.authority()),
         policy: kind(defaults::BALANCE)?,
         servers,
@@ -85,6 +88,11 @@ fn upstream(node: &Node, cx: &mut Cx) -> Option<UpstreamSettings> {
         cx.in_key("tls", |cx| cx.error(node, "no server of this upstream is https"));
     }
     Some(UpstreamSettings {
+        fingerprint: sum(node, tls.as_ref()),
+        wire: format!(
+            "{connect_timeout:?} {idle_timeout:?} {:?}",
+            tls_node.map(|node| sum(node, tls.as_ref()))
+        ),
         name,
         policy: kind(balance)?,
         servers,
@@ -96,6 +104,14 @@ fn upstream(node: &Node, cx: &mut Cx) -> Option<UpstreamSettings> {
         first_byte_timeout,
         idle_timeout,
     })
+}
+
+/// What is in the TLS files counts like what is in the config.
+fn sum(node: &Node, tls: Option<&UpstreamTls>) -> String {
+    let pair = tls.and_then(|tls| tls.client_certificate.as_ref());
+    let files = tls.and_then(|tls| tls.ca.as_ref()).into_iter();
+    let files = files.chain(pair.iter().flat_map(|(cert, key)| [cert, key]));
+    files.fold(fingerprint(node), |sum, file| sum + &content(file))
 }
 
 fn name(text: &str) -> Result<String, String> {

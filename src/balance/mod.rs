@@ -75,9 +75,28 @@ pub enum Claim<'a> {
 impl Upstream {
     /// Puts an upstream to work.
     pub fn new(settings: UpstreamSettings) -> Self {
-        let together = Arc::default();
-        let replica =
-            |server: &ServerSettings| Arc::new(Replica::new(server.clone()).among(&together));
+        Self::with(settings, Arc::default(), |_| None)
+    }
+
+    /// The same in place of one that the config says something else of now. A replica of whom it says what it
+    /// said, and who is reached in the same way, stays who it is, with all that is known of it.
+    pub fn after(settings: UpstreamSettings, before: &Self) -> Self {
+        let same_wire = settings.wire == before.settings.wire;
+        let members = before.members.load();
+        let known = |server: &ServerSettings| {
+            let known = members.named(&server.authority).filter(|known| known.server == *server);
+            known.filter(|_| same_wire).cloned()
+        };
+        Self::with(settings, before.together.clone(), known)
+    }
+
+    fn with(
+        settings: UpstreamSettings,
+        together: Arc<AtomicUsize>,
+        known: impl Fn(&ServerSettings) -> Option<Arc<Replica>>,
+    ) -> Self {
+        let new = |server: &ServerSettings| Replica::new(server.clone()).among(&together);
+        let replica = |server: &ServerSettings| known(server).unwrap_or_else(|| new(server).into());
         let replicas = settings.servers.iter().map(replica).collect();
         let members = ArcSwap::from_pointee(Members::new(replicas, settings.policy));
         Self { settings, members, changing: Mutex::new(()), together }

@@ -9,6 +9,11 @@ use super::policy::Kind;
 /// A group of replicas of one MCP server.
 #[derive(Debug, Clone)]
 pub struct UpstreamSettings {
+    /// A sum of all that the config and the files that it names say of it: while it stays the same over a reload,
+    /// so does what is at work.
+    pub fingerprint: String,
+    /// The same of what connections are made by.
+    pub wire: String,
     /// Its name; for a URL written into a route, that URL's origin.
     pub name: String,
     /// The replicas, in the order of the config; never empty; authorities are unique.

@@ -85,6 +85,18 @@ pub trait Authenticate: Send + Sync + fmt::Debug {
 
     /// Looks for a credential of this method's own shape, and at it.
     fn authenticate<'a>(&'a self, head: &'a Head, client: &'a Client) -> Verdict<'a>;
+
+    /// The same for who was let in `before` by this very credential and has a stream open: by what is in force
+    /// now, without counting it as another attempt.
+    fn again<'a>(
+        &'a self,
+        head: &'a Head,
+        client: &'a Client,
+        before: &'a Principal,
+    ) -> Verdict<'a> {
+        let _ = before;
+        self.authenticate(head, client)
+    }
 }
 
 /// What a method says of a request.

@@ -132,7 +132,7 @@ fn file(node: &Node, cx: &mut Cx) -> Option<Arc<Watched<Ranges>>> {
     let mut fields = cx.map(node)?;
     let path = fields.required(cx, "file", |n, cx| cx.file(n));
     fields.finish(cx);
-    cx.watch(node, vec![path?], read)
+    cx.watch(node, vec![path?], "", read)
 }
 
 /// One network a line; `#` begins a comment.

@@ -4,7 +4,7 @@
 //! throws all results away when there was one. So what a stage puts in place of a bad value does
 //! not matter, as long as it causes no second error.
 
-use std::any::Any;
+use std::any::{Any, type_name};
 use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fields::Fields;
+use super::kept::Kept;
 use super::masks::Masks;
 use super::value;
 use super::watch::{Found, Refresh, Watched};
@@ -88,7 +89,12 @@ pub struct Cx {
     pub public_url: Option<String>,
     /// What messages must not show.
     pub masks: Masks,
-    shared: HashMap<String, Arc<dyn Any + Send + Sync>>,
+    /// Where the route stands that is being compiled: its host, path and listeners.
+    pub place: String,
+    /// What the generation of the config before this one has; empty at the start.
+    pub before: Kept,
+    /// What this one has, to be handed on to the next.
+    pub kept: Kept,
     path: Vec<String>,
 }
 
@@ -174,28 +180,43 @@ impl Cx {
         self.list(node, item)
     }
 
-    /// What several places of a config have in common: made by the first that asks for it by this key.
+    /// What several places of a config have in common, and what outlives a reload: it is made by the first
+    /// that asks for it by this key, in this generation of the config or the one before. So the key must say
+    /// all that it is made of, what is in files that are read once included.
     pub fn shared<T: Any + Send + Sync>(
         &mut self,
         key: String,
         make: impl FnOnce(&mut Self) -> Option<T>,
     ) -> Option<Arc<T>> {
-        if let Some(found) = self.shared.get(&key) {
-            return found.clone().downcast().ok();
-        }
-        let made = Arc::new(make(self)?);
-        self.shared.insert(key, made.clone());
-        Some(made)
+        let found = self.kept.get(&key).or_else(|| self.before.get(&key));
+        let value = match found {
+            Some(found) => found,
+            None => Arc::new(make(self)?),
+        };
+        self.kept.put(key, value.clone());
+        Some(value)
     }
 
-    /// Reads files, now and whenever they change; what is wrong with them is noted at `node`.
+    /// Has something read again when it changes; once, however many have it in common.
+    pub fn look_after(&mut self, file: Arc<dyn Refresh>) {
+        let same =
+            |other: &Arc<dyn Refresh>| std::ptr::addr_eq(Arc::as_ptr(other), Arc::as_ptr(&file));
+        if !self.watched.iter().any(same) {
+            self.watched.push(file);
+        }
+    }
+
+    /// Reads files, now and whenever they change; what is wrong with them is noted at `node`. `by` says what
+    /// the reader goes by besides their paths. What another place or the generation before has read by the
+    /// same words is taken as it is now.
     pub fn watch<T: Send + Sync + 'static>(
         &mut self,
         node: &Node,
         paths: Vec<PathBuf>,
+        by: &str,
         read: impl Fn(&[PathBuf]) -> Result<T, String> + Send + Sync + 'static,
     ) -> Option<Arc<Watched<T>>> {
-        self.watch_parts(node, paths, move |paths| read(paths).into())
+        self.watch_parts(node, paths, by, move |paths| read(paths).into())
     }
 
     /// The same by a reader that says itself what becomes of contents that are bad later on.
@@ -203,15 +224,24 @@ impl Cx {
         &mut self,
         node: &Node,
         paths: Vec<PathBuf>,
+        by: &str,
         read: impl Fn(&[PathBuf]) -> Found<T> + Send + Sync + 'static,
     ) -> Option<Arc<Watched<T>>> {
+        let key = format!("file {} {by:?} {paths:?}", type_name::<T>());
+        if let Some(known) = self.kept.get(&key).or_else(|| self.before.get::<Watched<T>>(&key)) {
+            known.refresh();
+            self.kept.put(key, known.clone());
+            self.look_after(known.clone());
+            return Some(known);
+        }
         let masks = self.masks.clone();
         let names: Vec<String> = paths.iter().map(|path| masks.path(path)).collect();
         let read =
             move |paths: &[PathBuf]| read(paths).map_problems(|problem| masks.apply(problem));
         match Watched::named(names.join(", "), paths, read) {
             Ok(watched) => {
-                self.watched.push(watched.clone());
+                self.kept.put(key, watched.clone());
+                self.look_after(watched.clone());
                 Some(watched)
             }
             Err(problems) => {

@@ -17,6 +17,7 @@ pub mod globs;
 pub mod head;
 pub mod io;
 pub mod keep;
+pub mod kept;
 pub mod life;
 pub mod limits;
 pub mod masks;

@@ -20,6 +20,9 @@ pub struct Principal {
     pub metadata: Vec<(String, String)>,
     /// The access token that was shown; absent where another method admitted the caller.
     pub token: Option<Arc<Token>>,
+    /// What the caller was let in by, where that can be recognized without the caller: a sum of the line of a
+    /// password file. It never leaves the process.
+    pub proof: Option<u64>,
 }
 
 /// What an access token says, once it was found good.
@@ -62,7 +65,15 @@ impl Principal {
     ) -> Self {
         let subject = subject.into();
         let name = subject.clone();
-        Self { method, issuer: issuer.into(), subject, name, metadata: Vec::new(), token: None }
+        Self {
+            method,
+            issuer: issuer.into(),
+            subject,
+            name,
+            metadata: Vec::new(),
+            token: None,
+            proof: None,
+        }
     }
 
     /// The caller of a route that says `auth: [ anonymous ]`.
@@ -76,7 +87,7 @@ impl Principal {
     }
 
     /// An unambiguous byte form (fields are length-prefixed), bound into session ids. Name,
-    /// metadata and token are not in it: a session outlives a change of these.
+    /// metadata, token and proof are not in it: a session outlives a change of these.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(24 + self.issuer.len() + self.subject.len());
         for field in [self.method, &self.issuer, &self.subject] {

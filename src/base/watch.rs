@@ -73,6 +73,8 @@ pub trait Refresh: Send + Sync + fmt::Debug {
     fn problem(&self) -> Option<String>;
     /// The files' names.
     fn name(&self) -> String;
+    /// Grows with every content that was taken.
+    fn generation(&self) -> u64;
 }
 
 impl<T> Watched<T> {
@@ -173,6 +175,10 @@ impl<T: Send + Sync> Refresh for Watched<T> {
 
     fn name(&self) -> String {
         self.name.clone()
+    }
+
+    fn generation(&self) -> u64 {
+        Self::generation(self)
     }
 }
 

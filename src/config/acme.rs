@@ -1,15 +1,16 @@
 //! Certificates that the edge obtains by itself: in, listeners; out, the same with the files that those
 //! certificates are kept in.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Mode;
 use crate::acme::store::Store;
-use crate::base::watch::Refresh;
+use crate::base::compile::Cx;
+use crate::base::watch::Watched;
 use crate::listen::acme::AcmeSettings;
 use crate::listen::certificate;
-use crate::listen::settings::ListenerSettings;
+use crate::listen::settings::{Certificate, ListenerSettings};
 
 /// Gives each listener the file of its certificate, with a placeholder in it where there is none yet,
 /// and plain listeners the folder of challenges. `check` changes nothing and takes what is there.
@@ -20,9 +21,9 @@ pub(super) fn attach(
     listeners: &mut [ListenerSettings],
     state_dir: &Path,
     mode: Mode,
-) -> Result<Vec<Arc<dyn Refresh>>, String> {
+    cx: &mut Cx,
+) -> Result<(), String> {
     let store = Store::new(state_dir);
-    let mut watched: Vec<Arc<dyn Refresh>> = Vec::new();
     let wanted = wanted(listeners)?;
     for listener in listeners.iter_mut() {
         let Some(tls) = &mut listener.tls else {
@@ -37,12 +38,29 @@ pub(super) fn attach(
             Mode::Check => store.certificate(acme.name()),
         };
         if mode == Mode::Run || path.exists() {
-            let file = certificate::watch_file(path)?;
-            watched.push(file.clone());
+            let file = watched(path, cx)?;
+            cx.look_after(file.clone());
             tls.certificates.push(file);
         }
     }
-    Ok(watched)
+    Ok(())
+}
+
+/// The file as it is; the one that the generation of the config before has, where it has it.
+fn watched(path: PathBuf, cx: &mut Cx) -> Result<Arc<Watched<Certificate>>, String> {
+    let mut failed = None;
+    let key = format!("acme certificate {}", path.display());
+    let kept = cx.shared(key, |_| match certificate::watch_file(path) {
+        Ok(file) => Some(file),
+        Err(problem) => {
+            failed = Some(problem);
+            None
+        }
+    });
+    match kept {
+        Some(file) => Ok(Arc::clone(&*file)),
+        None => Err(failed.unwrap_or_default()),
+    }
 }
 
 /// What listeners ask for, each certificate once.

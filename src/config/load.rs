@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::acme;
 use super::admin::{AdminSettings, admin};
+use super::place;
 use super::session_keys;
 use super::shutdown::{Shutdown, shutdown};
 use super::substitute::{Env, substitute};
@@ -18,7 +18,7 @@ use crate::balance::compile as balance;
 use crate::balance::settings::UpstreamSettings;
 use crate::base::compile::{ConfigError, Cx, Node};
 use crate::base::fields::Fields;
-use crate::base::watch::Refresh;
+use crate::base::kept::Kept;
 use crate::base::{defaults, files, url};
 use crate::limit::compile as limit;
 use crate::listen::compile as listen;
@@ -42,9 +42,21 @@ pub enum Mode {
 /// # Errors
 /// Every mistake in it, in the order of its lines.
 pub fn load(path: &Path, env: Env<'_>, mode: Mode) -> Result<Settings, Vec<ConfigError>> {
+    read(path, env, mode, Kept::default())
+}
+
+/// Loads a file for an edge that runs: what remembers goes on where its part of the config says the same.
+///
+/// # Errors
+/// Every mistake in it, in the order of its lines.
+pub fn load_again(path: &Path, env: Env<'_>, before: Kept) -> Result<Settings, Vec<ConfigError>> {
+    read(path, env, Mode::Run, before)
+}
+
+fn read(path: &Path, env: Env<'_>, mode: Mode, before: Kept) -> Result<Settings, Vec<ConfigError>> {
     let text = files::read_text_from_anywhere(path).map_err(|problem| vec![placeless(problem)])?;
     let base_dir = path.parent().unwrap_or(Path::new(""));
-    load_text(&text, base_dir, env, mode)
+    load_with(&text, base_dir, env, mode, before)
 }
 
 /// Loads a text.
@@ -57,15 +69,28 @@ pub fn load_text(
     env: Env<'_>,
     mode: Mode,
 ) -> Result<Settings, Vec<ConfigError>> {
+    load_with(text, base_dir, env, mode, Kept::default())
+}
+
+fn load_with(
+    text: &str,
+    base_dir: &Path,
+    env: Env<'_>,
+    mode: Mode,
+    before: Kept,
+) -> Result<Settings, Vec<ConfigError>> {
     let mut root = yaml::parse(text).map_err(|e| vec![e])?;
     let mut cx = Cx::new(base_dir);
     cx.checking = mode == Mode::Check;
+    cx.before = before;
     substitute(&mut root, env, &mut cx);
     match compile(&root, env, &mut cx) {
-        Some(parts) if cx.errors.is_empty() => finish(parts, mode).map_err(|e| {
-            let problem = cx.masks.apply(e.problem);
-            vec![ConfigError { problem, ..e }]
-        }),
+        Some(parts) if cx.errors.is_empty() => finish(parts, mode, &mut cx)
+            .map(|settings| Settings { fixed: place::fixed(&root), ..settings })
+            .map_err(|e| {
+                let problem = cx.masks.apply(e.problem);
+                vec![ConfigError { problem, ..e }]
+            }),
         _ => Err(sorted(cx.errors)),
     }
 }
@@ -81,7 +106,6 @@ struct Parts {
     listeners: Vec<ListenerSettings>,
     upstreams: Vec<UpstreamSettings>,
     routes: Vec<RouteSettings>,
-    watched: Vec<Arc<dyn Refresh>>,
     sessions: Sessions,
 }
 
@@ -123,7 +147,6 @@ fn compile(root: &Node, env: Env<'_>, cx: &mut Cx) -> Option<Parts> {
         listeners,
         upstreams,
         routes,
-        watched: std::mem::take(&mut cx.watched),
         sessions,
     })
 }
@@ -212,10 +235,9 @@ fn sessions(node: &Node, cx: &mut Cx) -> Option<Sessions> {
     Some(Sessions { keys, max_age })
 }
 
-fn finish(mut parts: Parts, mode: Mode) -> Result<Settings, ConfigError> {
+fn finish(mut parts: Parts, mode: Mode, cx: &mut Cx) -> Result<Settings, ConfigError> {
     let at = |problem| ConfigError { path: "listeners".to_owned(), ..placeless(problem) };
-    let obtained = acme::attach(&mut parts.listeners, &parts.state_dir, mode).map_err(at)?;
-    parts.watched.extend(obtained);
+    acme::attach(&mut parts.listeners, &parts.state_dir, mode, cx).map_err(at)?;
     let acme = acme::wanted(&parts.listeners).map_err(at)?;
     let keys = session_keys::keys(parts.sessions.keys, &parts.state_dir, mode);
     let (session_keys, session_keys_from) = keys.map_err(|problem| ConfigError {
@@ -236,7 +258,9 @@ fn finish(mut parts: Parts, mode: Mode) -> Result<Settings, ConfigError> {
         session_keys,
         session_keys_from,
         session_max_age: parts.sessions.max_age,
-        watched: parts.watched,
+        fixed: Vec::new(),
+        watched: std::mem::take(&mut cx.watched),
+        kept: std::mem::take(&mut cx.kept),
     })
 }
 

@@ -7,6 +7,7 @@
 mod acme;
 pub mod admin;
 pub mod load;
+mod place;
 pub mod quick;
 pub mod report;
 mod self_signed;
@@ -23,12 +24,14 @@ use admin::AdminSettings;
 
 use crate::balance::session::SessionKeys;
 use crate::balance::settings::UpstreamSettings;
+use crate::base::kept::Kept;
 use crate::base::watch::Refresh;
 use crate::listen::acme::AcmeSettings;
 use crate::listen::settings::ListenerSettings;
 use crate::route::settings::RouteSettings;
 
-pub use load::{Mode, load, load_text};
+pub use load::{Mode, load, load_again, load_text};
+pub use place::state_dir;
 pub use shutdown::Shutdown;
 pub use substitute::Env;
 
@@ -61,6 +64,10 @@ pub struct Settings {
     pub session_keys_from: KeysFrom,
     /// Files that are read again when they change.
     pub watched: Vec<Arc<dyn Refresh>>,
+    /// What a reload cannot renew: top-level keys, each with a sum of what it says, in a fixed order.
+    pub fixed: Vec<(&'static str, String)>,
+    /// What remembers: handed on to the generation of the config after this one.
+    pub kept: Kept,
     /// How long a session id is good for after it was issued; no limit where absent.
     pub session_max_age: Option<Duration>,
 }

@@ -5,12 +5,42 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Longest answer, in bytes: the state of many upstreams.
 const MAX_ANSWER: u64 = 16 << 20;
 /// For an answer: names may have to be looked up on the way.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What came of a reload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reloaded {
+    /// The generation of the config that is at work now.
+    pub generation: u64,
+    /// What did not take effect, or is not as it should be.
+    pub notes: Vec<String>,
+    /// Why nothing was changed; empty where the config is at work.
+    pub errors: Vec<String>,
+}
+
+/// Has the edge that runs with this state folder load its config anew.
+///
+/// # Errors
+/// As [`ask`].
+pub fn reload(state_dir: &Path) -> Result<Reloaded, String> {
+    let answer = ask(state_dir, &json!({ "do": "reload" }))?;
+    let texts = |key: &str| {
+        let all = answer.get(key).and_then(Value::as_array).into_iter().flatten();
+        all.filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (notes, mut errors) = (texts("notes"), texts("errors"));
+    if answer.get("ok") != Some(&Value::Bool(true)) && errors.is_empty() {
+        let error = answer.get("error").and_then(Value::as_str);
+        errors.push(error.unwrap_or("the edge's answer cannot be understood").to_owned());
+    }
+    let generation = answer.get("generation").and_then(Value::as_u64).unwrap_or_default();
+    Ok(Reloaded { generation, notes, errors })
+}
 
 /// Asks the edge that runs with this state folder. Blocks its thread.
 ///

@@ -55,6 +55,10 @@ impl Carrier {
         let tls = if secure { Some(tls::config(&settings.tls)?) } else { None };
         let carrier = Self { upstream, tls, started: AtomicBool::new(false) };
         for replica in &carrier.upstream.members().replicas {
+            // one that was there before a reload has its connections
+            if replica.lane::<Lane>().is_some() {
+                continue;
+            }
             let server = &replica.server;
             replica.fit(carrier.lane(server, resolve(&server.host, server.port)?)?);
         }
@@ -67,6 +71,9 @@ impl Carrier {
         let _first = !self.started.swap(true, Ordering::AcqRel);
         // if it is the first: probes, names that are looked up again
     }
+
+    /// Ends what [`Carrier::start`] began, though streams may need the carrier still: another one does it now.
+    pub fn retire(&self) {}
 
     /// How a server is reached.
     fn lane(&self, server: &ServerSettings, addresses: Vec<SocketAddr>) -> Result<Lane, String> {

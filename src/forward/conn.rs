@@ -198,12 +198,12 @@ impl BackendConn {
     }
 
     /// The stream, and the bytes that were read behind the head: for another protocol.
-    pub fn into_parts(mut self) -> (BackendStream, BytesMut) {
+    pub fn parts(&mut self) -> (&mut BackendStream, BytesMut) {
         if let Err(e) = self.hurry() {
             log::debug!("a connection to a backend will be slow: {e}");
         }
         self.probe();
-        (self.stream, self.ahead)
+        (&mut self.stream, std::mem::take(&mut self.ahead))
     }
 
     /// The connection without its exchange, if it can carry another.

@@ -28,6 +28,11 @@ impl Budget {
         Self(Arc::new(Held { bytes: AtomicU64::new(0), most: bytes }))
     }
 
+    /// Of how many bytes it is.
+    pub fn most(&self) -> u64 {
+        self.0.most
+    }
+
     /// Makes a share large enough for `bytes`.
     ///
     /// # Errors

@@ -19,6 +19,8 @@ pub fn limits(node: &Node, cx: &mut Cx) -> Option<Arc<dyn Limits>> {
     for entry in cx.filled_list(node, entry)? {
         for mut rule in entry {
             let same = rules.iter().filter(|other| base(&other.name) == rule.name).count();
+            let twins = rules.iter().filter(|other| described(other) == described(&rule)).count();
+            rule.gate = kept(&rule, twins, cx);
             if same > 0 {
                 rule.name = format!("{}/{}", rule.name, same + 1);
             }
@@ -26,6 +28,35 @@ pub fn limits(node: &Node, cx: &mut Cx) -> Option<Arc<dyn Limits>> {
         }
     }
     Some(Arc::new(Rules::new(rules)))
+}
+
+/// What the generation of the config before has counted for the same limit: of the same route and key, and of
+/// the same size. `nth` tells two apart that say the same.
+fn kept(rule: &Rule, nth: usize, cx: &mut Cx) -> Gate {
+    let key = format!("limit {} {} {nth}", cx.place, described(rule));
+    match &rule.gate {
+        Gate::Rate(buckets) => {
+            let rate = *buckets.rate();
+            let kept = cx.shared(key, |_| Some(Buckets::new(rate, MOST_KEYS)));
+            Gate::Rate(kept.unwrap_or_else(|| buckets.clone()))
+        }
+        Gate::InFlight(counts) => Gate::InFlight(kept_counts(key, counts, cx)),
+        Gate::Streams(counts) => Gate::Streams(kept_counts(key, counts, cx)),
+    }
+}
+
+fn described(rule: &Rule) -> String {
+    let (kind, key, gate) = (rule.kind.name, base(&rule.name), &rule.gate);
+    let size = match gate {
+        Gate::Rate(buckets) => buckets.rate().to_string(),
+        Gate::InFlight(counts) | Gate::Streams(counts) => counts.most().to_string(),
+    };
+    format!("{kind} {key} {} {size}", gate.what())
+}
+
+fn kept_counts(key: String, counts: &Arc<Counts>, cx: &mut Cx) -> Arc<Counts> {
+    let most = counts.most();
+    cx.shared(key, |_| Some(Counts::new(most))).unwrap_or_else(|| counts.clone())
 }
 
 /// A name without the number that makes it unique.

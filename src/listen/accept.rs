@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use pingora::server::ShutdownWatch;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
@@ -20,6 +19,7 @@ use tokio::time::{sleep, timeout};
 use super::door::Guest;
 use super::h1::conn::{H1, Next};
 use super::h1::head::Request;
+use super::place::{Place, Post};
 use super::settings::ListenerSettings;
 use super::stream::{ClientStream, Socket};
 use super::tls::{Tls, failure};
@@ -34,7 +34,7 @@ const NO_ROOM: Duration = Duration::from_secs(1);
 pub struct Front<S> {
     bound: SocketAddr,
     settings: Arc<ListenerSettings>,
-    tls: Option<Tls>,
+    tls: Option<Arc<Tls>>,
     slots: Arc<Semaphore>,
     /// Connections by address.
     places: Option<Arc<Counts>>,
@@ -51,17 +51,53 @@ impl<S: Serve> Front<S> {
         settings: Arc<ListenerSettings>,
         handler: Arc<S>,
     ) -> Result<Self, rustls::Error> {
-        let tls = settings.tls.clone().map(Tls::new).transpose()?;
+        let tls = settings.tls.clone().map(Tls::new).transpose()?.map(Arc::new);
         let slots = Arc::new(Semaphore::new(settings.max_connections));
         let places = settings.door.most_per_address;
         let places = places.map(|most| Arc::new(Counts::new(most.get())));
         Ok(Self { bound, settings, tls, slots, places, handler })
     }
 
-    /// Accepts until we are to stop.
-    pub(super) async fn run(self: Arc<Self>, socket: TcpListener, shutdown: ShutdownWatch) {
-        let _accepting = Accepting::new(&self.handler);
-        let mut stop = pin!(until_stop(shutdown.clone()));
+    /// The same listener by other settings. What they leave as it is goes on: tickets of TLS, and the counts of
+    /// connections.
+    ///
+    /// # Errors
+    /// As [`Front::new`].
+    pub fn renewed(&self, settings: Arc<ListenerSettings>) -> Result<Self, rustls::Error> {
+        let tls = match (&self.tls, &settings.tls) {
+            (Some(tls), Some(wanted)) if tls.is_of(wanted) => Some(tls.clone()),
+            (_, wanted) => wanted.clone().map(Tls::new).transpose()?.map(Arc::new),
+        };
+        let slots = match self.settings.max_connections == settings.max_connections {
+            true => self.slots.clone(),
+            false => Arc::new(Semaphore::new(settings.max_connections)),
+        };
+        let most = settings.door.most_per_address;
+        let places = match self.settings.door.most_per_address == most {
+            true => self.places.clone(),
+            false => most.map(|most| Arc::new(Counts::new(most.get()))),
+        };
+        Ok(Self { bound: self.bound, settings, tls, slots, places, handler: self.handler.clone() })
+    }
+
+    /// What it goes by.
+    pub fn settings(&self) -> &Arc<ListenerSettings> {
+        &self.settings
+    }
+
+    /// Where it is really bound to.
+    pub fn bound(&self) -> SocketAddr {
+        self.bound
+    }
+}
+
+impl<S: Serve> Post<S> {
+    /// Accepts until the place is closed, or we are to stop.
+    pub(super) async fn run(self: Arc<Self>, socket: TcpListener) {
+        let front = self.front();
+        let (_accepting, bound) = (Accepting::new(&front.handler), front.bound);
+        drop(front);
+        let mut stop = pin!(until_stop(self.place().shutdown()));
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -69,20 +105,22 @@ impl<S: Serve> Front<S> {
                 () = &mut stop => return,
             };
             match accepted {
-                Ok((tcp, peer)) => self.welcome(tcp, peer, &shutdown),
+                Ok((tcp, peer)) => self.front().welcome(tcp, peer, self.place()),
                 Err(e) if is_of_one(&e) => {
                     log::debug!("a connection was gone before it was accepted: {e}")
                 }
                 Err(e) => {
-                    log::error!("{}: cannot accept connections: {e}", self.bound);
+                    log::error!("{bound}: cannot accept connections: {e}");
                     tokio::select! { () = sleep(NO_ROOM) => {}, () = &mut stop => return }
                 }
             }
         }
     }
+}
 
+impl<S: Serve> Front<S> {
     /// Gives a connection a task; most know at once who came and need no TLS.
-    fn welcome(self: &Arc<Self>, tcp: TcpStream, peer: SocketAddr, shutdown: &ShutdownWatch) {
+    fn welcome(self: &Arc<Self>, tcp: TcpStream, peer: SocketAddr, place: &Arc<Place>) {
         let Ok(slot) = self.slots.clone().try_acquire_owned() else {
             warn_of_limit(self.bound);
             return self.handler.turned_away("full");
@@ -90,7 +128,9 @@ impl<S: Serve> Front<S> {
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         self.handler.connection(true);
         let open = Open { handler: self.handler.clone(), _slot: slot, place: None };
-        let came = Came { socket: tcp.into(), peer, open, shutdown: shutdown.clone() };
+        // before anything is looked at: what changes meanwhile is looked at again
+        let epoch = self.handler.epoch();
+        let came = Came { socket: tcp.into(), peer, open, place: place.clone(), epoch };
         let door = &self.settings.door;
         if self.tls.is_some() || !door.knows_at_once() {
             tokio::spawn(self.clone().receive(came));
@@ -113,7 +153,7 @@ impl<S: Serve> Front<S> {
             biased;
             entered = door.enter(&mut came.socket, came.peer, limit, places) => entered,
             // who has not said for whom it comes has asked for nothing
-            () = lingered(came.shutdown.clone()) => return,
+            () = lingered(came.place.shutdown()) => return,
         };
         let guest = match entered {
             Ok(guest) => guest,
@@ -135,7 +175,7 @@ impl<S: Serve> Front<S> {
         };
         match agreed {
             Ok(Ok(agreed)) => {
-                cx.certificate = agreed.certificate;
+                (cx.certificate, cx.shown) = (agreed.certificate, agreed.shown);
                 let io = ClientStream::Right(agreed.io);
                 if agreed.h2 {
                     tokio::spawn(h2::serve(io, cx, open));
@@ -157,11 +197,7 @@ impl<S: Serve> Front<S> {
     /// A guest is in.
     fn open(&self, came: Came<S>, guest: Guest) -> (Socket, ConnCx, Open<S>) {
         let Guest { peer, may_forward, place } = guest;
-        let Came { socket, mut open, shutdown, .. } = came;
-        open.place = place;
-        let listener = self.settings.clone();
-        let cx = ConnCx { peer, may_forward, certificate: None, listener, shutdown };
-        (socket, cx, open)
+        open_with(came, peer, may_forward, place, self.settings.clone())
     }
 
     fn turn_away(&self, peer: SocketAddr, why: &'static str) {
@@ -175,7 +211,30 @@ struct Came<S: Serve> {
     socket: Socket,
     peer: SocketAddr,
     open: Open<S>,
-    shutdown: ShutdownWatch,
+    place: Arc<Place>,
+    epoch: u64,
+}
+
+fn open_with<S: Serve>(
+    came: Came<S>,
+    peer: SocketAddr,
+    may_forward: bool,
+    count: Option<Permit>,
+    listener: Arc<ListenerSettings>,
+) -> (Socket, ConnCx, Open<S>) {
+    let Came { socket, mut open, place, epoch, .. } = came;
+    open.place = count;
+    let cx = ConnCx {
+        peer,
+        may_forward,
+        certificate: None,
+        shown: Vec::new(),
+        listener,
+        shutdown: place.shutdown(),
+        place,
+        looked_at: epoch.into(),
+    };
+    (socket, cx, open)
 }
 
 /// Whether only one connection has failed: the next may be tried at once.
@@ -208,7 +267,7 @@ fn http1<S: Serve>(io: ClientStream, cx: ConnCx, open: Open<S>) -> impl Future<O
             let mut tail = begin(&*open.handler, &mut conn, request, &cx).await;
             if let Some(tail) = &mut tail {
                 conn.settle();
-                open.handler.tail(tail, &mut conn, draining.as_mut()).await;
+                open.handler.tail(tail, &mut conn, &cx, draining.as_mut()).await;
             }
             drop(tail);
             if cx.is_draining() || !conn.may_go_on() && !Box::pin(conn.drained()).await {

@@ -12,6 +12,7 @@ pub mod compile;
 pub mod door;
 pub mod h1;
 pub mod h2;
+pub mod place;
 pub mod proxy_protocol;
 pub mod service;
 pub mod settings;
@@ -23,6 +24,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use pingora::server::ShutdownWatch;
@@ -31,6 +33,8 @@ use tokio::time::sleep;
 use crate::base::caller::ClientCertificate;
 use crate::base::denial::Denial;
 use crate::base::head::Head;
+use place::Place;
+use rustls::pki_types::CertificateDer;
 use settings::ListenerSettings;
 use wire::Wire;
 
@@ -40,7 +44,7 @@ use wire::Wire;
 pub const LINGER: Duration = Duration::from_millis(750);
 
 /// What a request needs to know of its connection.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct ConnCx {
     /// The TCP peer, or the one that a trusted peer has announced by the PROXY protocol; IPv4-mapped IPv6
     /// addresses are turned into IPv4.
@@ -49,9 +53,15 @@ pub struct ConnCx {
     pub may_forward: bool,
     /// The certificate that the client has shown, checked.
     pub certificate: Option<Arc<ClientCertificate>>,
-    /// The listener that it came in on.
+    /// The same as it came, with those between it and its CA; empty where there is none.
+    pub shown: Vec<CertificateDer<'static>>,
+    /// The listener that it came in on, as it was then.
     pub listener: Arc<ListenerSettings>,
-    /// Turns true when we are to stop.
+    /// The same as it is now.
+    pub place: Arc<Place>,
+    /// The [`Serve::epoch`] in which it was last found to be let in.
+    pub looked_at: AtomicU64,
+    /// Turns true when we are to stop, or the listener is.
     pub shutdown: ShutdownWatch,
 }
 
@@ -100,6 +110,7 @@ pub trait Serve: Send + Sync + 'static {
         &self,
         tail: &mut Self::Tail,
         wire: &mut W,
+        cx: &ConnCx,
         draining: Pin<&mut (impl Future<Output = ()> + Send)>,
     ) -> impl Future<Output = ()> + Send;
 
@@ -110,6 +121,9 @@ pub trait Serve: Send + Sync + 'static {
         denial: Denial,
         cx: &ConnCx,
     ) -> impl Future<Output = ()> + Send;
+
+    /// Grows whenever who was let in may be let in no more.
+    fn epoch(&self) -> u64;
 
     /// A listener begins to accept connections (`true`), or has ended: none will come from it.
     fn accepting(&self, begun: bool);

@@ -6,7 +6,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,11 +14,12 @@ use async_trait::async_trait;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service as ServiceTrait;
 use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
-use tokio::sync::watch;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::Serve;
 use super::accept::Front;
+use super::place::Post;
+use super::{Serve, until_stop};
 use crate::base::memory;
 
 /// Shorter than the timeouts of connections, and seldom enough to cost nothing.
@@ -26,16 +27,19 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// The edge's listeners.
 pub struct Fronts<S> {
-    /// Each with its socket.
-    fronts: Vec<(TcpListener, Front<S>)>,
+    /// Those that come, each with its socket: the first ones wait here already.
+    coming: UnboundedReceiver<Opening<S>>,
     threads: usize,
 }
+
+/// A socket that is bound, and who receives there.
+pub type Opening<S> = (TcpListener, Arc<Post<S>>);
 
 /// A listener that serves until the process is gone, with work that goes on beside it: who looks after a
 /// process that stops must still be told how it stands.
 pub struct Steady<S> {
     socket: Option<TcpListener>,
-    front: Arc<Front<S>>,
+    post: Arc<Post<S>>,
     beside: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
 }
 
@@ -68,9 +72,10 @@ fn open(address: SocketAddr, v6_only: bool) -> io::Result<TcpListener> {
 }
 
 impl<S: Serve> Fronts<S> {
-    /// A service of these listeners, on so many threads.
-    pub fn new(fronts: Vec<(TcpListener, Front<S>)>, threads: usize) -> Self {
-        Self { fronts, threads }
+    /// A service on so many threads of the listeners that are sent to it, before and while it runs.
+    pub fn new(threads: usize) -> (Self, UnboundedSender<Opening<S>>) {
+        let (opener, coming) = unbounded_channel();
+        (Self { coming, threads }, opener)
     }
 }
 
@@ -81,7 +86,7 @@ impl<S: Serve> Steady<S> {
         front: Front<S>,
         beside: impl Future<Output = ()> + Send + Sync + 'static,
     ) -> Self {
-        Self { socket: Some(socket), front: Arc::new(front), beside: Some(Box::pin(beside)) }
+        Self { socket: Some(socket), post: Post::new(front), beside: Some(Box::pin(beside)) }
     }
 }
 
@@ -108,12 +113,24 @@ impl<S: Serve> ServiceTrait for Fronts<S> {
     async fn start_service(&mut self, _: Option<ListenFds>, shutdown: ShutdownWatch, _: usize) {
         let aside = [tokio::spawn(tick()), tokio::spawn(memory::tidy())];
         let mut accepting = JoinSet::new();
-        for (socket, front) in self.fronts.drain(..) {
+        let mut posts: Vec<Arc<Post<S>>> = Vec::new();
+        let mut stop = pin!(until_stop(shutdown));
+        loop {
+            let (socket, post) = tokio::select! {
+                Some(opening) = self.coming.recv() => opening,
+                // those that were closed
+                Some(_) = accepting.join_next() => continue,
+                () = &mut stop => break,
+            };
+            posts.retain(|post| post.is_open());
             match tokio::net::TcpListener::from_std(socket) {
-                Ok(socket) => drop(accepting.spawn(Arc::new(front).run(socket, shutdown.clone()))),
+                Ok(socket) => drop(accepting.spawn(post.clone().run(socket))),
                 Err(e) => log::error!("a listener cannot be polled: {e}"),
             }
+            posts.push(post);
         }
+        self.coming.close();
+        posts.iter().for_each(|post| post.place().stop());
         while accepting.join_next().await.is_some() {}
         aside.iter().for_each(JoinHandle::abort);
     }
@@ -138,9 +155,8 @@ impl<S: Serve> ServiceTrait for Steady<S> {
         if let Some(work) = self.beside.take() {
             drop(tokio::spawn(work));
         }
-        // nobody ever says stop by this one
-        let (_stop, never) = watch::channel(false);
-        self.front.clone().run(socket, never).await;
+        // nobody ever says stop to this one
+        self.post.clone().run(socket).await;
     }
 
     fn name(&self) -> &str {

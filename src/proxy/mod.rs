@@ -5,6 +5,7 @@
 
 pub mod admit;
 pub mod answer;
+mod begin;
 mod body;
 mod challenge;
 mod endpoint;
@@ -14,42 +15,52 @@ mod listed;
 pub mod metadata;
 pub mod redirect;
 pub mod respond;
+mod rest;
 pub mod runtime;
+pub mod standing;
 
-use std::net::IpAddr;
+use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, LazyLock, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
-use tokio::io::AsyncReadExt;
+use tokio::sync::watch;
 
 use crate::base::caller::Client;
 use crate::base::denial::Denial;
 use crate::base::head::{Head, Version};
 use crate::base::life::Life;
 use crate::base::memory;
-use crate::base::text::push_hex;
 use crate::client;
-use crate::forward::conn::BackendConn;
 use crate::listen::wire::{Payload, Wire};
 use crate::listen::{ConnCx, Serve};
 use crate::observe::Observer;
 use crate::observe::record::Record;
-use crate::stream::pump::End;
 use answer::{At, Body, Rest};
+use begin::begin;
 use exchange::Failure;
+use rest::{Ended, note_end, tunnel};
 use runtime::Runtime;
+use standing::{Entry, Gone};
 
-/// Why a stream ended before its time: its caller's token has expired.
-const EXPIRED: &str = "auth.expired";
+/// So many streams are looked at again at once.
+const FEW_STREAMS: i64 = 500;
+/// More of them within this time, in milliseconds.
+const SPREAD: u64 = 1000;
 
 /// The proxy.
 pub struct Edge {
-    runtime: Arc<Runtime>,
+    /// The generation of the config that is at work.
+    runtime: ArcSwap<Runtime>,
     observer: Observer,
     life: Arc<Life>,
+    /// Grows whenever who was let in may be let in no more.
+    epoch: AtomicU64,
+    /// The same for those who wait for it: streams.
+    news: watch::Sender<u64>,
     /// Connections, and listeners that accept more.
     alive: AtomicUsize,
     /// Whether somebody waits for the last of them to go, and what is rung then.
@@ -60,12 +71,38 @@ pub struct Edge {
 pub struct Tail {
     rest: Rest,
     record: Box<Record>,
+    entry: Box<Entry>,
 }
 
 impl Edge {
     /// An edge at work on a runtime.
     pub fn new(runtime: Arc<Runtime>, observer: Observer, life: Arc<Life>) -> Self {
-        Self { runtime, observer, life, alive: AtomicUsize::new(0), idle: Default::default() }
+        Self {
+            runtime: ArcSwap::new(runtime),
+            observer,
+            life,
+            epoch: AtomicU64::new(0),
+            news: watch::Sender::new(0),
+            alive: AtomicUsize::new(0),
+            idle: Default::default(),
+        }
+    }
+
+    /// The generation of the config that is at work.
+    pub fn runtime(&self) -> Arc<Runtime> {
+        self.runtime.load_full()
+    }
+
+    /// Another generation goes to work: every request from now on is served by it. [`Edge::look_again`] is to
+    /// follow, when all else is in place.
+    pub fn renew(&self, runtime: Arc<Runtime>) {
+        self.runtime.store(runtime);
+    }
+
+    /// Something that says who may come in has changed: connections and streams are looked at again.
+    pub fn look_again(&self) {
+        let epoch = self.epoch.fetch_add(1, Ordering::AcqRel) + 1;
+        self.news.send_replace(epoch);
     }
 
     /// Counts what keeps a stopping edge alive.
@@ -101,8 +138,14 @@ impl Edge {
         client: Result<Client, Box<Denial>>,
         cx: &ConnCx,
         record: &mut Record,
-    ) -> Result<Option<Rest>, Failure> {
-        let rt = &self.runtime;
+    ) -> Result<Option<(Rest, Box<Entry>)>, Failure> {
+        // before the config at work: what changes in between is looked at once too often, and not never
+        let epoch = self.epoch();
+        if cx.looked_at.load(Ordering::Relaxed) != epoch {
+            standing::connection(cx)?;
+            cx.looked_at.store(epoch, Ordering::Relaxed);
+        }
+        let rt = &self.runtime();
         if cx.listener.answers_itself() {
             close_if_draining(wire, cx);
             if let Some(answer) = Box::pin(redirect::answer(rt, head, cx)).await? {
@@ -141,11 +184,41 @@ impl Edge {
         match answer::answer(&at, &mut admitted, exchanged, wire, head, record).await {
             Ok(Some(mut rest)) => {
                 rest.permits = admitted.permits.held;
-                Ok(Some(rest))
+                let chain = &admitted.routed.route.auth;
+                Ok(Some((rest, Entry::new(epoch, head, &admitted.client, chain))))
             }
             Ok(None) => Ok(None),
             Err(failure) => Err(failure.with_id(rpc_id.as_deref())),
         }
+    }
+
+    /// Ends when a stream has to, and has noted why.
+    async fn revoked(&self, entry: &Entry, record: &mut Record, cx: &ConnCx) {
+        let (mut news, mut seen) = (self.news.subscribe(), entry.epoch);
+        loop {
+            let epoch = news.wait_for(|epoch| *epoch != seen).await.map(|epoch| *epoch);
+            match epoch {
+                Ok(epoch) => seen = epoch,
+                // whoever could tell is gone
+                Err(_) => return std::future::pending().await,
+            }
+            // boxed: it is there for a moment, and a silent stream for hours
+            if let Err(gone) = Box::pin(self.look(entry, record, cx)).await {
+                record.end = Some(gone.end);
+                record.detail = gone.code.to_owned();
+                return;
+            }
+        }
+    }
+
+    /// Looks at a stream; where there are many, not at all of them at once.
+    async fn look(&self, entry: &Entry, record: &mut Record, cx: &ConnCx) -> Result<(), Gone> {
+        let streams = self.observer.metrics.requests.streams.get();
+        if streams > FEW_STREAMS {
+            let after = RandomState::new().hash_one(&record.request_id) % SPREAD;
+            tokio::time::sleep(Duration::from_millis(after)).await;
+        }
+        standing::stream(&self.runtime(), entry, record, cx).await
     }
 
     fn finish<W: Wire>(&self, wire: &W, record: &mut Record) {
@@ -178,13 +251,13 @@ impl Serve for Edge {
                     self.finish(wire, &mut record);
                     None
                 }
-                Ok(Some(rest)) => {
+                Ok(Some((rest, entry))) => {
                     memory::changed();
                     if record.stream {
                         self.observer.metrics.requests.streams.inc();
                         self.finish(wire, &mut record);
                     }
-                    Some(Tail { rest, record })
+                    Some(Tail { rest, record, entry })
                 }
                 Err(failure) => {
                     match failure {
@@ -211,25 +284,28 @@ impl Serve for Edge {
         &self,
         tail: &mut Tail,
         wire: &mut W,
+        cx: &ConnCx,
         mut draining: Pin<&mut (impl Future<Output = ()> + Send)>,
     ) {
-        let Tail { rest, record } = tail;
-        if let Body::Flow(flow) = &mut rest.body {
-            let tally = flow.run(wire, draining.as_mut()).await;
-            (record.events, record.comments) = (tally.events, tally.comments);
-            record.end = end_code(tally.end);
-            if let End::BackendBroke(kind) = tally.end {
-                record.detail = kind.to_string();
+        let Tail { rest, record, entry } = tail;
+        let ended = {
+            let mut revoked = std::pin::pin!(self.revoked(entry, record, cx));
+            match &mut rest.body {
+                Body::Flow(flow) => {
+                    Ended::Flow(flow.run(wire, draining.as_mut(), revoked.as_mut()).await)
+                }
+                Body::Tunnel(conn) => {
+                    let joined = tunnel(wire, conn, draining, rest.until, revoked.as_mut());
+                    Ended::Tunnel(Box::pin(joined).await)
+                }
+                Body::Over => Ended::Already,
             }
-        }
-        match std::mem::replace(&mut rest.body, Body::Over) {
-            Body::Flow(flow) if record.end.is_none() => {
-                rest.carrier.give_back(flow.conn, &rest.replica, Instant::now());
-            }
-            Body::Tunnel(conn) => {
-                Box::pin(tunnel(wire, *conn, draining, rest.until, record)).await;
-            }
-            Body::Flow(_) | Body::Over => {}
+        };
+        let complete = note_end(record, ended);
+        if let Body::Flow(flow) = std::mem::replace(&mut rest.body, Body::Over)
+            && complete
+        {
+            rest.carrier.give_back(flow.conn, &rest.replica, Instant::now());
         }
         (record.bytes_in, record.bytes_out) = wire.counts();
         if record.stream {
@@ -253,6 +329,10 @@ impl Serve for Edge {
         let mut record = begin(&head, cx.peer.ip());
         respond::refuse(wire, &head, &denial, None, cx, &mut record).await;
         self.finish(wire, &mut record);
+    }
+
+    fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
     }
 
     fn accepting(&self, begun: bool) {
@@ -283,106 +363,6 @@ fn close_if_draining<W: Wire>(wire: &mut W, cx: &ConnCx) {
     if cx.is_draining() {
         wire.close_after();
     }
-}
-
-/// What the backend sent behind its 101, then both ways.
-async fn tunnel<W: Wire>(
-    wire: &mut W,
-    conn: BackendConn,
-    draining: Pin<&mut (impl Future<Output = ()> + Send)>,
-    until: Option<tokio::time::Instant>,
-    record: &mut Record,
-) {
-    let (mut stream, ahead) = conn.into_parts();
-    let joined = async {
-        if ahead.is_empty() {
-            return wire.splice(&mut stream).await;
-        }
-        let (read, write) = tokio::io::split(&mut stream);
-        wire.splice(&mut tokio::io::join(ahead.chain(read), write)).await
-    };
-    tokio::select! {
-        ended = joined => if let Err(e) = ended {
-            record.detail = e.to_string();
-        },
-        () = draining => record.end = Some("edge.stopping"),
-        () = at(until) => record.end = Some(EXPIRED),
-    }
-}
-
-/// Waits until then; for ever where there is no such time.
-async fn at(until: Option<tokio::time::Instant>) {
-    match until {
-        Some(until) => tokio::time::sleep_until(until).await,
-        None => std::future::pending().await,
-    }
-}
-
-fn end_code(end: End) -> Option<&'static str> {
-    match end {
-        End::Complete => None,
-        End::ClientGone => Some("client.gone"),
-        End::ClientStalled => Some("client.stalled"),
-        End::BackendBroke(_) => Some("forward.broke_off"),
-        End::BackendSilent => Some("forward.silent"),
-        End::BadEndpoint => Some("stream.bad_endpoint"),
-        End::BadList(refused) => Some(refused.code()),
-        End::Drained => Some("edge.stopping"),
-        End::Expired => Some(EXPIRED),
-    }
-}
-
-/// A record of a request that has just come in.
-pub(crate) fn begin(head: &Head, client: IpAddr) -> Record {
-    Record {
-        started: Instant::now(),
-        at: SystemTime::now(),
-        request_id: request_id(),
-        client,
-        http: match head.version {
-            Version::H10 => "1.0",
-            Version::H11 => "1.1",
-            Version::H2 => "2",
-        },
-        method: head.method.clone(),
-        path: head.path.clone(),
-        route: None,
-        principal: None,
-        replica: None,
-        era: "none",
-        rpc_method: None,
-        tool: None,
-        status: 0,
-        code: None,
-        end: None,
-        detail: String::new(),
-        bytes_in: 0,
-        bytes_out: 0,
-        first_byte: None,
-        events: 0,
-        comments: 0,
-        limited: Vec::new(),
-        stream: false,
-    }
-}
-
-/// 128 bits in hex: 64 that are random for the process, and a counter that is spread over 64 more.
-/// Unique and of no pattern, but no secret; and no system call per request.
-fn request_id() -> String {
-    static PROCESS: LazyLock<u64> = LazyLock::new(|| {
-        let mut bytes = [0u8; 8];
-        if getrandom::fill(&mut bytes).is_err() {
-            log::error!("the system's random source fails");
-        }
-        u64::from_ne_bytes(bytes)
-    });
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    // an odd factor: every counter gives another number
-    let n = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let mut id = Vec::with_capacity(32);
-    push_hex(*PROCESS, &mut id);
-    push_hex(n, &mut id);
-    String::from_utf8(id).unwrap_or_default()
 }
 
 /// A payload that HEAD may have: the length of a body that is not sent.

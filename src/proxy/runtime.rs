@@ -1,6 +1,7 @@
 //! One generation of the config, at work: in, `Settings`; out, routes, upstreams and keys.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::Handle;
@@ -8,6 +9,7 @@ use tokio::runtime::Handle;
 use super::metadata::Metadata;
 use super::redirect::Hosts;
 use crate::balance::session::SessionKeys;
+use crate::balance::settings::UpstreamSettings;
 use crate::balance::{Keys, Upstream};
 use crate::base::limits::Limits;
 use crate::base::table::Table;
@@ -33,21 +35,59 @@ pub struct Runtime {
     pub metadata: Option<Metadata>,
     /// Request bodies held at once.
     pub budget: Budget,
+    _alive: Alive,
+}
+
+/// Counts the generations that are there.
+#[derive(Debug)]
+struct Alive;
+
+static ALIVE: AtomicUsize = AtomicUsize::new(0);
+
+impl Alive {
+    fn new() -> Self {
+        ALIVE.fetch_add(1, Ordering::Relaxed);
+        Self
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        ALIVE.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Generations of the config of this process that serve a request still, the one at work included.
+pub fn alive() -> usize {
+    ALIVE.load(Ordering::Relaxed)
 }
 
 impl Runtime {
-    /// Resolves names, reads TLS files and builds the tables.
+    /// The first generation: resolves names, reads TLS files and builds the tables.
     ///
     /// # Errors
     /// Every upstream that cannot be put to work, each in a sentence.
     pub fn new(settings: &Settings) -> Result<Self, Vec<String>> {
+        Self::build(settings, None)
+    }
+
+    /// The generation after another, with whom it has in common what is said of in the same words: upstreams with
+    /// their connections, and of changed ones the replicas that have not.
+    ///
+    /// # Errors
+    /// As [`Runtime::new`]. The other one goes on as it was then.
+    pub fn after(settings: &Settings, before: &Self) -> Result<Self, Vec<String>> {
+        Self::build(settings, Some(before))
+    }
+
+    fn build(settings: &Settings, before: Option<&Self>) -> Result<Self, Vec<String>> {
         let mut carriers = Table::default();
         let mut problems = Vec::new();
         for upstream in &settings.upstreams {
             let name = upstream.name.clone();
-            match Carrier::new(Arc::new(Upstream::new(upstream.clone()))) {
+            match carrier(upstream, before.and_then(|before| before.carriers.get(&name))) {
                 Ok(carrier) => {
-                    carriers.insert(name, Arc::new(carrier));
+                    carriers.insert(name, carrier);
                 }
                 Err(problem) => problems.push(format!("upstream `{name}`: {problem}")),
             }
@@ -60,9 +100,22 @@ impl Runtime {
         let keys = Keys { keys, max_age: settings.session_max_age };
         let limits = settings.routes.iter().filter_map(|route| route.limits.clone()).collect();
         let hosts = Hosts::new(settings);
-        let budget = Budget::new(settings.buffer_budget);
+        let budget = before.map(|before| before.budget.clone());
+        let budget = budget.filter(|budget| budget.most() == settings.buffer_budget);
+        let budget = budget.unwrap_or_else(|| Budget::new(settings.buffer_budget));
         let metadata = Metadata::new(&settings.routes);
-        Ok(Self { routes, carriers, keys, hosts, limits, metadata, budget })
+        let _alive = Alive::new();
+        Ok(Self { routes, carriers, keys, hosts, limits, metadata, budget, _alive })
+    }
+
+    /// Another generation is at work: what goes on in the background for upstreams that it does not have ends,
+    /// also while a stream keeps them.
+    pub fn retire(&self, after: &Self) {
+        for (name, carrier) in &self.carriers {
+            if !after.carriers.get(name).is_some_and(|other| Arc::ptr_eq(carrier, other)) {
+                carrier.retire();
+            }
+        }
     }
 
     /// It goes to work: begins what its upstreams do in the background, on a runtime that lasts. Those that
@@ -82,6 +135,21 @@ impl Runtime {
             limits.sweep();
         }
     }
+}
+
+/// The carrier of an upstream: the one before, if it is told the same.
+fn carrier(
+    settings: &UpstreamSettings,
+    before: Option<&Arc<Carrier>>,
+) -> Result<Arc<Carrier>, String> {
+    let upstream = match before {
+        Some(before) if before.upstream.settings.fingerprint == settings.fingerprint => {
+            return Ok(before.clone());
+        }
+        Some(before) => Upstream::after(settings.clone(), &before.upstream),
+        None => Upstream::new(settings.clone()),
+    };
+    Carrier::new(Arc::new(upstream)).map(Arc::new)
 }
 
 /// Seconds since 1970.

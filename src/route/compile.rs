@@ -86,6 +86,7 @@ fn route(node: &Node, around: &Around, cx: &mut Cx) -> Option<RouteSettings> {
         .or_else(|| path.as_ref().map(|path| default_url(host.as_deref(), path, here.first)));
     cx.public_url =
         public_url.as_ref().filter(|url| !url.authority.ends_with(":0")).map(PublicUrl::whole);
+    cx.place = format!("{listeners:?} {host:?} {path:?}");
     let upstream = fields.required(cx, "upstream", |n, cx| upstream(n, &around.upstreams, cx));
     let rewrite = fields.optional(cx, "rewrite", |n, cx| cx.parse(n, "a path", url::prefix));
     let auth = fields.required(cx, "auth", |n, cx| {

@@ -26,6 +26,8 @@ const RETRY: &[u8] = b"retry: 500\n\n";
 const SOON: Duration = Duration::from_secs(60);
 /// How long an event may take to end where the stream should have ended already.
 pub const UNTIL_BORDER: Duration = Duration::from_secs(5);
+/// The same where the caller may not go on: with the time until that is noticed, no more than 5 s in all.
+const REVOKED_BORDER: Duration = Duration::from_secs(3);
 
 /// A long answer.
 pub struct Flow {
@@ -95,6 +97,8 @@ pub enum End {
     Drained,
     /// The caller's token has expired.
     Expired,
+    /// The caller may not go on; why is known elsewhere.
+    Revoked,
 }
 
 /// What went through.
@@ -113,6 +117,7 @@ enum Happened {
     Gone,
     Time,
     Drain,
+    Revoked,
 }
 
 impl Events {
@@ -152,12 +157,13 @@ impl Flow {
         &mut self,
         wire: &mut W,
         mut draining: Pin<&mut (impl Future<Output = ()> + Send)>,
+        mut revoked: Pin<&mut (impl Future<Output = ()> + Send)>,
     ) -> Tally {
         let mut comments = 0;
         let period = self.silence();
         let mut last = Instant::now();
         // one timer for both: a silent stream is to be small
-        let (mut expired, mut wake) = (false, self.wake(last, false));
+        let (mut expired, mut wake) = (None, self.wake(last, false));
         let mut timer = std::pin::pin!(sleep_until(wake.unwrap_or(last)));
         let (mut stopping, mut whole) = (!self.may_be_cut(), false);
         let mut probed = period.is_none_or(|period| period > SOON);
@@ -175,6 +181,7 @@ impl Flow {
                 () = wire.gone() => Happened::Gone,
                 () = &mut timer, if wake.is_some() => Happened::Time,
                 () = &mut draining, if !stopping => Happened::Drain,
+                () = &mut revoked, if expired != Some(End::Revoked) => Happened::Revoked,
             };
             match happened {
                 Happened::Gone => end = Some(End::ClientGone),
@@ -184,29 +191,34 @@ impl Flow {
                     last = Instant::now();
                 }
                 Happened::Drain => stopping = true,
+                Happened::Revoked => {
+                    expired = Some(End::Revoked);
+                    let now = Instant::now();
+                    self.until = now.checked_sub(UNTIL_BORDER - REVOKED_BORDER).or(Some(now));
+                    wake = self.wake(last, true);
+                    timer.as_mut().reset(wake.unwrap_or(last));
+                }
                 Happened::Time => {
                     let now = Instant::now();
                     if !std::mem::replace(&mut probed, true) {
                         self.conn.probe();
                     }
-                    if expired && self.until.is_some_and(|until| now >= until + UNTIL_BORDER) {
-                        end = Some(End::Expired);
+                    let over = |after| self.until.is_some_and(|until| now >= until + after);
+                    end = expired.filter(|_| over(UNTIL_BORDER));
+                    if over(Duration::ZERO) {
+                        expired.get_or_insert(End::Expired);
                     }
-                    expired |= self.until.is_some_and(|until| now >= until);
                     // the timer is not moved with every event: it is cheaper to look when it fires
                     if end.is_none() && period.is_some_and(|period| now - last >= period) {
                         end = Box::pin(self.comment(wire, &mut comments)).await;
                         last = Instant::now();
                     }
-                    wake = self.wake(last, expired);
+                    wake = self.wake(last, expired.is_some());
                     timer.as_mut().reset(wake.unwrap_or(last));
                 }
             }
-            let why = match (expired, stopping && self.may_be_cut()) {
-                (true, _) => Some(End::Expired),
-                (false, true) => Some(End::Drained),
-                (false, false) => None,
-            };
+            let drained = (stopping && self.may_be_cut()).then_some(End::Drained);
+            let why = expired.or(drained);
             if let (None, Some(why), true) = (end, why, self.between_events()) {
                 let sent = Box::pin(wire.data(Bytes::from_static(RETRY), true)).await;
                 whole = sent.is_ok();

@@ -24,6 +24,7 @@ mod malformed;
 mod oauth;
 mod operate;
 mod paths;
+mod reload;
 mod run;
 mod seeing;
 mod slow;

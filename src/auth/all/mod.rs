@@ -78,10 +78,28 @@ impl Authenticate for All {
     }
 
     fn authenticate<'a>(&'a self, head: &'a Head, client: &'a Client) -> Verdict<'a> {
+        self.ask(|method| method.authenticate(head, client))
+    }
+
+    fn again<'a>(
+        &'a self,
+        head: &'a Head,
+        client: &'a Client,
+        before: &'a Principal,
+    ) -> Verdict<'a> {
+        self.ask(|method| method.again(head, client, before))
+    }
+}
+
+impl All {
+    fn ask<'a>(
+        &'a self,
+        mut each: impl FnMut(&'a Arc<dyn Authenticate>) -> Verdict<'a>,
+    ) -> Verdict<'a> {
         let mut verdicts = Vec::with_capacity(self.methods.len());
         let (mut sent, mut missing) = (false, false);
         for method in &self.methods {
-            let verdict = method.authenticate(head, client);
+            let verdict = each(method);
             let absent = matches!(verdict, Verdict::Absent);
             missing |= absent;
             sent |= !absent && !method.shapes().is_empty();
@@ -126,14 +144,16 @@ async fn wait(verdicts: Vec<Verdict<'_>>) -> Result<Arc<Principal>, Denial> {
     joined(principals)
 }
 
-/// The first of them, with whatever token one of them has: scopes and claims are asked of that.
+/// The first of them, with whatever token and proof one of them has: scopes and claims are asked of the one,
+/// and streams by the other whether they may go on.
 fn joined(principals: Vec<Arc<Principal>>) -> Result<Arc<Principal>, Denial> {
     let token = principals.iter().find_map(|principal| principal.token.clone());
+    let proof = principals.iter().find_map(|principal| principal.proof);
     let first = principals.into_iter().next().ok_or_else(nobody)?;
-    if first.token.is_some() || token.is_none() {
+    if (first.token.is_some() || token.is_none()) && first.proof == proof {
         return Ok(first);
     }
-    Ok(Arc::new(Principal { token, ..(*first).clone() }))
+    Ok(Arc::new(Principal { token, proof, ..(*first).clone() }))
 }
 
 fn nobody() -> Denial {

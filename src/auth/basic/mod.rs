@@ -35,7 +35,7 @@ use crate::base::denial::{Denial, Reason};
 use crate::base::head::Head;
 use crate::base::principal::Principal;
 use crate::base::rate::{Buckets, Rate, Wait};
-use crate::base::watch::Watched;
+use crate::base::watch::{Refresh, Watched};
 use cache::Cache;
 use credentials::Credentials;
 use desk::{Desk, Outcome};
@@ -86,7 +86,7 @@ fn compile(node: Option<&Node>, cx: &mut Cx) -> Option<Arc<dyn Authenticate>> {
     let issuer = realm.clone();
     let common = cx.in_key("file", |cx| {
         cx.shared(key, |cx| {
-            let file = cx.watch_parts(node, vec![path], move |paths| {
+            let file = cx.watch_parts(node, vec![path], &realm, move |paths| {
                 let path = paths.first().map_or(Path::new(""), PathBuf::as_path);
                 Users::read(path, &issuer)
             })?;
@@ -95,6 +95,9 @@ fn compile(node: Option<&Node>, cx: &mut Cx) -> Option<Arc<dyn Authenticate>> {
             Some(Common { file, memory: Arc::new(Memory { right, failures }) })
         })
     })?;
+    // it may have been made by the generation before
+    common.file.refresh();
+    cx.look_after(common.file.clone());
     let challenge = format!("Basic realm={}, charset=\"UTF-8\"", quoted(&realm));
     let challenge = HeaderValue::try_from(challenge).ok()?;
     let Common { file, memory } = &*common;
@@ -117,6 +120,21 @@ impl Authenticate for Basic {
 
     fn challenges(&self) -> Vec<HeaderValue> {
         vec![self.challenge.clone()]
+    }
+
+    fn again<'a>(
+        &'a self,
+        head: &'a Head,
+        client: &'a Client,
+        before: &'a Principal,
+    ) -> Verdict<'a> {
+        if before.proof.is_none() || authorization(head, "basic").is_none() {
+            return self.authenticate(head, client);
+        }
+        self.line_stands(head, before).map_or_else(
+            || Verdict::Refused(wrong().detail("the user's line is gone or another")),
+            Verdict::Known,
+        )
     }
 
     fn authenticate<'a>(&'a self, head: &'a Head, client: &'a Client) -> Verdict<'a> {
@@ -153,6 +171,14 @@ impl Authenticate for Basic {
 }
 
 impl Basic {
+    /// Whether the line is there still that let a caller in: its password was verified then.
+    fn line_stands(&self, head: &Head, before: &Principal) -> Option<Arc<Principal>> {
+        let credentials = Credentials::read(authorization(head, "basic")?)?;
+        let users = self.file.current();
+        let user = users.get(&credentials.user)?;
+        (user.principal.proof == before.proof).then(|| user.principal.clone())
+    }
+
     /// Has the hash made; a wrong password is verified against `others`, too.
     fn verify(
         &self,
@@ -204,10 +230,8 @@ fn verdict(outcome: Outcome, known: Option<User>) -> Result<Arc<Principal>, Deni
     match (outcome, known) {
         (Outcome::Right, Some(user)) => Ok(user.principal),
         (Outcome::Right | Outcome::Wrong, known) => {
-            let wrong = "The user name or the password is wrong";
-            let denial = Denial::new(Reason::Unauthenticated, "auth.basic.wrong", wrong);
             // a name that is not in the file may be a password in the wrong place
-            Err(denial.detail(match known {
+            Err(wrong().detail(match known {
                 Some(user) => format!("wrong password for `{}`", user.principal.subject),
                 None => "no such user".to_owned(),
             }))
@@ -218,6 +242,11 @@ fn verdict(outcome: Outcome, known: Option<User>) -> Result<Arc<Principal>, Deni
             Err(Denial::new(Reason::Busy, "auth.basic.busy", busy).retry_after(1))
         }
     }
+}
+
+fn wrong() -> Denial {
+    let wrong = "The user name or the password is wrong";
+    Denial::new(Reason::Unauthenticated, "auth.basic.wrong", wrong)
 }
 
 fn limited(wait: Wait) -> Denial {

@@ -12,6 +12,7 @@ use crate::base::caller::{Authenticate, Resource, ServerMetadata};
 use crate::base::compile::{Cx, Node, NodeKind};
 use crate::base::fields::Fields;
 use crate::base::globs::Globs;
+use crate::base::kept::fingerprint;
 use crate::base::{defaults, url};
 
 /// Longest scope, glob, or name of a claim, in bytes.
@@ -61,8 +62,27 @@ pub(super) fn compile(node: Option<&Node>, cx: &mut Cx) -> Option<Arc<dyn Authen
         tools.into_iter().map(|(glob, scopes)| (Globs::new([glob.as_str()]), scopes)).collect();
     let scopes =
         Arc::new(Scopes { resource: url, challenge, tools, includes: scopes::closed(&includes) });
-    let (resource, cache) = (Arc::new(resource), Cache::new());
+    let cache = kept_cache(node, &resource, &issuers, cx)?;
+    let resource = Arc::new(resource);
     Some(Arc::new(OAuth { resource, issuers, scopes, stream_grace, cache }))
+}
+
+/// The tokens that were good a moment ago, under the same words and by the same issuers: what an entry says
+/// of the generation of keys is true of one provider alone.
+fn kept_cache(
+    node: &Node,
+    resource: &Resource,
+    issuers: &[Issuer],
+    cx: &mut Cx,
+) -> Option<Arc<Cache>> {
+    let whose = |issuer: &Issuer| match &issuer.proof {
+        Proof::Keys(provider) => Arc::as_ptr(provider).addr(),
+        Proof::Introspection(asked) => Arc::as_ptr(asked).addr(),
+        Proof::Secret(_) => 0,
+    };
+    let whose: Vec<usize> = issuers.iter().map(whose).collect();
+    let key = format!("oauth tokens {} {:?} {whose:?}", fingerprint(node), resource.url);
+    cx.shared(key, |_| Some(Cache::new()))
 }
 
 /// The canonical URL of the resource (RFC 8707 §2): https, lower-case host, no slash at the end.

@@ -20,6 +20,7 @@ use crate::base::compile::{Cx, Node, NodeKind};
 use crate::base::defaults;
 use crate::base::fetch::{self, Fetch};
 use crate::base::fields::Fields;
+use crate::base::kept::content;
 use crate::base::rate::{Buckets, Rate};
 
 /// Clocks that differ by more are wrong.
@@ -229,11 +230,10 @@ impl Place {
         let Self { issuer, metadata, jwks, ca, allow_http, times, serve_metadata } = self;
         let key = format!(
             "oauth keys {issuer:?} {metadata:?} {jwks:?} {ca:?} {allow_http} {times:?} \
-             {serve_metadata} {needs_keys}"
+             {serve_metadata} {needs_keys} {:?}",
+            ca.as_deref().map(content)
         );
-        let mut made = false;
         let provider = cx.shared(key, |cx| {
-            made = true;
             let source = Arc::new(Source {
                 issuer: issuer.clone(),
                 metadata: metadata.clone(),
@@ -249,10 +249,8 @@ impl Place {
             });
             Some(Provider::new(issuer, *times, ask))
         })?;
-        if made {
-            // asked once a second, like files that may have changed
-            cx.watched.push(provider.clone());
-        }
+        // asked once a second, like files that may have changed
+        cx.look_after(provider.clone());
         Some(provider)
     }
 }
@@ -289,10 +287,11 @@ fn introspection(node: &Node, place: Option<&Place>, cx: &mut Cx) -> Option<Arc<
     // the secret itself is part of what is the same, but its sum does as well
     let key = format!(
         "oauth introspection {:?} {url} {client:?} {:?} {:?} {cache:?} {negative_cache:?} {concurrency} \
-         {rate} {time:?}",
+         {rate} {time:?} {:?}",
         place.issuer,
         Sha256::digest(&secret),
-        place.ca
+        place.ca,
+        place.ca.as_deref().map(content)
     );
     cx.shared(key, |cx| {
         let settings = introspection::Settings {

@@ -65,7 +65,8 @@ struct OAuth {
     scopes: Arc<Scopes>,
     /// How long streams outlive their token; `None`: for ever.
     stream_grace: Option<Duration>,
-    cache: Cache,
+    /// Outlives reloads that change nothing of the block.
+    cache: Arc<Cache>,
 }
 
 impl Authenticate for OAuth {
@@ -235,6 +236,7 @@ impl OAuth {
             name,
             metadata,
             token: Some(Arc::new(shown)),
+            proof: None,
         });
         let entry = Entry {
             principal: principal.clone(),

@@ -243,6 +243,10 @@ impl Refresh for Provider {
     fn name(&self) -> String {
         format!("keys of {}", self.0.issuer)
     }
+
+    fn generation(&self) -> u64 {
+        self.0.generation.load(Ordering::Acquire)
+    }
 }
 
 impl ServerMetadata for Provider {

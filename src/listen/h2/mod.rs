@@ -132,7 +132,7 @@ fn stream<S: Serve>(
         let Some(mut long) = begun.await else { return };
         let Shared { cx, open, .. } = &*long.running.0;
         let draining = std::pin::pin!(cx.draining());
-        open.handler.tail(&mut long.tail, &mut long.wire, draining).await;
+        open.handler.tail(&mut long.tail, &mut long.wire, cx, draining).await;
     }
 }
 

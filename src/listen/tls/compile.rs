@@ -52,7 +52,7 @@ fn pair(node: &Node, cx: &mut Cx) -> Option<Arc<dyn Source>> {
     let key = fields.required(cx, "key", |n, cx| cx.file(n));
     fields.finish(cx);
     let read = certificate::reader(certificate::load_pair);
-    let watched = cx.watch(node, vec![cert?, key?], read)?;
+    let watched = cx.watch(node, vec![cert?, key?], "", read)?;
     in_days(node, &*watched.current(), cx);
     Some(watched)
 }
@@ -68,7 +68,8 @@ fn clients(node: &Node, cx: &mut Cx) -> Option<ClientCertificates> {
         return None;
     }
     let read = certificate::reader(move |paths| Trust::load(paths, required));
-    let trust = cx.watch(node, [ca?].into_iter().chain(crl).collect(), read)?;
+    let by = if required { "required" } else { "" };
+    let trust = cx.watch(node, [ca?].into_iter().chain(crl).collect(), by, read)?;
     in_days(node, &*trust.current(), cx);
     Some(ClientCertificates { trust, required })
 }

@@ -14,10 +14,11 @@ mod peer;
 pub mod trust;
 
 use std::io;
+use std::ptr;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::crypto::ring;
-use rustls::pki_types::UnixTime;
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::ServerSessionMemoryCache;
 use rustls::version::TLS13;
 use rustls::{CertificateError, DEFAULT_VERSIONS, HandshakeKind, ServerConfig, ServerConnection};
@@ -26,7 +27,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::certificate::Dated;
-use super::settings::{MinVersion, TlsSettings};
+use super::settings::{MinVersion, Source, TlsSettings};
 use crate::base::caller::ClientCertificate;
 use names::ByName;
 use trust::Trust;
@@ -57,6 +58,8 @@ pub(super) struct Agreed<IO> {
     pub(super) io: Box<TlsStream<IO>>,
     pub(super) h2: bool,
     pub(super) certificate: Option<Arc<ClientCertificate>>,
+    /// The same as it came; empty where there is none.
+    pub(super) shown: Vec<CertificateDer<'static>>,
 }
 
 impl Tls {
@@ -89,8 +92,30 @@ impl Tls {
             Some(trust) => self.caller(connection, &trust).map_err(io::Error::other)?,
             None => None,
         };
+        let shown = match &certificate {
+            Some(_) => connection.peer_certificates().unwrap_or_default().to_vec(),
+            None => Vec::new(),
+        };
         let h2 = connection.alpn_protocol() == Some(H2);
-        Ok(Agreed { io: Box::new(io), h2, certificate })
+        Ok(Agreed { io: Box::new(io), h2, certificate, shown })
+    }
+
+    /// Whether these settings are those that it is made of: then tickets stay good.
+    pub(super) fn is_of(&self, settings: &TlsSettings) -> bool {
+        let TlsSettings { certificates, acme, unknown_names, min_version, clients } = settings;
+        let own = &self.settings;
+        let same = |(a, b): (&Arc<dyn Source>, &Arc<dyn Source>)| {
+            ptr::addr_eq(Arc::as_ptr(a), Arc::as_ptr(b))
+        };
+        let clients_are_same = match (clients, &own.clients) {
+            (None, None) => true,
+            (Some(a), Some(b)) => Arc::ptr_eq(&a.trust, &b.trust) && a.required == b.required,
+            _ => false,
+        };
+        (acme, unknown_names, min_version) == (&own.acme, &own.unknown_names, &own.min_version)
+            && clients_are_same
+            && certificates.len() == own.certificates.len()
+            && certificates.iter().zip(&own.certificates).all(same)
     }
 
     /// What the next handshake goes by.

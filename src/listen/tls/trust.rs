@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use rustls::RootCertStore;
 use rustls::crypto::ring;
-use rustls::pki_types::CertificateRevocationListDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use x509_parser::certificate::X509Certificate;
@@ -71,6 +71,14 @@ impl Trust {
         let shown = crl.unwrap_or(ca).display();
         let verifier = builder.build().map_err(|e| format!("`{shown}` cannot be used: {e}"))?;
         Ok(Self { verifier, revocations: days })
+    }
+}
+
+impl Trust {
+    /// Whether a client that has shown these, its own first, is believed at this moment.
+    pub fn believes(&self, shown: &[CertificateDer<'_>]) -> bool {
+        let Some((leaf, between)) = shown.split_first() else { return false };
+        self.verifier.verify_client_cert(leaf, between, UnixTime::now()).is_ok()
     }
 }
 

@@ -20,6 +20,11 @@ impl Backends {
         })
     }
 
+    /// Replicas may have gone; the others are set when somebody reads.
+    pub fn forget(&self) {
+        self.in_flight.reset();
+    }
+
     /// Notes how many requests and streams are under way at a replica. Asked for when somebody
     /// reads: the counts are kept by the balancer, not twice.
     pub fn set_in_flight(&self, upstream: &str, replica: &str, load: usize) {

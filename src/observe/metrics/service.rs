@@ -11,6 +11,10 @@ pub struct Service {
     turned_away: IntCounterVec,
     handshakes_failed: IntCounterVec,
     reload_failed: IntGaugeVec,
+    reloads: IntCounterVec,
+    generation: IntGauge,
+    last_reload_failed: IntGauge,
+    generations_alive: IntGauge,
     acme_failed: IntGaugeVec,
     expiry: IntGaugeVec,
     crl_expiry: IntGaugeVec,
@@ -36,6 +40,23 @@ impl Service {
                 "mcp_edge_file_reload_failed",
                 "1 while a file, as it is now, is not in force as a whole.",
                 &["file"],
+            )?,
+            reloads: make.counters(
+                "mcp_edge_config_reloads_total",
+                "Times that the config was to be loaded anew.",
+                &["result"],
+            )?,
+            generation: make.gauge(
+                "mcp_edge_config_generation",
+                "Which config is at work: 1 for the first, one more for every reload that took effect.",
+            )?,
+            last_reload_failed: make.gauge(
+                "mcp_edge_config_last_reload_failed",
+                "1 while the config, as it was last to be loaded, is not at work.",
+            )?,
+            generations_alive: make.gauge(
+                "mcp_edge_config_generations_alive",
+                "Configs that serve a request still; 1 when only the one at work does.",
             )?,
             acme_failed: make.gauges(
                 "mcp_edge_acme_failed",
@@ -64,6 +85,29 @@ impl Service {
     /// A TLS handshake brought no connection.
     pub fn handshake_failed(&self, reason: &'static str) {
         self.handshakes_failed.with_label_values(&[reason]).inc();
+    }
+
+    /// The config was loaded anew, or could not be; `generation` is at work now.
+    pub fn reloaded(&self, good: bool, generation: u64) {
+        self.reloads.with_label_values(&[if good { "ok" } else { "failed" }]).inc();
+        self.last_reload_failed.set((!good).into());
+        self.set_generation(generation);
+        if good {
+            // what is gone must not stay; the others are set when somebody reads
+            self.reload_failed.reset();
+            self.expiry.reset();
+            self.crl_expiry.reset();
+        }
+    }
+
+    /// Notes which config is at work.
+    pub fn set_generation(&self, generation: u64) {
+        self.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
+    }
+
+    /// Notes how many configs are there.
+    pub fn set_generations_alive(&self, count: usize) {
+        self.generations_alive.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// Notes whether the last try for a certificate has failed.

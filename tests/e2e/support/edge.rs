@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
 use std::thread;
 
@@ -238,6 +238,37 @@ impl Edge {
         self.log("the request is in the access log", move |v| {
             v["event"] == "request" && v["request_id"] == id
         })
+    }
+
+    /// Its config's file.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.dir.as_ref().expect("it was started with a config").path().join("mcp-edge.yaml")
+    }
+
+    /// Has it take another config by `mcp-edge reload`; what that command did.
+    pub(crate) fn reload(&self, config: &Builder) -> Output {
+        self.reload_text(&config.yaml(&self.config().with_file_name("state")))
+    }
+
+    /// The same with a config's text.
+    pub(crate) fn reload_text(&self, yaml: &str) -> Output {
+        fs::write(self.config(), yaml).unwrap();
+        let mut command = Command::new(binary());
+        command.arg("reload").arg("--config").arg(self.config()).output().unwrap()
+    }
+
+    /// Reloads, which must succeed.
+    pub(crate) fn take(&self, config: &Builder) {
+        let done = self.reload(config);
+        let told = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert_eq!(done.status.code(), Some(0), "{told}");
+    }
+
+    /// Where it has said that it listens, so far.
+    pub(crate) fn listening(&self) -> Vec<SocketAddr> {
+        let lines = self.stderr();
+        let urls = lines.iter().filter_map(|l| l.strip_prefix("mcp-edge: listening on "));
+        urls.filter_map(|url| url.split_once("://")?.1.parse().ok()).collect()
     }
 
     /// Sends a signal by name, such as `TERM`.

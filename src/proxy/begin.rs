@@ -1,0 +1,63 @@
+//! A request's beginning: in, its head; out, a record with an id.
+
+use std::net::IpAddr;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Instant, SystemTime};
+
+use crate::base::head::{Head, Version};
+use crate::base::text::push_hex;
+use crate::observe::record::Record;
+
+/// A record of a request that has just come in.
+pub(crate) fn begin(head: &Head, client: IpAddr) -> Record {
+    Record {
+        started: Instant::now(),
+        at: SystemTime::now(),
+        request_id: request_id(),
+        client,
+        http: match head.version {
+            Version::H10 => "1.0",
+            Version::H11 => "1.1",
+            Version::H2 => "2",
+        },
+        method: head.method.clone(),
+        path: head.path.clone(),
+        route: None,
+        principal: None,
+        replica: None,
+        era: "none",
+        rpc_method: None,
+        tool: None,
+        status: 0,
+        code: None,
+        end: None,
+        detail: String::new(),
+        bytes_in: 0,
+        bytes_out: 0,
+        first_byte: None,
+        events: 0,
+        comments: 0,
+        limited: Vec::new(),
+        stream: false,
+    }
+}
+
+/// 128 bits in hex: 64 that are random for the process, and a counter that is spread over 64 more.
+/// Unique and of no pattern, but no secret; and no system call per request.
+fn request_id() -> String {
+    static PROCESS: LazyLock<u64> = LazyLock::new(|| {
+        let mut bytes = [0u8; 8];
+        if getrandom::fill(&mut bytes).is_err() {
+            log::error!("the system's random source fails");
+        }
+        u64::from_ne_bytes(bytes)
+    });
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    // an odd factor: every counter gives another number
+    let n = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut id = Vec::with_capacity(32);
+    push_hex(*PROCESS, &mut id);
+    push_hex(n, &mut id);
+    String::from_utf8(id).unwrap_or_default()
+}

@@ -1,0 +1,92 @@
+//! The rest of a long answer: in, how its relay ended; out, what the log says of it. And the relay of what is not
+//! HTTP any more.
+
+use std::pin::Pin;
+
+use tokio::io::AsyncReadExt;
+
+use crate::forward::conn::BackendConn;
+use crate::listen::wire::Wire;
+use crate::observe::record::Record;
+use crate::stream::pump::{End, Tally};
+
+/// Why a stream ended before its time: its caller's token has expired.
+const EXPIRED: &str = "auth.expired";
+
+/// How the rest of an answer ended.
+pub(super) enum Ended {
+    Flow(Tally),
+    /// With what is to stand in the log, if anything: an end, or what went wrong.
+    Tunnel((Option<&'static str>, String)),
+    Already,
+}
+
+/// Notes it; whether what carried it can carry another. What was revoked has been noted already.
+pub(super) fn note_end(record: &mut Record, ended: Ended) -> bool {
+    match ended {
+        Ended::Flow(tally) => {
+            (record.events, record.comments) = (tally.events, tally.comments);
+            if tally.end != End::Revoked {
+                record.end = end_code(tally.end);
+            }
+            if let End::BackendBroke(kind) = tally.end {
+                record.detail = kind.to_string();
+            }
+        }
+        Ended::Tunnel((end, detail)) => {
+            record.end = end.or(record.end);
+            if !detail.is_empty() {
+                record.detail = detail;
+            }
+        }
+        Ended::Already => {}
+    }
+    record.end.is_none()
+}
+
+/// What the backend sent behind its 101, then both ways.
+pub(super) async fn tunnel<W: Wire>(
+    wire: &mut W,
+    conn: &mut BackendConn,
+    draining: Pin<&mut (impl Future<Output = ()> + Send)>,
+    until: Option<tokio::time::Instant>,
+    revoked: Pin<&mut (impl Future<Output = ()> + Send)>,
+) -> (Option<&'static str>, String) {
+    let (stream, ahead) = conn.parts();
+    let joined = async {
+        if ahead.is_empty() {
+            return wire.splice(stream).await;
+        }
+        let (read, write) = tokio::io::split(stream);
+        wire.splice(&mut tokio::io::join(ahead.chain(read), write)).await
+    };
+    tokio::select! {
+        ended = joined => (None, ended.err().map(|e| e.to_string()).unwrap_or_default()),
+        () = draining => (Some("edge.stopping"), String::new()),
+        () = at(until) => (Some(EXPIRED), String::new()),
+        () = revoked => (None, String::new()),
+    }
+}
+
+/// Waits until then; for ever where there is no such time.
+async fn at(until: Option<tokio::time::Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn end_code(end: End) -> Option<&'static str> {
+    match end {
+        End::Complete => None,
+        End::ClientGone => Some("client.gone"),
+        End::ClientStalled => Some("client.stalled"),
+        End::BackendBroke(_) => Some("forward.broke_off"),
+        End::BackendSilent => Some("forward.silent"),
+        End::BadEndpoint => Some("stream.bad_endpoint"),
+        End::BadList(refused) => Some(refused.code()),
+        End::Drained => Some("edge.stopping"),
+        End::Expired => Some(EXPIRED),
+        End::Revoked => Some("auth.revoked"),
+    }
+}

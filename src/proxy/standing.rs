@@ -1,0 +1,167 @@
+//! May it stay? In: a connection or a stream that was let in, and what is in force now; out: nothing, or why
+//! it has to go.
+//!
+//! Asked when the config was reloaded or a file has changed that it names: of a connection before its next
+//! request, of a stream at once. A stream takes the way of its request once more, from the listener to the
+//! rules about its caller, with what was kept of the head. Nothing is counted on the way, and an answer that
+//! nobody can give at present (a provider is down) ends nothing.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::runtime::Runtime;
+use crate::auth;
+use crate::authz;
+use crate::base::caller::{Chain, Client};
+use crate::base::denial::{Denial, Reason};
+use crate::base::head::{Head, Version};
+use crate::base::principal::Principal;
+use crate::listen::ConnCx;
+use crate::listen::settings::ListenerSettings;
+use crate::observe::record::Record;
+use crate::route::access;
+use crate::route::settings::RouteSettings;
+
+/// A token's own end is not the edge's word: its streams have a time of their own (`stream_grace`).
+const EXPIRED: &str = "auth.oauth.expired";
+
+/// What is kept of a stream's request besides its record: some 100 bytes, and the credential.
+#[derive(Debug)]
+pub struct Entry {
+    /// When it was let in.
+    pub(super) epoch: u64,
+    authority: Box<str>,
+    /// The fields by which it was let in.
+    fields: Box<[(HeaderName, HeaderValue)]>,
+    hidden: bool,
+    tls: bool,
+}
+
+/// Why something may not stay: the end for the log, and what was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gone {
+    /// Such as `auth.revoked`.
+    pub(super) end: &'static str,
+    /// The code of the refusal that the same request would meet now.
+    pub(super) code: &'static str,
+}
+
+impl Entry {
+    /// Of a request that was let in.
+    pub(super) fn new(epoch: u64, head: &Head, client: &Client, chain: &Chain) -> Box<Self> {
+        let names = chain.headers.iter().chain([&http::header::ORIGIN]);
+        let field = |name: &HeaderName| {
+            let value = head.headers.get(name)?;
+            // a copy: the value as it came keeps all of the head
+            Some((name.clone(), HeaderValue::from_bytes(value.as_bytes()).ok()?))
+        };
+        Box::new(Self {
+            epoch,
+            authority: head.authority.as_str().into(),
+            fields: names.filter_map(field).collect(),
+            hidden: client.hidden,
+            tls: client.tls,
+        })
+    }
+
+    fn head(&self, record: &Record) -> Head {
+        let headers: HeaderMap = self.fields.iter().cloned().collect();
+        Head {
+            method: record.method.clone(),
+            path: record.path.clone(),
+            query: None,
+            authority: self.authority.as_ref().to_owned(),
+            headers,
+            version: Version::H11,
+            websocket: false,
+        }
+    }
+}
+
+/// Whether a connection would be let in now, as far as is known before its requests. What is answered on one
+/// that was let in by a listener that is no more is its end anyway.
+///
+/// # Errors
+/// 403.
+pub fn connection(cx: &ConnCx) -> Result<(), Denial> {
+    let Some(now) = cx.place.now() else { return Ok(()) };
+    comes_in(cx, &now).map_err(|gone| {
+        Denial::new(Reason::Forbidden, gone.code, "This connection is not let in any more")
+            .closing()
+    })
+}
+
+fn comes_in(cx: &ConnCx, now: &ListenerSettings) -> Result<(), Gone> {
+    if !now.door.access.admits(cx.peer.ip()) {
+        return Err(Gone { end: "address.revoked", code: "listen.denied" });
+    }
+    let clients = now.tls.as_ref().and_then(|tls| tls.clients.as_ref());
+    let stays = match (clients, cx.certificate.is_some()) {
+        (Some(clients), true) => clients.trust.current().believes(&cx.shown),
+        (Some(clients), false) => !clients.required,
+        // nobody vouches for it any more
+        (None, shown) => !shown,
+    };
+    match stays {
+        true => Ok(()),
+        false => Err(Gone { end: "certificate.revoked", code: "listen.certificate" }),
+    }
+}
+
+/// Looks whether a stream would begin now, and notes in its record by which route and as whom: the generation of
+/// the config in which it began is not kept for it.
+///
+/// # Errors
+/// Why it has to end.
+pub async fn stream(
+    rt: &Runtime,
+    entry: &Entry,
+    record: &mut Record,
+    cx: &ConnCx,
+) -> Result<(), Gone> {
+    let removed = Gone { end: "listener.revoked", code: "listen.removed" };
+    let now = cx.place.now().ok_or(removed)?;
+    comes_in(cx, &now)?;
+    let (Some(route), Some(principal)) = (&record.route, &record.principal) else { return Ok(()) };
+    let (head, client) = (entry.head(record), client(entry, record, cx));
+    let (route, principal) = request(rt, &head, &client, cx, route, principal).await?;
+    (record.route, record.principal) = (Some(route), Some(principal));
+    Ok(())
+}
+
+fn client(entry: &Entry, record: &Record, cx: &ConnCx) -> Client {
+    let certificate = cx.certificate.clone();
+    Client { address: record.client, hidden: entry.hidden, tls: entry.tls, certificate }
+}
+
+/// The way of the request, from its route to the rules about its caller.
+async fn request(
+    rt: &Runtime,
+    head: &Head,
+    client: &Client,
+    cx: &ConnCx,
+    before: &Arc<RouteSettings>,
+    principal: &Arc<Principal>,
+) -> Result<(Arc<RouteSettings>, Arc<Principal>), Gone> {
+    let gone = |end| move |denial: Denial| Gone { end, code: denial.code };
+    let routed = rt.routes.find(head, cx.listener.address).map_err(gone("route.revoked"))?;
+    let route = routed.route;
+    if route.label != before.label {
+        return Err(Gone { end: "route.revoked", code: "route.other" });
+    }
+    access::check(&route, client).map_err(gone("address.revoked"))?;
+    let found = match auth::again(&route.auth, head, client, principal).await {
+        Ok(found) => found,
+        Err(denial) if decides(&denial) => return Err(gone("auth.revoked")(denial)),
+        Err(_) => principal.clone(),
+    };
+    authz::enter(&route.rules, found.clone()).map_err(gone("auth.revoked"))?;
+    Ok((route, found))
+}
+
+/// Whether a refusal says that the caller is not who it was, and not that nobody knows.
+fn decides(denial: &Denial) -> bool {
+    use Reason::{Forbidden, Malformed, Unauthenticated};
+    matches!(denial.reason, Unauthenticated | Forbidden | Malformed) && denial.code != EXPIRED
+}

@@ -1,0 +1,112 @@
+//! What an operator is told of a reload, and how often.
+
+use std::process::Command;
+
+use super::{ADMIN, metric, told};
+use crate::support::backend::plain;
+use crate::support::edge::{binary, edge};
+use crate::support::wait::eventually;
+
+#[test]
+fn a_broken_config_changes_nothing_and_says_where() {
+    let backend = plain();
+    let good = || edge().top(ADMIN).upstream("one", &[backend.url()], "").route("upstream: one");
+    let edge = good().start();
+    assert_eq!(metric(&edge, "mcp_edge_config_generation"), Some(1.0));
+    let file = edge.config().display().to_string();
+    let broken = [
+        (good().route("upstream: two, path: /b"), "routes[1].upstream: there is no upstream `two`"),
+        (good().top("thread: 3"), "unknown key `thread`"),
+        (good().raw_listener("address: \"127.0.0.1:1\", tls: {}"), "listeners[0].tls"),
+    ];
+    for (config, problem) in broken {
+        let config = config.yaml(&edge.config().with_file_name("state"));
+        let line = 1 + config
+            .lines()
+            .position(|l| l.contains("two") || l.contains("thread: 3") || l.contains("tls: {}"))
+            .unwrap();
+        let done = edge.reload_text(&config);
+        assert_eq!(done.status.code(), Some(2), "{}", told(&done));
+        let place = format!("{file}:{line}:");
+        assert!(told(&done).contains(&place) && told(&done).contains(problem), "{}", told(&done));
+        assert!(told(&done).ends_with("nothing was changed: generation 1 of the config goes on\n"));
+        edge.wait_line(&place);
+        assert_eq!(edge.get("/x").status, 200);
+    }
+    let done = edge.reload_text("routes: [\n");
+    assert_eq!(done.status.code(), Some(2), "found all the same? {}", told(&done));
+    assert_eq!(metric(&edge, "mcp_edge_config_generation"), Some(1.0));
+    assert_eq!(metric(&edge, "mcp_edge_config_last_reload_failed"), Some(1.0));
+    assert_eq!(metric(&edge, "mcp_edge_config_reloads_total{result=\"failed\"}"), Some(4.0));
+
+    let done = edge.reload(&good().route("upstream: one, path: /b"));
+    assert_eq!(done.status.code(), Some(0), "{}", told(&done));
+    assert_eq!(String::from_utf8_lossy(&done.stdout), "generation 2 of the config is at work\n");
+    edge.wait_line("generation 2 of the config is at work");
+    assert_eq!(metric(&edge, "mcp_edge_config_last_reload_failed"), Some(0.0));
+    assert_eq!(metric(&edge, "mcp_edge_config_reloads_total{result=\"ok\"}"), Some(1.0));
+    edge.stop();
+}
+
+#[test]
+fn what_needs_a_restart_is_said() {
+    let backend = plain();
+    let config = |top: &str| edge().top(top).to(&backend);
+    let edge = config("threads: 2").start();
+    let done = edge.reload(&config("threads: 1\naccess_log: off"));
+    assert_eq!(done.status.code(), Some(0));
+    for key in ["threads", "access_log"] {
+        let words = format!("`{key}` was changed: that needs a restart");
+        assert!(told(&done).contains(&words), "{}", told(&done));
+        edge.wait_line(&words);
+    }
+    assert!(!told(&done).contains("state_dir"));
+    let answer = edge.get("/x");
+    assert_eq!(edge.log_of(&answer)["status"], 200, "the log goes on");
+}
+
+#[test]
+fn sighup_reloads_too_and_nobody_is_needed_who_answers() {
+    let backend = plain();
+    let config = || edge().top(ADMIN).to(&backend);
+    let edge = config().start();
+    let more = config().route("path: /deny, upstream: one, deny: [ 127.0.0.1 ]");
+    let yaml = more.yaml(&edge.config().with_file_name("state"));
+    std::fs::write(edge.config(), yaml).unwrap();
+    assert_eq!(edge.get("/deny").status, 200);
+    edge.signal("HUP");
+    edge.wait_line("generation 2 of the config is at work");
+    assert_eq!(edge.get("/deny").status, 403);
+    std::fs::write(edge.config(), "nonsense: 1\n").unwrap();
+    edge.signal("HUP");
+    edge.wait_line("the config was not reloaded: generation 2 goes on");
+    assert_eq!(edge.get("/deny").status, 403);
+    let config = edge.config();
+    edge.stop();
+    let done = Command::new(binary()).arg("reload").arg("--config").arg(config).output().unwrap();
+    assert_eq!(done.status.code(), Some(1));
+    assert!(told(&done).contains("no edge can be reached"), "{}", told(&done));
+}
+
+#[test]
+fn generations_do_not_pile_up() {
+    let backend = plain();
+    let config = |n: usize| {
+        edge()
+            .top(ADMIN)
+            .upstream("one", &[backend.url()], "")
+            .route(&format!("path: /{n}, upstream: one"))
+            .route("upstream: one")
+    };
+    let edge = config(0).start();
+    let mut open = edge.client();
+    assert_eq!(open.ask(crate::support::client::get("localhost", "/")).status, 200);
+    for n in 1..=10 {
+        edge.take(&config(n));
+        assert_eq!(edge.get(&format!("/{n}")).status, 200);
+    }
+    eventually("nobody holds an old generation", || {
+        metric(&edge, "mcp_edge_config_generations_alive") == Some(1.0)
+    });
+    assert_eq!(open.ask(crate::support::client::get("localhost", "/10")).status, 200);
+}

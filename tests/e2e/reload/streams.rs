@@ -1,0 +1,328 @@
+//! Streams and WebSockets of whom is let in no more end within five seconds; the others notice nothing.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use rustls::ClientConfig;
+
+use super::SHA;
+use crate::support::backend::{Backend, backend};
+use crate::support::certs::Certs;
+use crate::support::client::{Client, get_events};
+use crate::support::edge::{Builder, Edge, edge};
+use crate::support::h2::{H2, Open, request};
+use crate::support::wait::{DEADLINE, Watched};
+
+const FIVE: Duration = Duration::from_secs(5);
+const DAY: Duration = Duration::from_secs(86_400);
+const FIRST: &[u8] = b"data: one\n\n";
+/// Every way that a stream can come.
+const WAYS: [Way; 3] = [Way::H1, Way::H2, Way::WebSocket];
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Way {
+    H1,
+    H2,
+    WebSocket,
+}
+
+enum Stream {
+    H1(Client),
+    H2(H2, Open),
+    WebSocket(Client),
+}
+
+/// Whoever is let in, and a server that says something whenever it is to.
+struct Stage {
+    certs: Certs,
+    bell: Arc<Watched<usize>>,
+    backend: Backend,
+    dir: tempfile::TempDir,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let bell = Arc::new(Watched::new(0));
+        let heard = bell.clone();
+        let backend = backend(move |x| {
+            if x.header("upgrade").is_some() {
+                x.raw(
+                    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
+                     Connection: Upgrade\r\n\r\n",
+                );
+                return x.echo();
+            }
+            if x.request.method == "POST" || x.request.target.contains("plain") {
+                return x.json("{}");
+            }
+            x.sse(&[]);
+            x.chunk(FIRST);
+            let before = heard.look(|n| *n);
+            if heard.wait_for(DEADLINE, |n| (*n > before).then_some(())).is_some() {
+                x.chunk("data: two\n\n");
+            }
+            x.wait_closed();
+        });
+        let certs = Certs::new();
+        for (serial, name) in [(1, "good"), (2, "bad")] {
+            certs.leaf(&[]).client(name, serial).write(name);
+        }
+        certs.crl("crl.pem", &[], SystemTime::now() + DAY);
+        let stage = Self { certs, bell, backend, dir: tempfile::tempdir().unwrap() };
+        stage.write("users", &format!("ann:{SHA}\nbob:{SHA}\ncid:{SHA}\n"));
+        stage.write("denied", "127.0.0.9\n");
+        stage.write("door", "127.0.0.9\n");
+        stage
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.dir.path().join(name), text).unwrap();
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.dir.path().join(name).display().to_string()
+    }
+
+    /// All that is let in; `keys` are those of `/key`, `deny` is of `/deny`.
+    fn config(&self, keys: &[&str], deny: &str) -> Builder {
+        let crl = self.certs.path("crl.pem").display().to_string();
+        let tls = self.certs.listener();
+        let tls = tls.trim_end_matches(" }");
+        let ca = self.certs.path("ca.pem").display().to_string();
+        let keys: Vec<String> = keys
+            .iter()
+            .map(|name| {
+                format!(
+                    "{{ name: {name}, sha256: \"{}\" }}",
+                    sha256(&format!("key-{name}-0123456789"))
+                )
+            })
+            .collect();
+        edge()
+            .listener(&format!("{tls}, client_certificates: {{ ca: {ca}, crl: {crl}, required: false }} }}"))
+            .listener(&format!("{}, deny: [ {{ file: \"{}\" }} ]", self.certs.listener(), self.file("door")))
+            .upstream("one", &[self.backend.url()], "")
+            .route("path: /open, upstream: one")
+            .route(&format!("path: /file, upstream: one, deny: [ {{ file: \"{}\" }} ]", self.file("denied")))
+            .route(&format!("path: /deny, upstream: one, deny: [ {deny} ]"))
+            .raw_route(&format!("path: /user, upstream: one, auth: [ {{ basic: {{ file: \"{}\" }} }} ]", self.file("users")))
+            .raw_route(&format!("path: /key, upstream: one, auth: [ {{ api_key: {{ keys: [ {} ] }} }} ]", keys.join(", ")))
+            .raw_route("path: /cert, upstream: one, auth: [ { client_certificate: { principal: common_name } } ]")
+    }
+
+    fn client(&self, way: Way, certificate: Option<&str>) -> Arc<ClientConfig> {
+        let mut config = match certificate {
+            Some(name) => ClientConfig::clone(&self.certs.client_as(name)),
+            None => ClientConfig::clone(&self.certs.client(&[])),
+        };
+        config.alpn_protocols =
+            vec![if way == Way::H2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
+        Arc::new(config)
+    }
+
+    /// Opens a stream on a listener.
+    fn open(
+        &self,
+        edge: &Edge,
+        n: usize,
+        way: Way,
+        path: &str,
+        field: &str,
+        certificate: Option<&str>,
+    ) -> Stream {
+        let config = self.client(way, certificate);
+        let to = edge.listener(n);
+        if way == Way::H2 {
+            let mut h2 = H2::connect(to, config);
+            let fields: Vec<(&str, &str)> = field.trim_end().split_once(": ").into_iter().collect();
+            let mut open = h2.open(request("GET", path, &fields));
+            assert_eq!(open.head.status, 200, "{path}");
+            assert_eq!(h2.parts(&mut open, FIRST.len()), FIRST);
+            return Stream::H2(h2, open);
+        }
+        let mut client = Client::tls(to, config, "localhost");
+        if way == Way::H1 {
+            client.send(get_events("localhost", path, field));
+            assert_eq!(client.start().status, 200, "{path}");
+            assert_eq!(client.chunks(FIRST.len()), FIRST);
+            return Stream::H1(client);
+        }
+        client.send(format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{field}\r\n"
+        ));
+        assert_eq!(client.start().status, 101, "{path}");
+        client.send("ping");
+        assert_eq!(client.exact(4), b"ping");
+        Stream::WebSocket(client)
+    }
+}
+
+impl Stream {
+    /// Waits for its end.
+    fn ended(&mut self) {
+        match self {
+            Self::H1(client) => while client.chunk().is_some_and(|part| !part.is_empty()) {},
+            Self::H2(h2, open) => while let Ok(Some(_)) = h2.part(open) {},
+            Self::WebSocket(client) => drop(client.end()),
+        }
+    }
+
+    /// Whether it goes on, once its server has said something more.
+    fn lives(&mut self) -> bool {
+        const TWO: &[u8] = b"data: two\n\n";
+        match self {
+            Self::H1(client) => client.chunk().as_deref() == Some(TWO),
+            Self::H2(h2, open) => h2.part(open).is_ok_and(|part| part.as_deref() == Some(TWO)),
+            Self::WebSocket(client) => client.send("pong") && client.exact(4) == b"pong",
+        }
+    }
+}
+
+/// The SHA-256 sum of a text in hex.
+fn sha256(text: &str) -> String {
+    use sha2::{Digest, Sha256};
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn basic(user: &str) -> String {
+    use base64::Engine;
+    let plain = format!("{user}:pass:wörd");
+    format!("Authorization: Basic {}\r\n", base64::prelude::BASE64_STANDARD.encode(plain))
+}
+
+/// All of them end, and soon.
+fn all_end(streams: &mut [Stream], since: Instant) {
+    streams.iter_mut().for_each(Stream::ended);
+    assert!(since.elapsed() < FIVE, "{:?}", since.elapsed());
+}
+
+/// The ends of so many streams, with what was found, sorted.
+fn ends(edge: &Edge, count: usize) -> Vec<String> {
+    let ends = || -> Vec<String> {
+        let lines = edge.stdout();
+        let lines = lines.iter().filter_map(|l| serde_json::from_str::<serde_json::Value>(l).ok());
+        let mut ends: Vec<String> = lines
+            .filter(|line| line["event"] == "stream_end")
+            .map(|line| {
+                format!(
+                    "{} {}",
+                    line["end"].as_str().unwrap(),
+                    line["detail"].as_str().unwrap_or_default()
+                )
+            })
+            .collect();
+        ends.sort();
+        ends
+    };
+    crate::support::wait::eventually("the ends are in the log", || ends().len() >= count);
+    let mut all = ends();
+    all.dedup();
+    all
+}
+
+#[test]
+fn by_files_that_change() {
+    let stage = Stage::new();
+    let edge = stage.config(&["one"], "192.0.2.1").start();
+    let (ann, bob, cid) = (basic("ann"), basic("bob"), basic("cid"));
+    let (mut gone, mut stay) = (Vec::new(), Vec::new());
+    for way in WAYS {
+        gone.push(stage.open(&edge, 0, way, "/user", &ann, None));
+        gone.push(stage.open(&edge, 0, way, "/user", &bob, None));
+        gone.push(stage.open(&edge, 0, way, "/file", "", None));
+        gone.push(stage.open(&edge, 0, way, "/cert", "", Some("bad")));
+        gone.push(stage.open(&edge, 1, way, "/open", "", None));
+        stay.push(stage.open(&edge, 0, way, "/user", &cid, None));
+        stay.push(stage.open(&edge, 0, way, "/cert", "", Some("good")));
+        stay.push(stage.open(&edge, 0, way, "/open", "", None));
+    }
+    let mut kept = Client::tls(edge.listener(0), stage.client(Way::H1, Some("bad")), "localhost");
+    assert_eq!(kept.ask("GET /cert/plain HTTP/1.1\r\nHost: localhost\r\n\r\n").status, 200);
+    let mut let_in = Client::tls(edge.listener(1), stage.client(Way::H1, None), "localhost");
+    assert_eq!(let_in.ask("GET /open/plain HTTP/1.1\r\nHost: localhost\r\n\r\n").status, 200);
+
+    let start = Instant::now();
+    // one user less, and another with another password
+    stage.write("users", &format!("cid:{SHA}\nbob:{{SHA}}fEqNCco3Yq9h5ZUglD3CZJT4lBs=\n"));
+    stage.write("denied", "127.0.0.1\n");
+    stage.write("door", "127.0.0.1\n");
+    stage.certs.crl("crl.pem", &[2], SystemTime::now() + DAY);
+    all_end(&mut gone, start);
+    assert_eq!(
+        ends(&edge, 15),
+        [
+            "address.revoked listen.denied",
+            "address.revoked route.address",
+            "auth.revoked auth.basic.wrong",
+            "certificate.revoked listen.certificate",
+        ]
+    );
+    kept.ask("GET /cert/plain HTTP/1.1\r\nHost: localhost\r\n\r\n").assert_refused(403);
+    let_in.ask("GET /open/plain HTTP/1.1\r\nHost: localhost\r\n\r\n").assert_refused(403);
+    stage.bell.update(|n| *n += 1);
+    assert!(stay.iter_mut().all(Stream::lives));
+}
+
+#[test]
+fn by_a_reload() {
+    let stage = Stage::new();
+    let without_route = |config: Builder| config;
+    let edge =
+        stage.config(&["one", "two"], "192.0.2.1").route("path: /gone, upstream: one").start();
+    let key = |name: &str| format!("X-API-Key: key-{name}-0123456789\r\n");
+    let (mut gone, mut stay) = (Vec::new(), Vec::new());
+    for way in WAYS {
+        gone.push(stage.open(&edge, 0, way, "/key", &key("one"), None));
+        gone.push(stage.open(&edge, 0, way, "/deny", "", None));
+        gone.push(stage.open(&edge, 0, way, "/gone", "", None));
+        stay.push(stage.open(&edge, 0, way, "/key", &key("two"), None));
+        stay.push(stage.open(&edge, 0, way, "/open", "", None));
+        stay.push(stage.open(&edge, 0, way, "/user", &basic("ann"), None));
+        stay.push(stage.open(&edge, 0, way, "/cert", "", Some("good")));
+    }
+    let start = Instant::now();
+    // what a wider route takes is not what it was
+    let next = stage.config(&["two"], "127.0.0.0/8").route("upstream: one");
+    edge.take(&without_route(next));
+    all_end(&mut gone, start);
+    assert_eq!(
+        ends(&edge, 9),
+        [
+            "address.revoked route.address",
+            "auth.revoked auth.api_key.unknown",
+            "route.revoked route.other",
+        ]
+    );
+    for _ in 0..3 {
+        edge.take(&stage.config(&["two"], "127.0.0.0/8"));
+    }
+    stage.bell.update(|n| *n += 1);
+    assert!(stay.iter_mut().all(Stream::lives));
+}
+
+#[test]
+fn an_event_under_way_has_a_moment() {
+    let bell = Arc::new(Watched::new(false));
+    let heard = bell.clone();
+    let backend = backend(move |x| {
+        x.sse(&[]);
+        x.chunk("data: one\n\ndata: never e");
+        heard.wait_for(DEADLINE, |done| done.then_some(()));
+        x.wait_closed();
+    });
+    let config = |rest: &str| {
+        edge().upstream("one", &[backend.url()], "").route(&format!("upstream: one, {rest}"))
+    };
+    let edge = config("").start();
+    let mut client = edge.client();
+    client.send(get_events("localhost", "/x", ""));
+    assert_eq!(client.start().status, 200);
+    client.chunks(24);
+    let start = Instant::now();
+    edge.take(&config("deny: [ 127.0.0.1 ]"));
+    assert_eq!(client.end(), b"", "it is broken off");
+    assert!(start.elapsed() < FIVE, "{:?}", start.elapsed());
+    bell.update(|done| *done = true);
+}
