@@ -163,9 +163,10 @@ fn serve(mut settings: Settings, source: Option<PathBuf>) -> Result<(), String> 
     };
     let control = control::Server::bind(&settings.state_dir);
     let control = control.map_err(|e| log::warn!("no control socket: {e}")).ok();
-    let times = settings.shutdown;
-    let stop = Stop { edge: edge.clone(), observer: observer.clone(), life: life.clone(), times };
     let state = Mutex::new(state);
+    let times = settings.shutdown;
+    let (ended, looked) = (edge.clone(), observer.clone());
+    let stop = Stop { edge: ended, observer: looked, life: life.clone(), times };
     let work = Arc::new(Reloader { source, edge, observer, life, files, opener, state });
     let watch = Watch { work, control: Mutex::new(control), stop };
     server.run(RunArgs { shutdown_signal: Box::new(watch) });
