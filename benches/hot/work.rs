@@ -231,7 +231,16 @@ fn sse(name: &'static str, size: usize) -> Piece {
 
 fn replica() -> Replica {
     let (host, authority) = ("10.0.1.10".into(), "10.0.1.10:8000".into());
-    Replica::new(ServerSettings { https: false, host, port: 8000, authority, weight: 1 })
+    let (weight, priority, drain) = (1, 0, false);
+    Replica::new(ServerSettings {
+        https: false,
+        host,
+        port: 8000,
+        authority,
+        weight,
+        priority,
+        drain,
+    })
 }
 
 /// A call as it is when it has been answered.

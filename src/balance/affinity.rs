@@ -72,6 +72,11 @@ pub(super) fn place(principal: &Principal, client: &Client) -> u64 {
     }
 }
 
+/// The place of a header field's value.
+pub(super) fn place_of(value: &[u8]) -> u64 {
+    hash(b"header", value)
+}
+
 fn hash(first: &[u8], second: &[u8]) -> u64 {
     let digest = Sha256::new().chain_update(first).chain_update([0]).chain_update(second);
     digest.finalize().iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))

@@ -4,17 +4,14 @@ use std::path::PathBuf;
 
 use rustls::pki_types::ServerName;
 
-use super::credential;
-use super::policy::{Kind, POLICIES};
-use super::settings::{Affinity, HostHeader, ServerSettings, UpstreamSettings, UpstreamTls};
+use super::settings::{Affinity, HostHeader, Retry, UpstreamSettings, UpstreamTls};
+use super::spread::{self, Balance};
+use super::{credential, servers};
 use crate::base::compile::{Cx, Node, NodeKind};
 use crate::base::kept::{content, fingerprint};
 use crate::base::url::Origin;
 use crate::base::{defaults, fields, url};
 use crate::listen::certificate;
-
-/// The largest `weight`.
-const MOST_WEIGHT: u64 = 1000;
 
 /// Compiles the list; what is wrong is noted in `cx`.
 pub fn upstreams(node: &Node, cx: &mut Cx) -> Option<Vec<UpstreamSettings>> {
@@ -46,12 +43,15 @@ pub fn names(node: &Node) -> Vec<String> {
 /// The upstream behind a URL that stands in a route: one server and all defaults. Its name is the
 /// origin, which no named upstream can have.
 pub fn from_origin(origin: &Origin) -> Option<UpstreamSettings> {
-    let servers = vec![server_of(origin, defaults::WEIGHT)];
+    let servers = vec![servers::of(origin)];
     Some(UpstreamSettings {
         fingerprint: String::new(),
         wire: String::new(),
         name: format!("{}://{}", origin.scheme(), origin.authority()),
-        policy: kind(defaults::BALANCE)?,
+        policy: spread::kind(defaults::BALANCE)?,
+        hash: None,
+        retry: Retry::default(),
+        circuit: None,
         servers,
         affinity: Affinity::Principal,
         host: HostHeader::Server,
@@ -66,11 +66,13 @@ pub fn from_origin(origin: &Origin) -> Option<UpstreamSettings> {
 fn upstream(node: &Node, cx: &mut Cx) -> Option<UpstreamSettings> {
     let mut fields = cx.map(node)?;
     let name = fields.required(cx, "name", |n, cx| cx.parse(n, "a name", name));
-    let servers = fields.required(cx, "servers", servers);
-    let balance = fields.or(cx, "balance", defaults::BALANCE, policy_name);
+    let servers = fields.required(cx, "servers", servers::servers);
+    let balance = fields.or(cx, "balance", Balance::default(), spread::balance);
     let affinity = fields.or(cx, "affinity", Affinity::Principal, affinity);
     let host = fields.or(cx, "host", HostHeader::Server, host);
     let credential = fields.optional(cx, "credentials", credential::credential);
+    let retry = fields.or(cx, "retry", Retry::default(), spread::retry);
+    let circuit = fields.optional(cx, "circuit", spread::circuit);
     let tls_node = fields.take("tls");
     let tls = tls_node.and_then(|n| cx.in_key("tls", |cx| tls(n, cx)));
     let connect_timeout =
@@ -94,7 +96,10 @@ fn upstream(node: &Node, cx: &mut Cx) -> Option<UpstreamSettings> {
             tls_node.map(|node| sum(node, tls.as_ref()))
         ),
         name,
-        policy: kind(balance)?,
+        policy: spread::kind(balance.policy)?,
+        hash: balance.hash,
+        retry,
+        circuit,
         servers,
         affinity,
         host,
@@ -120,60 +125,6 @@ fn name(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     Err(format!("`{text}` is not a name: 1 to 64 letters, digits, `-`, `_` and `.`"))
-}
-
-fn servers(node: &Node, cx: &mut Cx) -> Option<Vec<ServerSettings>> {
-    let mut seen: Vec<(String, usize)> = Vec::new();
-    cx.filled_list(node, |node, cx| {
-        let server = server(node, cx)?;
-        let authority = &server.authority;
-        if let Some((_, line)) = seen.iter().find(|(other, _)| other == authority) {
-            // not its name, which may be a part of what was substituted
-            cx.error(node, format!("this server stands already in line {line}"));
-        }
-        seen.push((authority.clone(), node.line));
-        Some(server)
-    })
-}
-
-fn server(node: &Node, cx: &mut Cx) -> Option<ServerSettings> {
-    let origin =
-        |n: &Node, cx: &mut Cx| cx.parse(n, "a URL like http://10.0.1.10:8000", url::origin);
-    if !matches!(node.kind, NodeKind::Map(_)) {
-        return Some(server_of(&origin(node, cx)?, defaults::WEIGHT));
-    }
-    let mut fields = cx.map(node)?;
-    let origin = fields.required(cx, "url", origin);
-    let weight = fields.optional(cx, "weight", |n, cx| {
-        cx.integer(n, 1..=MOST_WEIGHT).and_then(|n| u32::try_from(n).ok())
-    });
-    fields.finish(cx);
-    Some(server_of(&origin?, weight.unwrap_or(defaults::WEIGHT)))
-}
-
-fn server_of(origin: &Origin, weight: u32) -> ServerSettings {
-    ServerSettings {
-        https: origin.https,
-        host: origin.host.clone(),
-        port: origin.port,
-        authority: origin.authority(),
-        weight,
-    }
-}
-
-fn policy_name(node: &Node, cx: &mut Cx) -> Option<&'static str> {
-    let names: Vec<&'static str> = POLICIES.iter().map(|kind| kind.name).collect();
-    cx.parse(node, &format!("one of {}", names.join(", ")), |text| {
-        names
-            .iter()
-            .copied()
-            .find(|name| *name == text)
-            .ok_or_else(|| format!("unknown policy `{text}`; known are: {}", names.join(", ")))
-    })
-}
-
-fn kind(name: &str) -> Option<&'static Kind> {
-    POLICIES.iter().find(|kind| kind.name == name)
 }
 
 fn affinity(node: &Node, cx: &mut Cx) -> Option<Affinity> {

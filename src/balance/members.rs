@@ -18,7 +18,8 @@ pub struct Members {
     /// In the order of the config.
     pub replicas: Vec<Arc<Replica>>,
     by_authority: Table<Arc<Replica>>,
-    open: Group,
+    /// Those of one priority each, the first first; empty only where nobody may get anything.
+    groups: Vec<Group>,
 }
 
 /// Replicas that a policy chooses among.
@@ -39,9 +40,16 @@ impl Members {
         let mut open: Vec<_> = replicas.iter().filter(is_open).cloned().collect();
         if open.is_empty() {
             // rather a try at one that is said to be down than a refusal of everything
-            open.clone_from(&replicas);
+            open = replicas.iter().filter(|replica| !replica.is_drained()).cloned().collect();
         }
-        Self { open: Group::new(open, policy), replicas, by_authority }
+        let mut priorities: Vec<u32> = open.iter().map(|replica| replica.priority()).collect();
+        priorities.sort_unstable();
+        priorities.dedup();
+        let group = |priority: u32| {
+            let all = open.iter().filter(|replica| replica.priority() == priority);
+            Group::new(all.cloned().collect(), policy)
+        };
+        Self { groups: priorities.into_iter().map(group).collect(), replicas, by_authority }
     }
 
     /// The replica of that name, whatever its state.
@@ -50,19 +58,23 @@ impl Members {
     }
 
     /// The best replica that is not among the `tried`; `None` when there is none.
-    pub(super) fn choose(&self, bound: &Bound, tried: &[Arc<Replica>]) -> Option<&Arc<Replica>> {
-        let group = &self.open;
-        match bound {
+    pub(super) fn choose<'m>(
+        &'m self,
+        bound: &Bound,
+        tried: &[Arc<Replica>],
+    ) -> Option<&'m Arc<Replica>> {
+        let from = |group: &'m Group| match bound {
             Bound::Replica(_) => None,
             Bound::Caller(place) => group.ring.pick(*place, &group.replicas, tried),
             Bound::Nothing => group.policy.pick(&group.replicas, tried),
-        }
+        };
+        self.groups.iter().find_map(from)
     }
 }
 
 impl Group {
     fn new(replicas: Vec<Arc<Replica>>, policy: &Kind) -> Self {
-        let weights: Vec<u32> = replicas.iter().map(|r| r.server.weight).collect();
+        let weights: Vec<u32> = replicas.iter().map(|r| r.weight()).collect();
         let ring = Ring::new(&replicas);
         Self { policy: (policy.build)(&weights), ring, replicas }
     }

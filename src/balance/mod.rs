@@ -10,21 +10,24 @@ mod credential;
 pub mod members;
 pub mod policy;
 mod replica;
+mod servers;
 pub mod session;
 pub mod settings;
 mod siv;
+mod spread;
 pub mod view;
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
+use http::HeaderMap;
 
 use crate::base::caller::Client;
 use crate::base::denial::{Denial, Reason};
 use members::Members;
 use session::{Kind, OpenError, Owner, SessionKeys, Ticket};
-use settings::{Affinity, ServerSettings, UpstreamSettings};
+use settings::{Affinity, HashBy, ServerSettings, UpstreamSettings};
 
 pub use replica::{InFlight, Replica};
 
@@ -122,7 +125,10 @@ impl Upstream {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.members.load();
         let replica = |server: &ServerSettings| match before.named(&server.authority) {
-            Some(known) if known.server == *server => known.clone(),
+            Some(known) if known.is_at(server) => {
+                known.share_as(server);
+                known.clone()
+            }
             _ => {
                 let new = Replica::new(server.clone()).among(&self.together);
                 fit(&new);
@@ -133,9 +139,22 @@ impl Upstream {
         self.members.store(Arc::new(Members::new(replicas, self.settings.policy)));
     }
 
+    /// A session's replica is gone for good: the refusal that makes its client begin another session.
+    pub fn lost() -> Denial {
+        gone("session.replica_gone")
+    }
+
     /// All replicas as they are now.
     pub fn views(&self) -> Vec<view::ReplicaView> {
         self.members().replicas.iter().map(|replica| replica.view()).collect()
+    }
+
+    /// The replica that a plan is bound to.
+    pub fn pinned_to(plan: &Plan) -> Option<&Arc<Replica>> {
+        match &plan.bound {
+            Bound::Replica(replica) => Some(replica),
+            Bound::Caller(_) | Bound::Nothing => None,
+        }
     }
 
     /// The best replica of a plan that is not among the `tried`; `None` when there is none.
@@ -157,17 +176,26 @@ impl Upstream {
         keys: &Keys,
         owner: Owner<'_>,
         client: &Client,
+        headers: &HeaderMap,
         now: u64,
     ) -> Result<Plan, Denial> {
-        match claim {
-            Claim::Session(text) => self.pinned(Kind::Session, text, keys, owner, now),
-            Claim::Endpoint(text) => self.pinned(Kind::Endpoint, text, keys, owner, now),
-            Claim::Caller if self.settings.affinity == Affinity::Principal => {
-                let bound = Bound::Caller(affinity::place(owner.principal, client));
-                Ok(Plan { bound, ticket: None })
-            }
-            Claim::Caller | Claim::None => Ok(Plan { bound: Bound::Nothing, ticket: None }),
-        }
+        let modern = match claim {
+            Claim::Session(text) => return self.pinned(Kind::Session, text, keys, owner, now),
+            Claim::Endpoint(text) => return self.pinned(Kind::Endpoint, text, keys, owner, now),
+            Claim::Caller => true,
+            Claim::None => false,
+        };
+        let by_caller = || Bound::Caller(affinity::place(owner.principal, client));
+        let bound = match &self.settings.hash {
+            Some(HashBy::Header(name)) => match headers.get(name) {
+                Some(value) => Bound::Caller(affinity::place_of(value.as_bytes())),
+                None => by_caller(),
+            },
+            Some(HashBy::Principal) => by_caller(),
+            None if modern && self.settings.affinity == Affinity::Principal => by_caller(),
+            None => Bound::Nothing,
+        };
+        Ok(Plan { bound, ticket: None })
     }
 
     fn pinned(

@@ -1,7 +1,7 @@
 //! One replica: in, what the config or DNS says of it and what it is doing; out, whether it gets more.
 
 use std::any::Any;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::affinity;
@@ -13,8 +13,11 @@ use crate::base::head::Head;
 /// comes and goes.
 #[derive(Debug)]
 pub struct Replica {
-    /// What the config says of it.
+    /// Where it is, and what the config said of it when it became a member; see [`Replica::weight`].
     pub server: ServerSettings,
+    share: Share,
+    /// Connects that it has refused since the last that it took.
+    refusals: AtomicU32,
     /// Its places on every ring that it is on.
     pub(super) points: Box<[u64]>,
     in_flight: AtomicUsize,
@@ -22,6 +25,17 @@ pub struct Replica {
     together: Arc<AtomicUsize>,
     lane: OnceLock<Box<dyn Any + Send + Sync>>,
 }
+
+/// What it gets, as the config or DNS says it now: it stays the same replica when that changes.
+#[derive(Debug)]
+struct Share {
+    weight: AtomicU32,
+    priority: AtomicU32,
+    drain: AtomicBool,
+}
+
+/// Refused connects in a row after which nobody listens there any more, and what was kept there is lost.
+const LOST: u32 = 3;
 
 /// Counts a request on a replica for as long as it lives.
 #[derive(Debug)]
@@ -31,8 +45,55 @@ impl Replica {
     /// A replica with nothing in flight.
     pub fn new(server: ServerSettings) -> Self {
         let points = affinity::points(&server.authority);
-        let (in_flight, together) = Default::default();
-        Self { server, points, in_flight, together, lane: OnceLock::new() }
+        let share = Share {
+            weight: AtomicU32::new(server.weight),
+            priority: AtomicU32::new(server.priority),
+            drain: AtomicBool::new(server.drain),
+        };
+        let (in_flight, together, refusals) = Default::default();
+        Self { server, share, refusals, points, in_flight, together, lane: OnceLock::new() }
+    }
+
+    /// Whether it is where that server is, however they share.
+    pub(super) fn is_at(&self, server: &ServerSettings) -> bool {
+        let ServerSettings { weight, priority, drain, .. } = self.server;
+        ServerSettings { weight, priority, drain, ..server.clone() } == self.server
+    }
+
+    /// Takes what is said of it now; [`Upstream::regroup`](super::Upstream::regroup) makes it count.
+    pub(super) fn share_as(&self, server: &ServerSettings) {
+        self.share.weight.store(server.weight, Ordering::Relaxed);
+        self.share.priority.store(server.priority, Ordering::Relaxed);
+        self.share.drain.store(server.drain, Ordering::Relaxed);
+    }
+
+    /// Share of new sessions.
+    pub fn weight(&self) -> u32 {
+        self.share.weight.load(Ordering::Relaxed)
+    }
+
+    /// Smaller goes first.
+    pub fn priority(&self) -> u32 {
+        self.share.priority.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is to get nothing new, whatever else is up.
+    pub fn is_drained(&self) -> bool {
+        self.share.drain.load(Ordering::Relaxed)
+    }
+
+    /// Notes how a connect ended: taken, or refused by a system where nobody listens.
+    pub fn connected(&self, taken: bool) {
+        if !taken {
+            self.refusals.fetch_add(1, Ordering::Relaxed);
+        } else if self.refusals.load(Ordering::Relaxed) > 0 {
+            self.refusals.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether nobody has listened there for several connects: what it kept for its sessions is lost.
+    pub fn is_lost(&self) -> bool {
+        self.refusals.load(Ordering::Relaxed) >= LOST || self.state() == State::Down
     }
 
     /// The same as one of a group that counts together.
@@ -45,7 +106,7 @@ impl Replica {
     /// Whether it gets new sessions and requests, and why not. Whoever changes what this says calls
     /// [`Upstream::regroup`](super::Upstream::regroup) then.
     pub fn state(&self) -> State {
-        State::Up
+        if self.is_drained() { State::Draining } else { State::Up }
     }
 
     /// Requests and streams under way.

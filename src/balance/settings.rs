@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 
 use super::policy::Kind;
+use crate::base::defaults;
 
 /// A group of replicas of one MCP server.
 #[derive(Debug, Clone)]
@@ -20,6 +21,8 @@ pub struct UpstreamSettings {
     pub servers: Vec<ServerSettings>,
     /// How new sessions and session-less requests are spread.
     pub policy: &'static Kind,
+    /// What of a request goes before the policy.
+    pub hash: Option<HashBy>,
     /// What keeps requests of the 2026-07-28 era together.
     pub affinity: Affinity,
     /// The Host that backends see.
@@ -28,6 +31,10 @@ pub struct UpstreamSettings {
     pub credential: Option<(HeaderName, HeaderValue)>,
     /// For `https` servers; ignored by `http` ones.
     pub tls: UpstreamTls,
+    /// What is done when a replica cannot be connected to.
+    pub retry: Retry,
+    /// How much at once; absent, any.
+    pub circuit: Option<Circuit>,
     /// Time for a TCP connect, and again for a TLS handshake. Default 5 s.
     pub connect_timeout: Duration,
     /// Time from the end of the request to the response head. Default 10 min.
@@ -49,6 +56,48 @@ pub struct ServerSettings {
     pub authority: String,
     /// Share of new sessions, 1 to 1000. Default 1.
     pub weight: u32,
+    /// Those of the smallest number get all that is new, for as long as one of them is up. Default 0.
+    pub priority: u32,
+    /// Its sessions go on; it gets nothing new.
+    pub drain: bool,
+}
+
+/// What makes requests go to one replica.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HashBy {
+    /// The principal, or the client's address when anonymous.
+    Principal,
+    /// The value of this field; where it is absent, as `Principal`.
+    Header(HeaderName),
+}
+
+/// Connects that are tried again. Nothing of a request has gone out then, so it may be any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry {
+    /// How many more connects there may be than requests, in percent, 0 to 100. Default 20.
+    pub budget: u32,
+    /// Before the second retry of a request; doubled before each further one. Default 25 ms.
+    pub backoff: Duration,
+    /// Retries of one request. Default 3; 0 for none.
+    pub most: u32,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        let (budget, backoff) = (defaults::RETRY_BUDGET, defaults::RETRY_BACKOFF);
+        Self { budget, backoff, most: defaults::RETRY_MOST }
+    }
+}
+
+/// How much an upstream gets at once, and how much may wait for that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Circuit {
+    /// Requests under way, 1 to 1,000,000; streams that a GET has begun do not count.
+    pub in_flight: usize,
+    /// Requests that wait, 0 to 1,000,000. Default 1024.
+    pub pending: usize,
+    /// How long each waits at most. Default 5 s.
+    pub wait: Duration,
 }
 
 /// What keeps requests of the 2026-07-28 era on one replica.
@@ -82,4 +131,15 @@ pub struct UpstreamTls {
     pub client_certificate: Option<(std::path::PathBuf, std::path::PathBuf)>,
     /// Development only: any certificate is taken.
     pub insecure_skip_verify: bool,
+}
+
+impl UpstreamSettings {
+    /// How new sessions are spread, in the words of the config.
+    pub fn balance(&self) -> String {
+        match &self.hash {
+            None => self.policy.name.to_owned(),
+            Some(HashBy::Principal) => "hash of principal".to_owned(),
+            Some(HashBy::Header(name)) => format!("hash of {name}"),
+        }
+    }
 }

@@ -62,8 +62,8 @@ impl Replica {
             since: SystemTime::UNIX_EPOCH,
             in_flight: self.load(),
             latency: None,
-            weight: self.server.weight,
-            priority: 0,
+            weight: self.weight(),
+            priority: self.priority(),
             problem: None,
         }
     }

@@ -31,6 +31,16 @@ pub const MAX_CONNECTIONS: usize = 16_384;
 pub const BALANCE: &str = "round_robin";
 /// `upstreams[].servers[].weight`.
 pub const WEIGHT: u32 = 1;
+/// `upstreams[].retry.budget`, in percent.
+pub const RETRY_BUDGET: u32 = 20;
+/// `upstreams[].retry.backoff`.
+pub const RETRY_BACKOFF: Duration = Duration::from_millis(25);
+/// `upstreams[].retry.most`.
+pub const RETRY_MOST: u32 = 3;
+/// `upstreams[].circuit.pending`.
+pub const CIRCUIT_PENDING: u64 = 1024;
+/// `upstreams[].circuit.wait`.
+pub const CIRCUIT_WAIT: Duration = Duration::from_secs(5);
 /// `upstreams[].connect_timeout`.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// `upstreams[].first_byte_timeout`: tools may think for long.

@@ -154,11 +154,15 @@ impl Route {
         let upstream = upstreams.iter().find(|u| u.name == route.upstream);
         let server = |server: &ServerSettings| {
             let scheme = if server.https { "https" } else { "http" };
-            let weight = match server.weight {
-                1 => String::new(),
-                n => format!(" (weight {n})"),
+            let weight = (server.weight != 1).then(|| format!("weight {}", server.weight));
+            let priority = (server.priority != 0).then(|| "secondary".to_owned());
+            let drain = server.drain.then(|| "draining".to_owned());
+            let words: Vec<String> = [weight, priority, drain].into_iter().flatten().collect();
+            let words = match words.is_empty() {
+                true => String::new(),
+                false => format!(" ({})", words.join(", ")),
             };
-            format!("{scheme}://{}{weight}", server.authority)
+            format!("{scheme}://{}{words}", server.authority)
         };
         let insecure = upstream.is_some_and(|u| u.tls.insecure_skip_verify);
         Self {
@@ -168,7 +172,7 @@ impl Route {
             starts_with: matches!(route.path, PathMatch::Letters(_)).then_some(true),
             upstream: route.upstream.clone(),
             rewrite: route.rewrite.clone(),
-            balance: upstream.map(|u| u.policy.name.to_owned()).unwrap_or_default(),
+            balance: upstream.map(|u| u.balance()).unwrap_or_default(),
             servers: upstream.iter().flat_map(|u| &u.servers).map(server).collect(),
             auth: route.auth.methods.iter().map(|method| method.described()).collect(),
             rules: route.rules.iter().filter_map(|rule| rule.described()).collect(),

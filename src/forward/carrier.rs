@@ -1,15 +1,19 @@
 //! An upstream's connections: in, a `Plan`; out, a connection to the first replica that can be reached.
 
+use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
 use tokio::runtime::Handle;
+use tokio::time::sleep;
 
+use super::budget::Budget;
 use super::conn::BackendConn;
 use super::connect::Target;
+use super::gate::{Gate, Place};
 use super::pool::Pool;
 use super::tls;
 use crate::balance::settings::ServerSettings;
@@ -21,9 +25,11 @@ use crate::base::denial::{Denial, Reason};
 pub struct Carrier {
     /// Whom it carries to.
     pub upstream: Arc<Upstream>,
-    started: AtomicBool,
     /// For `https` replicas.
     tls: Option<Arc<ClientConfig>>,
+    gate: Option<Gate>,
+    budget: Budget,
+    started: AtomicBool,
 }
 
 /// How one replica is reached; kept with the replica, and gone with it.
@@ -41,7 +47,21 @@ pub struct Opened {
     /// At its other end.
     pub replica: Arc<Replica>,
     /// Held until the answer is complete.
-    pub held: InFlight,
+    pub held: Held,
+}
+
+/// What a request holds until its answer is complete.
+#[derive(Debug)]
+pub struct Held {
+    _in_flight: InFlight,
+    place: Option<Place>,
+}
+
+impl Held {
+    /// It goes on as a stream that waits for what may come: others may have its place.
+    pub fn make_room(&mut self) {
+        self.place = None;
+    }
 }
 
 impl Carrier {
@@ -53,7 +73,9 @@ impl Carrier {
         let settings = &upstream.settings;
         let secure = settings.servers.iter().any(|s| s.https);
         let tls = if secure { Some(tls::config(&settings.tls)?) } else { None };
-        let carrier = Self { upstream, tls, started: AtomicBool::new(false) };
+        let gate = settings.circuit.as_ref().map(Gate::new);
+        let budget = Budget::new(settings.retry.budget, Instant::now());
+        let carrier = Self { upstream, tls, gate, budget, started: AtomicBool::new(false) };
         for replica in &carrier.upstream.members().replicas {
             // one that was there before a reload has its connections
             if replica.lane::<Lane>().is_some() {
@@ -92,30 +114,81 @@ impl Carrier {
     /// connections alone; the others have not been unused for too long at `now`.
     ///
     /// # Errors
-    /// 503 when none can be; no byte of the request has gone out then.
+    /// 503 when none can be, or when there is no room for the request in time; 404 when it belongs to a
+    /// replica that is lost. No byte of the request has gone out then.
     pub async fn open(&self, plan: &Plan, fresh: bool, now: Instant) -> Result<Opened, Denial> {
-        let mut failures = String::new();
-        let mut tried = Vec::new();
-        while let Some(replica) = self.upstream.choose(plan, &tried) {
-            let Some(lane) = replica.lane::<Lane>() else { break };
-            let held = replica.begin();
-            let pooled = if fresh { None } else { lane.pool.take(now) };
-            let conn = match pooled {
-                Some(unused) => BackendConn::new(unused, true),
-                None => match Box::pin(lane.target.connect()).await {
-                    Ok(stream) => BackendConn::new(stream.into(), false),
-                    Err(e) => {
-                        failures.push_str(&format!("{}: {e}; ", replica.server.authority));
-                        tried.push(replica);
-                        continue;
-                    }
-                },
-            };
-            return Ok(Opened { conn, replica, held });
+        let place = match &self.gate {
+            Some(gate) => Some(Box::pin(gate.enter()).await?),
+            None => None,
+        };
+        self.budget.earn();
+        let Some(replica) = self.upstream.choose(plan, &[]) else {
+            return Err(unreachable("no replica takes requests".to_owned()));
+        };
+        let pooled = if fresh { None } else { take(&replica, now) };
+        match pooled {
+            Some(conn) => {
+                let held = Held { _in_flight: replica.begin(), place };
+                Ok(Opened { conn, replica, held })
+            }
+            None => Box::pin(self.connect(plan, replica, place, fresh)).await,
         }
-        let denial =
-            Denial::new(Reason::NoBackend, "forward.no_backend", "No server can be reached");
-        Err(denial.retry_after(1).detail(failures))
+    }
+
+    /// A new connection, to that replica or, where the plan has others, to another.
+    async fn connect(
+        &self,
+        plan: &Plan,
+        mut replica: Arc<Replica>,
+        place: Option<Place>,
+        fresh: bool,
+    ) -> Result<Opened, Denial> {
+        let (mut failures, mut tried, mut retries) = (String::new(), Vec::new(), 0);
+        loop {
+            let in_flight = replica.begin();
+            let failed = match dial(&replica).await {
+                Ok(conn) => {
+                    let held = Held { _in_flight: in_flight, place };
+                    return Ok(Opened { conn, replica, held });
+                }
+                Err(failed) => failed,
+            };
+            drop(in_flight);
+            failures.push_str(&format!("{}: {failed}; ", replica.server.authority));
+            tried.push(replica);
+            replica = match self.another(plan, &mut tried, &mut retries).await {
+                Some(next) => next,
+                None => return Err(given_up(plan, failures)),
+            };
+            // the first had none
+            if !fresh && let Some(conn) = take(&replica, Instant::now()) {
+                let held = Held { _in_flight: replica.begin(), place };
+                return Ok(Opened { conn, replica, held });
+            }
+        }
+    }
+
+    /// Where to try again, after a pause from the second time on; `None` when that is not to be.
+    async fn another(
+        &self,
+        plan: &Plan,
+        tried: &mut Vec<Arc<Replica>>,
+        retries: &mut u32,
+    ) -> Option<Arc<Replica>> {
+        let retry = &self.upstream.settings.retry;
+        if *retries >= retry.most || !self.budget.spend(Instant::now()) {
+            return None;
+        }
+        if let Some(doubled) = retries.checked_sub(1) {
+            sleep(jittered(retry.backoff.saturating_mul(1 << doubled.min(16)))).await;
+        }
+        *retries += 1;
+        if let Some(next) = self.upstream.choose(plan, tried) {
+            return Some(next);
+        }
+        // all of them have had their turn: another round
+        tried.clear();
+        self.upstream.choose(plan, tried)
     }
 
     /// Keeps a connection, unused since `now`, for the next request, if it can carry one.
@@ -134,10 +207,57 @@ impl Carrier {
         }
     }
 
+    /// Requests that wait for room.
+    pub fn waiting(&self) -> usize {
+        self.gate.as_ref().map_or(0, Gate::waiting)
+    }
+
     /// Where a replica is, for what carries its bytes by other means.
     pub fn target<'r>(&self, replica: &'r Replica) -> Option<&'r Target> {
         replica.lane::<Lane>().map(|lane| &lane.target)
     }
+}
+
+/// An unused connection to a replica.
+fn take(replica: &Replica, now: Instant) -> Option<BackendConn> {
+    let unused = replica.lane::<Lane>()?.pool.take(now)?;
+    Some(BackendConn::new(unused, true))
+}
+
+/// A new connection to a replica.
+async fn dial(replica: &Replica) -> io::Result<BackendConn> {
+    let Some(lane) = replica.lane::<Lane>() else {
+        return Err(io::Error::other("it is not fitted"));
+    };
+    let connected = lane.target.connect().await;
+    match &connected {
+        Ok(_) => replica.connected(true),
+        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => replica.connected(false),
+        Err(_) => {}
+    }
+    Ok(BackendConn::new(connected?.into(), false))
+}
+
+/// What a client is told whose request nobody takes.
+fn given_up(plan: &Plan, failures: String) -> Denial {
+    match Upstream::pinned_to(plan) {
+        // its process is gone, and what it kept in memory: only a new session can go on
+        Some(replica) if replica.is_lost() => Upstream::lost().detail(failures),
+        _ => unreachable(failures),
+    }
+}
+
+fn unreachable(failures: String) -> Denial {
+    let denial = Denial::new(Reason::NoBackend, "forward.no_backend", "No server can be reached");
+    denial.retry_after(1).detail(failures)
+}
+
+/// Between half of it and all: who failed together does not come back together.
+fn jittered(pause: Duration) -> Duration {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // a Weyl sequence: the golden ratio spreads its values evenly
+    let n = NEXT.fetch_add(0x9e37_79b9, Ordering::Relaxed);
+    pause.mul_f64(0.5 + f64::from(n) / f64::from(u32::MAX) / 2.0)
 }
 
 fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {

@@ -5,9 +5,11 @@
 //! 64 KiB buffer per stream and flushes the head apart from the body. What a request carries to a
 //! backend is decided in one place, [`headers`], whatever carries the bytes.
 
+mod budget;
 pub mod carrier;
 pub mod conn;
 pub mod connect;
+mod gate;
 pub mod head;
 pub mod headers;
 pub mod pool;

@@ -160,7 +160,7 @@ fn place(
     };
     let claim = claim(head, &granted.call, token)?;
     let owner = Owner { principal: &granted.principal, route: &routed.route.label };
-    let plan = carrier.upstream.plan(claim, &rt.keys, owner, &client, now)?;
+    let plan = carrier.upstream.plan(claim, &rt.keys, owner, &client, &head.headers, now)?;
     let target = target(&routed, &plan, query.as_deref());
     let permits = Permits::default();
     Ok(Admitted { routed, client, granted, plan, carrier, target, body, permits })

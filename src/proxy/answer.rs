@@ -16,15 +16,15 @@ use super::limited;
 use super::listed::{self, Lists};
 use super::respond::request_id_field;
 use super::runtime::{Runtime, unix};
+use crate::balance::Replica;
 use crate::balance::session::{Kind as TicketKind, Owner, Ticket};
-use crate::balance::{InFlight, Replica};
 use crate::base::body::Pieces;
 use crate::base::denial::{Denial, Reason};
 use crate::base::head::Head;
 use crate::base::io::{Late, within};
 use crate::base::principal::Principal;
 use crate::base::rate::Permit;
-use crate::forward::carrier::Carrier;
+use crate::forward::carrier::{Carrier, Held};
 use crate::forward::conn::BackendConn;
 use crate::forward::head::ResponseHead;
 use crate::forward::headers::{self, SESSION};
@@ -56,7 +56,7 @@ pub struct Rest {
     pub permits: Vec<Permit>,
     /// When it ends at the latest.
     pub until: Option<tokio::time::Instant>,
-    _held: InFlight,
+    _held: Held,
 }
 
 /// What is left of a long answer.
@@ -91,7 +91,8 @@ pub async fn answer<W: Wire>(
     head: &Head,
     record: &mut Record,
 ) -> Result<Option<Rest>, Failure> {
-    let Exchanged { head: mut response, mut conn, replica, held, carrier, sent_all } = exchanged;
+    let Exchanged { head: mut response, mut conn, replica, mut held, carrier, sent_all } =
+        exchanged;
     if !sent_all {
         wire.close_after();
         conn.spoil();
@@ -120,6 +121,9 @@ pub async fn answer<W: Wire>(
     record.stream = events && pending.is_some();
     if record.stream {
         limited::stays(admitted, head, record)?;
+        if head.method == Method::GET {
+            held.make_room();
+        }
     }
     let now = Instant::now();
     record.first_byte = Some(now);

@@ -13,12 +13,12 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::admit::Admitted;
 use super::body::{self, Body, Rest};
+use crate::balance::Replica;
 use crate::balance::session::Kind;
-use crate::balance::{InFlight, Replica};
 use crate::base::denial::{Denial, Reason};
 use crate::base::head::Head;
 use crate::base::io::{give_out, step_aside, take_out};
-use crate::forward::carrier::{Carrier, Opened};
+use crate::forward::carrier::{Carrier, Held, Opened};
 use crate::forward::conn::{BackendConn, NoAnswer};
 use crate::forward::head::ResponseHead;
 use crate::forward::headers::{self, Outgoing};
@@ -71,7 +71,7 @@ pub struct Exchanged {
     /// Who gives it.
     pub replica: Arc<Replica>,
     /// Counted until it is complete.
-    pub held: InFlight,
+    pub held: Held,
     /// What carried it.
     pub carrier: Arc<Carrier>,
     /// Whether all of the request's body went out; else the client's connection cannot go on.

@@ -366,8 +366,9 @@ fn a_session_whose_replica_is_down_is_not_moved() {
     a.wait("the replica has closed", |r| r.connections.iter().all(|c| c.ended).then_some(()));
     a.shut();
     let answer = edge.ask(call("/mcp", &id, 9));
-    // Not 404: the session may come back with its replica.
-    assert_eq!(answer.assert_refused(503)["id"], 9);
+    // Nobody listens there: what the replica kept is lost, and its client is to begin anew.
+    assert_eq!(answer.assert_refused(404)["id"], 9);
+    assert_eq!(edge.log_of(&answer)["code"], "session.replica_gone");
     assert_eq!(b.count(), 0, "another replica does not know this session");
     assert_eq!(by(&edge.ask(initialize("/mcp"))), "b", "new ones go elsewhere");
 }

@@ -37,7 +37,7 @@ impl Policy for LeastRequests {
 
 /// What one more request would make of the load, per weight.
 fn cost(replica: &Replica) -> u64 {
-    (replica.load() as u64 + 1) * 1000 / u64::from(replica.server.weight.max(1))
+    (replica.load() as u64 + 1) * 1000 / u64::from(replica.weight().max(1))
 }
 
 #[cfg(test)]

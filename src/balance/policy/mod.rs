@@ -62,6 +62,8 @@ pub(super) mod tests {
             port: 8000 + i as u16,
             authority: format!("127.0.0.1:{}", 8000 + i),
             weight: 1,
+            priority: 0,
+            drain: false,
         };
         let together = Arc::default();
         (0..n).map(|i| Arc::new(Replica::new(server(i)).among(&together))).collect()

@@ -6,5 +6,6 @@ mod faults;
 mod flow;
 mod headers;
 mod http2;
+mod members;
 mod upgrade;
 mod upstream_tls;
