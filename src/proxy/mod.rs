@@ -12,6 +12,7 @@ pub mod exchange;
 mod limited;
 mod listed;
 pub mod metadata;
+mod noted;
 pub mod redirect;
 pub mod respond;
 pub mod runtime;
@@ -129,6 +130,12 @@ impl Edge {
                 return Err(failure.with_id(rpc_id.as_deref()));
             }
         };
+        if record.audit.is_some()
+            && let Err(denial) = Box::pin(self.observer.call(record)).await
+        {
+            close_if_draining(wire, cx);
+            return Err(Failure::from(denial).with_id(rpc_id.as_deref()));
+        }
         let exchanged = match exchange::exchange(&mut admitted, wire, head, cx, record).await {
             Ok(exchanged) => exchanged,
             Err(failure) => {
@@ -335,36 +342,14 @@ fn end_code(end: End) -> Option<&'static str> {
 /// A record of a request that has just come in.
 pub(crate) fn begin(head: &Head, client: IpAddr) -> Record {
     Record {
-        started: Instant::now(),
-        at: SystemTime::now(),
         request_id: request_id(),
-        client,
         http: match head.version {
             Version::H10 => "1.0",
             Version::H11 => "1.1",
             Version::H2 => "2",
         },
-        method: head.method.clone(),
         path: head.path.clone(),
-        route: None,
-        principal: None,
-        replica: None,
-        era: "none",
-        rpc_method: None,
-        tool: None,
-        status: 0,
-        code: None,
-        end: None,
-        detail: String::new(),
-        bytes_in: 0,
-        bytes_out: 0,
-        first_byte: None,
-        events: 0,
-        comments: 0,
-        limited: Vec::new(),
-        stream: false,
-        in_session: false,
-        rpc_error: None,
+        ..Record::begin(Instant::now(), SystemTime::now(), client, head.method.clone())
     }
 }
 

@@ -12,6 +12,7 @@
 mod support;
 
 mod addresses;
+mod audit;
 mod auth;
 mod authz;
 mod browsers;
@@ -25,8 +26,10 @@ mod oauth;
 mod operate;
 mod paths;
 mod run;
+mod secrets;
 mod seeing;
 mod slow;
 mod sse;
 mod sticky;
 mod tls;
+mod traces;
