@@ -194,6 +194,8 @@ pub(crate) fn record() -> Record {
         stream: false,
         in_session: false,
         rpc_error: None,
+        trace: None,
+        audit: None,
     }
 }
 

@@ -138,6 +138,8 @@ fn route(path: String) -> RouteSettings {
         body_limit: 4 << 20,
         keepalive: None,
         counts: Default::default(),
+        audit: None,
+        traces: None,
     }
 }
 

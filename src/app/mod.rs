@@ -33,8 +33,10 @@ use crate::listen::accept::Front;
 use crate::listen::place::Post;
 use crate::listen::service::{Fronts, Opening, Steady, bind};
 use crate::observe::Observer;
+use crate::observe::audit::{AuditLog, AuditSettings};
 use crate::observe::log::AccessLog;
 use crate::observe::metrics::Metrics;
+use crate::observe::traces::Spans;
 use crate::proxy::Edge;
 use crate::proxy::runtime::Runtime;
 use files::Files;
@@ -132,7 +134,11 @@ fn serve(mut settings: Settings, source: Option<PathBuf>) -> Result<(), String> 
     let runtime = Arc::new(Runtime::new(settings).map_err(|all| all.join("\n"))?);
     let metrics = Arc::new(Metrics::new().map_err(|e| e.to_string())?);
     let log = open_log(&settings.access_log, &metrics).map_err(|e| format!("access log: {e}"))?;
-    let observer = Observer::new(metrics.clone(), log);
+    let audit =
+        open_audit(settings.audit.as_ref(), &metrics).map_err(|e| format!("audit log: {e}"))?;
+    let spans = settings.traces.clone();
+    let spans = spans.map(|traces| Spans::start(traces, metrics.told.spans.clone())).transpose()?;
+    let observer = Observer::new(metrics.clone(), log).with_audit(audit).with_spans(spans);
     let life = Arc::new(Life::new());
     let edge = Arc::new(Edge::new(runtime.clone(), observer.clone(), life.clone()));
     let posts = posts(settings, &sockets, &edge)?;
@@ -193,6 +199,10 @@ fn open_log(to: &LogTo, metrics: &Metrics) -> io::Result<Option<Arc<AccessLog>>>
         LogTo::Stdout => Some(Arc::new(AccessLog::stdout(lost)?)),
         LogTo::File(path) => Some(Arc::new(AccessLog::file(path, lost)?)),
     })
+}
+
+fn open_audit(to: Option<&AuditSettings>, metrics: &Metrics) -> io::Result<Option<AuditLog>> {
+    to.map(|settings| AuditLog::start(settings, metrics.told.audit.clone())).transpose()
 }
 
 /// Who receives at each listener.

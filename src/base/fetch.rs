@@ -12,8 +12,8 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
-use http::{HeaderValue, Method, Request, StatusCode, Uri};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -43,6 +43,17 @@ const MAX_REASON: usize = 300;
 pub struct Fetch {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     time: Duration,
+}
+
+/// What a server says, whatever that is.
+#[derive(Debug)]
+pub struct Told {
+    /// Its status.
+    pub status: StatusCode,
+    /// When it wants to be asked again, in seconds; absent where it gives no such number (RFC 9110 §10.2.3).
+    pub retry_after: Option<u64>,
+    /// The content, [`MAX_ANSWER`] bytes at most.
+    pub body: Bytes,
 }
 
 /// Runs a future on the thread that asks, whatever becomes of the caller.
@@ -125,6 +136,40 @@ impl Fetch {
         form: String,
     ) -> Result<Result<Bytes, Bytes>, String> {
         self.ask(Method::POST, url, Some(from), form.into()).await
+    }
+
+    /// Posts a message in protobuf with these fields; whatever comes back. To be awaited on the thread of
+    /// [`spawn`].
+    ///
+    /// # Errors
+    /// A sentence for the log.
+    pub async fn send(
+        &self,
+        url: &Uri,
+        fields: &[(HeaderName, HeaderValue)],
+        body: Bytes,
+    ) -> Result<Told, String> {
+        let mut request = Request::post(url)
+            .header(CONTENT_TYPE, "application/x-protobuf")
+            .header(USER_AGENT, "mcp-edge");
+        for (name, value) in fields {
+            request = request.header(name, value);
+        }
+        let request = request.body(Full::new(body)).map_err(|e| e.to_string())?;
+        let exchange = async {
+            let answer = self.client.request(request).await.map_err(|e| reason(&e))?;
+            let status = answer.status();
+            let seconds = answer.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok());
+            let retry_after = seconds.and_then(|text| text.trim().parse().ok());
+            let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
+            let body = body.map_err(|e| reason(&*e))?.to_bytes();
+            Ok(Told { status, retry_after, body })
+        };
+        let said = |why: String| format!("{}: {why}", named(url));
+        match tokio::time::timeout(self.time, exchange).await {
+            Ok(told) => told.map_err(said),
+            Err(_) => Err(said(format!("no answer within {} ms", self.time.as_millis()))),
+        }
     }
 
     async fn ask(

@@ -240,7 +240,7 @@ fn span() -> u64 {
 
 /// Random for all that traces need, and no secret: a counter that is mixed (SplitMix64) with what is random
 /// for the process; no system call per request.
-fn random() -> u64 {
+pub fn random() -> u64 {
     static SEED: LazyLock<u64> = LazyLock::new(|| {
         let mut bytes = [0u8; 8];
         if getrandom::fill(&mut bytes).is_err() {

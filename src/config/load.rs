@@ -24,6 +24,9 @@ use crate::limit::compile as limit;
 use crate::listen::compile as listen;
 use crate::listen::door;
 use crate::listen::settings::ListenerSettings;
+use crate::observe::audit::To;
+use crate::observe::audit::compile::{self as audit, Audit};
+use crate::observe::traces::compile::{self as traces, Traces};
 use crate::route::compile::{self as route, Around};
 use crate::route::listeners::Listener;
 use crate::route::settings::RouteSettings;
@@ -102,11 +105,18 @@ struct Parts {
     admin: Option<AdminSettings>,
     access_log: AccessLog,
     shutdown: Shutdown,
+    seen: Seen,
     buffer_budget: u64,
     listeners: Vec<ListenerSettings>,
     upstreams: Vec<UpstreamSettings>,
     routes: Vec<RouteSettings>,
     sessions: Sessions,
+}
+
+/// What is told elsewhere of requests.
+struct Seen {
+    audit: Option<Audit>,
+    traces: Option<Traces>,
 }
 
 #[derive(Default)]
@@ -126,10 +136,15 @@ fn compile(root: &Node, env: Env<'_>, cx: &mut Cx) -> Option<Parts> {
     let admin = admin(admin_node, cx);
     let access_log = fields.or(cx, "access_log", AccessLog::Stdout, access_log);
     let shutdown = fields.or(cx, "shutdown", Shutdown::default(), shutdown);
+    let audit_node = fields.take("audit");
+    let audit = audit_node.and_then(|n| cx.in_key("audit", |cx| audit::audit(n, cx)));
+    apart_from(audit_node, audit.as_ref(), &access_log, cx);
+    let seen = Seen { audit, traces: fields.optional(cx, "traces", traces::traces) };
     let buffer_budget = fields.or(cx, "buffer_budget", defaults::BUFFER_BUDGET, budget);
     let proxies = door::proxies(&mut fields, cx);
     let listeners = fields.required(cx, "listeners", |n, cx| listen::listeners(n, &proxies, cx));
-    let (upstreams, routes) = compile_routes(&mut fields, listeners.as_deref(), buffer_budget, cx);
+    let (upstreams, routes) =
+        compile_routes(&mut fields, listeners.as_deref(), buffer_budget, &seen, cx);
     let sessions = fields.or(cx, "sessions", Sessions::default(), sessions);
     fields.finish(cx);
     let listeners = listeners?;
@@ -143,6 +158,7 @@ fn compile(root: &Node, env: Env<'_>, cx: &mut Cx) -> Option<Parts> {
         admin,
         access_log,
         shutdown,
+        seen,
         buffer_budget,
         listeners,
         upstreams,
@@ -155,6 +171,7 @@ fn compile_routes(
     fields: &mut Fields<'_>,
     listeners: Option<&[ListenerSettings]>,
     buffer_budget: u64,
+    seen: &Seen,
     cx: &mut Cx,
 ) -> (Option<Vec<UpstreamSettings>>, Option<Vec<RouteSettings>>) {
     let node = fields.take("upstreams");
@@ -162,7 +179,7 @@ fn compile_routes(
         None => Some(Vec::new()),
         Some(node) => cx.in_key("upstreams", |cx| balance::upstreams(node, cx)),
     };
-    let seen = |listener: &ListenerSettings| Listener {
+    let known = |listener: &ListenerSettings| Listener {
         address: listener.address,
         https: listener.tls.is_some(),
         redirects: listener.redirect.is_some(),
@@ -170,9 +187,11 @@ fn compile_routes(
         certificates: listener.tls.as_ref().is_some_and(|tls| tls.clients.is_some()),
     };
     let around = Around {
-        listeners: listeners.unwrap_or_default().iter().map(seen).collect(),
+        listeners: listeners.unwrap_or_default().iter().map(known).collect(),
         upstreams: node.map(balance::names).unwrap_or_default(),
         buffer_budget,
+        audit: seen.audit.as_ref().map(|audit| audit.disclosure.clone()),
+        traces: seen.traces.as_ref().map(|traces| traces.tracing.clone()),
         auth: auth::compile::chain,
         limits: limit::limits,
         rules: authz::rules,
@@ -227,6 +246,16 @@ fn access_log(node: &Node, cx: &mut Cx) -> Option<AccessLog> {
     Some(AccessLog::File(path))
 }
 
+/// Two logs in one file would tear each other's lines.
+fn apart_from(node: Option<&Node>, audit: Option<&Audit>, log: &AccessLog, cx: &mut Cx) {
+    let (Some(node), Some(Audit { settings, .. })) = (node, audit) else { return };
+    if let (To::File(one), AccessLog::File(other)) = (&settings.to, log)
+        && one == other
+    {
+        cx.in_key("audit", |cx| cx.error(node, "`to` is the access log's file"));
+    }
+}
+
 fn sessions(node: &Node, cx: &mut Cx) -> Option<Sessions> {
     let mut fields = cx.map(node)?;
     let keys = fields.optional(cx, "keys", session_keys::texts);
@@ -251,6 +280,8 @@ fn finish(mut parts: Parts, mode: Mode, cx: &mut Cx) -> Result<Settings, ConfigE
         admin: parts.admin,
         access_log: parts.access_log,
         shutdown: parts.shutdown,
+        audit: parts.seen.audit.map(|audit| audit.settings),
+        traces: parts.seen.traces.map(|traces| traces.settings),
         buffer_budget: parts.buffer_budget,
         listeners: parts.listeners,
         upstreams: parts.upstreams,

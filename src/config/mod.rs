@@ -28,6 +28,8 @@ use crate::base::kept::Kept;
 use crate::base::watch::Refresh;
 use crate::listen::acme::AcmeSettings;
 use crate::listen::settings::ListenerSettings;
+use crate::observe::audit::AuditSettings;
+use crate::observe::traces::TraceSettings;
 use crate::route::settings::RouteSettings;
 
 pub use load::{Mode, load, load_again, load_text};
@@ -50,6 +52,10 @@ pub struct Settings {
     pub access_log: AccessLog,
     /// How long a stop may take.
     pub shutdown: Shutdown,
+    /// Where lines of the audit log go; absent where there is none.
+    pub audit: Option<AuditSettings>,
+    /// Where spans go; absent where nothing is traced.
+    pub traces: Option<TraceSettings>,
     /// Bytes of request bodies that may be held at once in the whole process.
     pub buffer_budget: u64,
     /// At least one.

@@ -24,7 +24,8 @@ pub fn state_dir(path: &Path, env: Env<'_>) -> Result<PathBuf, String> {
 }
 
 /// Top-level keys that a reload cannot renew.
-const FIXED: &[&str] = &["state_dir", "threads", "admin", "access_log", "audit", "traces", "shutdown"];
+const FIXED: &[&str] =
+    &["state_dir", "threads", "admin", "access_log", "audit", "traces", "shutdown"];
 
 /// Those keys, each with a sum of what a config says there.
 pub(super) fn fixed(root: &Node) -> Vec<(&'static str, String)> {

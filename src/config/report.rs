@@ -9,6 +9,7 @@ use super::{AccessLog, KeysFrom, Settings};
 use crate::balance::settings::{ServerSettings, UpstreamSettings};
 use crate::base::compile::ConfigError;
 use crate::listen::settings::{Certificate, ListenerSettings};
+use crate::observe::audit::{AuditSettings, Full, To};
 use crate::route::settings::{PathMatch, RouteSettings};
 
 /// One line per error: `conf/x.yaml:12: routes[2].auth: what is wrong`.
@@ -43,6 +44,8 @@ pub fn effective(settings: &Settings) -> Result<String, String> {
             AccessLog::Off => "off".to_owned(),
             AccessLog::File(path) => path.display().to_string(),
         },
+        audit: settings.audit.as_ref().map(audit),
+        traces: settings.traces.as_ref().map(|traces| traces.endpoint.to_string()),
         listeners: settings.listeners.iter().map(Listener::new).collect(),
         routes: settings.routes.iter().map(|r| Route::new(r, &settings.upstreams)).collect(),
         session_keys: session_keys(settings),
@@ -68,6 +71,10 @@ struct Report {
     threads: usize,
     admin: String,
     access_log: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audit: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traces: Option<String>,
     listeners: Vec<Listener>,
     routes: Vec<Route>,
     session_keys: Vec<String>,
@@ -178,6 +185,17 @@ impl Route {
             rules: route.rules.iter().filter_map(|rule| rule.described()).collect(),
             warning: insecure.then_some("the servers' certificates are not checked"),
         }
+    }
+}
+
+fn audit(audit: &AuditSettings) -> String {
+    let to = match &audit.to {
+        To::Stdout => "stdout".to_owned(),
+        To::File(path) => path.display().to_string(),
+    };
+    match audit.full {
+        Full::Refuse => format!("{to}; calls that cannot be recorded are refused"),
+        Full::GoOn => format!("{to}; calls that cannot be recorded go on"),
     }
 }
 

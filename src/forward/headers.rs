@@ -9,6 +9,7 @@ use crate::base::head::Head;
 use crate::base::names::{MCP_SESSION_ID, X_REQUEST_ID, ascii, header_name, is_type, list};
 use crate::base::principal::Principal;
 use crate::base::text::{push_ip, push_number};
+use crate::base::trace::{TRACEPARENT, TRACESTATE, Trace};
 use crate::listen::wire::BodySize;
 use crate::route::outgoing::{Outgoing as RouteEdits, reads_as};
 
@@ -34,6 +35,8 @@ pub struct Outgoing<'a> {
     pub tls: bool,
     /// The request's id.
     pub request_id: &'a str,
+    /// What it is known by in traces; absent: what the client says of that goes on as it is.
+    pub trace: Option<&'a Trace>,
     /// Who asks.
     pub principal: &'a Principal,
     /// What the route does to fields.
@@ -58,7 +61,9 @@ fn request(out: &Outgoing<'_>, bytes: &mut Vec<u8>) {
     for (name, value) in headers {
         let coding = *name == header::ACCEPT_ENCODING && (out.readable || accepts_events(headers));
         let part = out.readable && (*name == header::RANGE || *name == header::IF_RANGE);
-        let dropped = coding || part || is_own(name) || configured && is_replaced(out, name);
+        let traced = out.trace.is_some() && (*name == TRACEPARENT || *name == TRACESTATE);
+        let dropped =
+            coding || part || traced || is_own(name) || configured && is_replaced(out, name);
         if !dropped {
             bytes.extend_from_slice(name.as_str().as_bytes());
             line(bytes, b": ", value.as_bytes());
@@ -75,6 +80,9 @@ fn request(out: &Outgoing<'_>, bytes: &mut Vec<u8>) {
         replacements(out, bytes);
     }
     line(bytes, b"x-request-id: ", out.request_id.as_bytes());
+    if let Some(trace) = out.trace {
+        trace.write(bytes);
+    }
     if out.head.websocket {
         bytes.extend_from_slice(b"connection: Upgrade\r\nupgrade: websocket\r\n");
     }
@@ -256,6 +264,7 @@ mod tests {
             client: "2001:db8::1".parse().unwrap(),
             tls: true,
             request_id: "id",
+            trace: None,
             principal: &Principal::anonymous(),
             route: None,
             credential: None,

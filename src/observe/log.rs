@@ -50,7 +50,7 @@ impl AccessLog {
     /// # Errors
     /// No thread could be started, or standard output is closed.
     pub fn stdout(lost: IntCounter) -> io::Result<Self> {
-        Self::start(Sink::open(Place::Stdout)?, lost)
+        Self::start(Sink::open(Place::Stdout, "access log")?, lost)
     }
 
     /// Appends to a file; what is lost is counted in `lost`.
@@ -58,7 +58,7 @@ impl AccessLog {
     /// # Errors
     /// The file cannot be opened, or no thread could be started.
     pub fn file(path: &Path, lost: IntCounter) -> io::Result<Self> {
-        Self::start(Sink::open(Place::File(path.to_owned()))?, lost)
+        Self::start(Sink::open(Place::File(path.to_owned()), "access log")?, lost)
     }
 
     fn start(sink: Sink, lost: IntCounter) -> io::Result<Self> {

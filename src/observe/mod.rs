@@ -2,19 +2,25 @@
 //!
 //! Stages return values; this is the only place that logs requests and counts.
 
+pub mod audit;
 pub mod log;
 pub mod metrics;
 pub mod recent;
 pub mod record;
 mod sink;
+pub mod traces;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use audit::AuditLog;
 use log::AccessLog;
 use metrics::Metrics;
 use recent::Recent;
 use record::Record;
+use traces::Spans;
+
+use crate::base::denial::Denial;
 
 /// Takes records; cheap to clone.
 #[derive(Clone)]
@@ -24,12 +30,40 @@ pub struct Observer {
     /// An example of each refusal.
     pub recent: Arc<Recent>,
     log: Option<Arc<AccessLog>>,
+    audit: Option<Arc<AuditLog>>,
+    spans: Option<Arc<Spans>>,
 }
+
+/// How long the end of the process waits for what is not written yet.
+const LAST: Duration = Duration::from_secs(2);
 
 impl Observer {
     /// An observer that counts, and writes lines where there is a log.
     pub fn new(metrics: Arc<Metrics>, log: Option<Arc<AccessLog>>) -> Self {
-        Self { metrics, recent: Arc::default(), log }
+        Self { metrics, recent: Arc::default(), log, audit: None, spans: None }
+    }
+
+    /// The same with an audit log.
+    #[must_use]
+    pub fn with_audit(self, audit: Option<AuditLog>) -> Self {
+        Self { audit: audit.map(Arc::new), ..self }
+    }
+
+    /// The same with a collector of spans.
+    #[must_use]
+    pub fn with_spans(self, spans: Option<Spans>) -> Self {
+        Self { spans: spans.map(Arc::new), ..self }
+    }
+
+    /// A call is allowed, and about to go to a server.
+    ///
+    /// # Errors
+    /// 503 where it must be told of, and that is not possible.
+    pub async fn call(&self, record: &mut Record) -> Result<(), Denial> {
+        match &self.audit {
+            Some(audit) => audit.begin(record).await,
+            None => Ok(()),
+        }
     }
 
     /// A request was answered, or its stream has begun.
@@ -40,6 +74,9 @@ impl Observer {
             self.recent.note(code, record);
         }
         self.write(record, if record.stream { "stream_start" } else { "request" }, now);
+        if !record.stream {
+            self.ended(record);
+        }
     }
 
     /// A stream ended.
@@ -47,6 +84,21 @@ impl Observer {
         let now = Instant::now();
         self.metrics.requests.stream_ended(record, now);
         self.write(record, "stream_end", now);
+        self.ended(record);
+    }
+
+    /// A request has ended, its stream included.
+    fn ended(&self, record: &Record) {
+        if record.audit.is_some()
+            && let Some(audit) = &self.audit
+        {
+            audit.end(record);
+        }
+        if record.trace.is_some()
+            && let Some(spans) = &self.spans
+        {
+            spans.end(record);
+        }
     }
 
     fn write(&self, record: &Record, event: &'static str, now: Instant) {
@@ -55,17 +107,26 @@ impl Observer {
         }
     }
 
-    /// Has the log's file opened anew.
+    /// Has the logs' files opened anew.
     pub fn reopen(&self) {
         if let Some(log) = &self.log {
             log.reopen();
         }
+        if let Some(audit) = &self.audit {
+            audit.reopen();
+        }
     }
 
-    /// Waits until all lines so far are written, for two seconds at most.
+    /// Waits until all lines so far are written and all spans sent, for two seconds each at most.
     pub fn flush(&self) {
         if let Some(log) = &self.log {
-            log.flush(std::time::Duration::from_secs(2));
+            log.flush(LAST);
+        }
+        if let Some(audit) = &self.audit {
+            audit.flush(LAST);
+        }
+        if let Some(spans) = &self.spans {
+            spans.flush(LAST);
         }
     }
 }

@@ -9,10 +9,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::Method;
 
+use super::audit::Audited;
 use crate::balance::Replica;
 use crate::base::limits::Limited;
 use crate::base::principal::Principal;
 use crate::base::text::{push_ip, push_json, push_millis, push_number, push_time};
+use crate::base::trace::Trace;
 use crate::route::settings::RouteSettings;
 
 /// Longest foreign text in a field, in bytes.
@@ -74,9 +76,47 @@ pub struct Record {
     pub in_session: bool,
     /// The code of the JSON-RPC error that the answer is, as far as it is known.
     pub rpc_error: Option<i64>,
+    /// What it is known by in traces, where its route has some.
+    pub trace: Option<Box<Trace>>,
+    /// What an audit log tells of it.
+    pub audit: Option<Box<Audited>>,
 }
 
 impl Record {
+    /// A record of a request of which nothing else is known yet.
+    pub fn begin(started: Instant, at: SystemTime, client: IpAddr, method: Method) -> Self {
+        Self {
+            started,
+            at,
+            request_id: String::new(),
+            client,
+            http: "1.1",
+            method,
+            path: String::new(),
+            route: None,
+            principal: None,
+            replica: None,
+            era: "none",
+            rpc_method: None,
+            tool: None,
+            status: 0,
+            code: None,
+            end: None,
+            detail: String::new(),
+            bytes_in: 0,
+            bytes_out: 0,
+            first_byte: None,
+            events: 0,
+            comments: 0,
+            limited: Vec::new(),
+            stream: false,
+            in_session: false,
+            rpc_error: None,
+            trace: None,
+            audit: None,
+        }
+    }
+
     /// Appends the line, newline included, as of `now`.
     pub fn line(&self, event: &'static str, now: Instant, out: &mut Vec<u8>) {
         out.reserve(640);
@@ -85,6 +125,10 @@ impl Record {
         push_time(self.at + elapsed, out);
         word(out, b"\",\"event\":\"", event);
         word(out, b"\",\"request_id\":\"", &self.request_id);
+        if let Some(trace) = &self.trace {
+            out.extend_from_slice(b"\",\"trace_id\":\"");
+            trace.push_id(out);
+        }
         out.extend_from_slice(b"\",\"client\":\"");
         push_ip(self.client, out);
         word(out, b"\",\"http\":\"", self.http);
@@ -171,6 +215,7 @@ fn signed(out: &mut Vec<u8>, key: &[u8], value: i64) {
     push_number(value.unsigned_abs(), out);
 }
 
+/// Foreign text as far as it is told.
 pub(super) fn bounded(text: &str) -> &str {
     if text.len() <= MAX_TEXT {
         return text;
@@ -178,9 +223,34 @@ pub(super) fn bounded(text: &str) -> &str {
     text.get(..text.floor_char_boundary(MAX_TEXT)).unwrap_or_default()
 }
 
+/// A resource's URI without what could be secret in it: user, query and fragment (RFC 3986 §3).
+pub fn shown_uri(uri: &str) -> Arc<str> {
+    let uri = uri.split(['?', '#']).next().unwrap_or_default();
+    let Some((scheme, rest)) = uri.split_once("://") else { return uri.into() };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    match authority.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}://{host}{path}").into(),
+        None => uri.into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn uris_are_shown_without_secrets() {
+        for (uri, shown) in [
+            ("file:///a/b@c", "file:///a/b@c"),
+            ("https://u:SECRET@h:1/a?x=SECRET", "https://h:1/a"),
+            ("https://u@SECRET@h", "https://h"),
+            ("memo:x#SECRET", "memo:x"),
+            ("x?SECRET", "x"),
+            ("", ""),
+        ] {
+            assert_eq!(&*shown_uri(uri), shown, "{uri}");
+        }
+    }
     #[test]
     fn foreign_text_is_bounded_on_a_character() {
         assert_eq!(bounded(&"ä".repeat(200)).len(), 256);

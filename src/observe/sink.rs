@@ -1,4 +1,4 @@
-//! Where the access log goes: in, whole lines; out, the same in a file, or how many of them were lost.
+//! Where a log goes: in, whole lines; out, the same in a file, or how many of them were lost.
 //!
 //! A line that was written in part is ended before the next one, so that a reader loses one line and
 //! not two.
@@ -29,6 +29,8 @@ pub(super) enum Place {
 #[derive(Debug)]
 pub(super) struct Sink {
     place: Place,
+    /// What messages call it.
+    what: &'static str,
     file: File,
     /// The last byte is no line's end: that is to be written before the next line.
     torn: bool,
@@ -41,18 +43,18 @@ impl Sink {
     ///
     /// # Errors
     /// The system's; those of files name them.
-    pub(super) fn open(place: Place) -> io::Result<Self> {
+    pub(super) fn open(place: Place, what: &'static str) -> io::Result<Self> {
         let (file, torn) = match &place {
             Place::Stdout => (File::from(io::stdout().as_fd().try_clone_to_owned()?), false),
             Place::File(path) => opened(path)?,
         };
-        Ok(Self { place, file, torn, failing: None })
+        Ok(Self { place, what, file, torn, failing: None })
     }
 
     /// Any open file.
     #[cfg(test)]
     pub(super) fn of(file: File) -> Self {
-        Self { place: Place::Stdout, file, torn: false, failing: None }
+        Self { place: Place::Stdout, what: "access log", file, torn: false, failing: None }
     }
 
     /// Opens the file by its path again. Where that fails, the one that is open stays.
@@ -65,10 +67,15 @@ impl Sink {
                     end_line(&mut self.file);
                 }
                 (self.file, self.torn) = (file, torn);
-                log::info!("the access log `{}` is opened again", path.display());
+                log::info!("the {} `{}` is opened again", self.what, path.display());
             }
-            Err(e) => log::error!("the access log goes on in the file that was open: {e}"),
+            Err(e) => log::error!("the {} goes on in the file that was open: {e}", self.what),
         }
+    }
+
+    /// What the system says of the open file.
+    pub(super) fn metadata(&self) -> Option<fs::Metadata> {
+        self.file.metadata().ok()
     }
 
     /// Writes whole lines; gives how many of them were lost.
@@ -79,12 +86,15 @@ impl Sink {
         let lost = u64::try_from(lost).unwrap_or(u64::MAX);
         match (result, self.failing) {
             (Err(e), None) => {
-                log::error!("cannot write the access log: {e}; its lines are lost until it can be");
+                log::error!(
+                    "cannot write the {}: {e}; its lines are lost until it can be",
+                    self.what
+                );
                 self.failing = Some(lost);
             }
             (Err(_), Some(before)) => self.failing = Some(before.saturating_add(lost)),
             (Ok(()), Some(before)) if !lines.is_empty() => {
-                log::warn!("the access log is written again; {before} lines were lost");
+                log::warn!("the {} is written again; {before} lines were lost", self.what);
                 self.failing = None;
             }
             (Ok(()), _) => {}
@@ -111,7 +121,7 @@ impl Sink {
 /// Ends a line that is not whole, if that is possible.
 fn end_line(file: &mut File) {
     if let Err(e) = some(file, b"\n") {
-        log::debug!("the last line of the access log before stays torn: {e}");
+        log::debug!("the last line of the log before stays torn: {e}");
     }
 }
 
@@ -195,7 +205,7 @@ mod tests {
     }
 
     fn sink(path: &Path) -> Sink {
-        Sink::open(Place::File(path.to_owned())).unwrap()
+        Sink::open(Place::File(path.to_owned()), "access log").unwrap()
     }
 
     #[test]

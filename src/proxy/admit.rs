@@ -8,6 +8,7 @@ use http::HeaderValue;
 use super::body::{self, Body, json};
 use super::exchange::Failure;
 use super::limited;
+use super::noted;
 use super::runtime::{Runtime, unix};
 use crate::auth;
 use crate::authz::{self, Granted};
@@ -23,7 +24,7 @@ use crate::inspect::strict::{self, Seen};
 use crate::inspect::{self, Call, Era};
 use crate::listen::ConnCx;
 use crate::listen::wire::{Answer, BodySize, Wire};
-use crate::observe::record::Record;
+use crate::observe::record::{Record, shown_uri};
 use crate::route::{Routed, access, cors};
 use crate::stream::endpoint_url;
 
@@ -71,6 +72,9 @@ pub async fn admit<W: Wire>(
 ) -> Result<Admitted, Failure> {
     let routed = rt.routes.find(head, cx.listener.address)?;
     record.route = Some(routed.route.clone());
+    if let Some(tracing) = &routed.route.traces {
+        noted::begin(tracing, head, cx, record);
+    }
     access::check(&routed.route, &client)?;
     let preflight = cors::preflight(&routed.route, head);
     if preflight.is_none() {
@@ -80,7 +84,7 @@ pub async fn admit<W: Wire>(
     if let Some(limits) = &routed.route.limits
         && let Err(denial) = limited::before_auth(&**limits, head, &client, &mut permits, record)
     {
-        *rpc_id = limited::id(wire, head, &routed, cx, &rt.budget).await;
+        *rpc_id = limited::id(wire, head, &routed, cx, &rt.budget, record).await;
         return Err(denial.into());
     }
     if let Some(fields) = preflight {
@@ -92,17 +96,17 @@ pub async fn admit<W: Wire>(
         && let Err(denial) =
             limited::after_auth(&**limits, head, &client, &principal, &mut permits, record)
     {
-        *rpc_id = limited::id(wire, head, &routed, cx, &rt.budget).await;
+        *rpc_id = limited::id(wire, head, &routed, cx, &rt.budget, record).await;
         return Err(denial.into());
     }
     let entered = match authz::enter(&routed.route.rules, principal) {
         Ok(entered) => entered,
         Err(denial) => {
-            *rpc_id = limited::id(wire, head, &routed, cx, &rt.budget).await;
+            *rpc_id = limited::id(wire, head, &routed, cx, &rt.budget, record).await;
             return Err(denial.into());
         }
     };
-    let readable = match routed.route.guards_tools() {
+    let readable = match routed.route.reads_strictly() {
         true => Some(strict::head(head, has_body(wire))?),
         false => None,
     };
@@ -110,6 +114,9 @@ pub async fn admit<W: Wire>(
     let scan = if readable.is_some() { inspect::scan_strictly } else { inspect::scan };
     let scan = body.as_ref().map(|body| scan(&body.bytes));
     *rpc_id = scan.as_ref().and_then(|scan| scan.id().map(str::to_owned));
+    if let Some(body) = &body {
+        noted::body(record, &routed.route, head, scan.as_ref(), &body.bytes);
+    }
     let call = inspect::classify(head, scan.as_ref())?;
     note_call(record, &call);
     let seen = match readable {
@@ -201,5 +208,10 @@ fn note_call(record: &mut Record, call: &Call) {
         Era::None => "none",
     };
     record.rpc_method = call.rpc_method.clone();
-    record.tool = call.name.clone();
+    record.tool = match call.rpc_method.as_deref() {
+        Some("resources/read") => call.name.as_deref().map(shown_uri),
+        // whoever knows a task's id may be able to have its result
+        Some(method) if method.starts_with("tasks/") => None,
+        _ => call.name.clone(),
+    };
 }

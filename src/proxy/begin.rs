@@ -12,36 +12,14 @@ use crate::observe::record::Record;
 /// A record of a request that has just come in.
 pub(crate) fn begin(head: &Head, client: IpAddr) -> Record {
     Record {
-        started: Instant::now(),
-        at: SystemTime::now(),
         request_id: request_id(),
-        client,
         http: match head.version {
             Version::H10 => "1.0",
             Version::H11 => "1.1",
             Version::H2 => "2",
         },
-        method: head.method.clone(),
         path: head.path.clone(),
-        route: None,
-        principal: None,
-        replica: None,
-        era: "none",
-        rpc_method: None,
-        tool: None,
-        status: 0,
-        code: None,
-        end: None,
-        detail: String::new(),
-        bytes_in: 0,
-        bytes_out: 0,
-        first_byte: None,
-        events: 0,
-        comments: 0,
-        limited: Vec::new(),
-        stream: false,
-        in_session: false,
-        rpc_error: None,
+        ..Record::begin(Instant::now(), SystemTime::now(), client, head.method.clone())
     }
 }
 

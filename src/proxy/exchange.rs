@@ -205,6 +205,7 @@ fn request_bytes(
         client: admitted.client.address,
         tls: admitted.client.tls,
         request_id: &record.request_id,
+        trace: record.trace.as_deref(),
         principal: &admitted.granted.principal,
         route: admitted.routed.route.outgoing.as_ref(),
         credential: settings.credential.as_ref(),

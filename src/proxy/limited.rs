@@ -6,6 +6,7 @@ use http::Method;
 
 use super::admit::Admitted;
 use super::body::json;
+use super::noted;
 use crate::authz::Granted;
 use crate::base::caller::Client;
 use crate::base::denial::Denial;
@@ -93,13 +94,16 @@ pub(super) async fn id<W: Wire>(
     routed: &Routed,
     cx: &ConnCx,
     budget: &Budget,
+    record: &mut Record,
 ) -> Option<String> {
     if !matches!(wire.body_size(), BodySize::Known(n) if n <= MOST_FOR_ID) {
         return None;
     }
     let read = within(FOR_ID, json(wire, head, routed, cx, budget)).await.ok()?;
     let body = read.ok()??;
-    inspect::scan(&body.bytes).id().map(str::to_owned)
+    let scan = inspect::scan(&body.bytes);
+    noted::body(record, &routed.route, head, Some(&scan), &body.bytes);
+    scan.id().map(str::to_owned)
 }
 
 /// Counts an answer that goes on as a stream although nothing in the request said so. A GET is refused

@@ -257,6 +257,8 @@ mod tests {
             body_limit: 1,
             keepalive: None,
             counts: Default::default(),
+            audit: None,
+            traces: None,
         }
     }
 

@@ -13,6 +13,7 @@ pub mod exchange;
 mod limited;
 mod listed;
 pub mod metadata;
+mod noted;
 pub mod redirect;
 pub mod respond;
 mod rest;
@@ -172,6 +173,12 @@ impl Edge {
                 return Err(failure.with_id(rpc_id.as_deref()));
             }
         };
+        if record.audit.is_some()
+            && let Err(denial) = Box::pin(self.observer.call(record)).await
+        {
+            close_if_draining(wire, cx);
+            return Err(Failure::from(denial).with_id(rpc_id.as_deref()));
+        }
         let exchanged = match exchange::exchange(&mut admitted, wire, head, cx, record).await {
             Ok(exchanged) => exchanged,
             Err(failure) => {

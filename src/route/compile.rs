@@ -12,10 +12,12 @@ use super::settings::{Origins, PathMatch, PublicUrl, RouteSettings};
 use crate::base::caller::Chain;
 use crate::base::cidr::Access;
 use crate::base::compile::{Cx, Node, NodeKind};
+use crate::base::disclose::Disclosure;
 use crate::base::edits::{self, Edits};
 use crate::base::fields::Fields;
 use crate::base::limits::Limits;
 use crate::base::rules::Rule;
+use crate::base::trace::Tracing;
 use crate::base::{defaults, fields, url};
 
 /// What routes must know of the rest of the config.
@@ -27,6 +29,10 @@ pub struct Around {
     pub upstreams: Vec<String>,
     /// Bytes of bodies that may be held at once.
     pub buffer_budget: u64,
+    /// What an audit log tells of calls; absent where there is none.
+    pub audit: Option<Arc<Disclosure>>,
+    /// How requests are traced; absent where they are not.
+    pub traces: Option<Arc<Tracing>>,
     /// Compiles an `auth` list: the methods are a later stage's.
     pub auth: CompileAuth,
     /// Compiles a `limits` list, likewise.
@@ -124,6 +130,8 @@ fn route(node: &Node, around: &Around, cx: &mut Cx) -> Option<RouteSettings> {
     let keepalive = fields.or(cx, "keepalive", Some(defaults::KEEPALIVE), |n, cx| {
         if n.text() == Some("off") { Some(None) } else { cx.period(n).map(Some) }
     });
+    let audit = unless_off(&mut fields, cx, "audit", around.audit.as_ref());
+    let traces = unless_off(&mut fields, cx, "traces", around.traces.as_ref());
     fields.finish(cx);
     let path = path?;
     // a wrong list must not become all listeners
@@ -153,7 +161,25 @@ fn route(node: &Node, around: &Around, cx: &mut Cx) -> Option<RouteSettings> {
         body_limit,
         keepalive,
         counts: Default::default(),
+        audit,
+        traces,
     })
+}
+
+/// What holds for all routes, but for one that says `off`.
+fn unless_off<T>(
+    fields: &mut Fields<'_>,
+    cx: &mut Cx,
+    key: &'static str,
+    all: Option<&Arc<T>>,
+) -> Option<Arc<T>> {
+    let off = fields.optional(cx, key, |n, cx| {
+        cx.parse(n, "`off`", |text| match text {
+            "off" => Ok(()),
+            _ => Err(format!("expected `off`, found `{text}`: the rest stands at the top")),
+        })
+    });
+    if off.is_some() { None } else { all.cloned() }
 }
 
 /// What a route must know of its own listeners.

@@ -9,10 +9,12 @@ use super::methods::Methods;
 use super::outgoing::Outgoing;
 use crate::base::caller::Chain;
 use crate::base::cidr::Access;
+use crate::base::disclose::Disclosure;
 use crate::base::edits::Edits;
 use crate::base::limits::Limits;
 use crate::base::rules::Rule;
 use crate::base::slot::Slot;
+use crate::base::trace::Tracing;
 
 /// One route.
 #[derive(Debug, Clone)]
@@ -55,6 +57,10 @@ pub struct RouteSettings {
     pub keepalive: Option<Duration>,
     /// What is counted of it; `observe` puts it here.
     pub counts: Slot,
+    /// What the audit log tells of its calls; absent where it tells nothing.
+    pub audit: Option<Arc<Disclosure>>,
+    /// How its requests are traced; absent where they are not.
+    pub traces: Option<Arc<Tracing>>,
 }
 
 impl RouteSettings {
@@ -68,7 +74,12 @@ impl RouteSettings {
         self.listeners.as_ref().is_some_and(|all| all.contains(&listener))
     }
 
-    /// Whether a rule is about tools: then bodies are read strictly, and lists of tools are cut.
+    /// Whether bodies are read strictly, so that no call gets past rules or an audit log.
+    pub fn reads_strictly(&self) -> bool {
+        self.audit.is_some() || self.guards_tools()
+    }
+
+    /// Whether a rule is about tools: then lists of tools are cut, too.
     pub fn guards_tools(&self) -> bool {
         self.rules.iter().any(|rule| rule.has_tools())
     }

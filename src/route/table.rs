@@ -314,6 +314,8 @@ pub(super) mod tests {
             body_limit: 4 << 20,
             keepalive: Some(Duration::from_secs(15)),
             counts: Default::default(),
+            audit: None,
+            traces: None,
         }
     }
 

@@ -12,6 +12,7 @@
 mod support;
 
 mod addresses;
+mod audit;
 mod auth;
 mod authz;
 mod browsers;
@@ -26,8 +27,10 @@ mod operate;
 mod paths;
 mod reload;
 mod run;
+mod secrets;
 mod seeing;
 mod slow;
 mod sse;
 mod sticky;
 mod tls;
+mod traces;

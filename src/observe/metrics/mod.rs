@@ -11,6 +11,7 @@ mod routes;
 mod sample;
 mod service;
 mod times;
+mod told;
 
 use prometheus::proto::MetricFamily;
 use prometheus::{Encoder, Registry, TextEncoder};
@@ -20,6 +21,7 @@ use make::Make;
 pub use backends::Backends;
 pub use requests::Requests;
 pub use service::Service;
+pub use told::Told;
 
 /// Every metric of the edge.
 pub struct Metrics {
@@ -30,6 +32,8 @@ pub struct Metrics {
     pub backends: Backends,
     /// The process: connections, files, certificates, the config.
     pub service: Service,
+    /// The audit log and traces.
+    pub told: Told,
 }
 
 impl Metrics {
@@ -45,6 +49,7 @@ impl Metrics {
             requests: Requests::new(&make)?,
             backends: Backends::new(&make)?,
             service: Service::new(&make)?,
+            told: Told::new(&make)?,
             registry,
         })
     }
@@ -74,6 +79,7 @@ mod tests {
         include_str!("requests.rs"),
         include_str!("routes.rs"),
         include_str!("service.rs"),
+        include_str!("told.rs"),
     ];
 
     #[test]
