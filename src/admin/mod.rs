@@ -15,12 +15,14 @@
 //! cannot show credentials: `/healthz` and `/readyz` answer everybody, with one word where details are not for all.
 
 mod alarms;
-pub mod asked;
+pub mod ask;
 pub mod counts;
+pub mod explain;
 pub mod history;
 mod page;
 mod probe;
 pub mod status;
+pub mod terminal;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -82,14 +84,15 @@ struct Reply {
 }
 
 impl Admin {
-    /// What answers on the listener of these settings.
-    pub fn new(sources: Sources, settings: &AdminSettings) -> Self {
+    /// What answers on the listener of these settings; absent, by the control socket alone.
+    pub fn new(sources: Sources, settings: Option<&AdminSettings>) -> Self {
+        let ip = settings.map(|settings| settings.listener.address.ip().to_canonical());
         Self {
             sources,
             history: History::default(),
-            auth: settings.auth.clone(),
-            hosts: settings.hosts.clone(),
-            loopback: settings.listener.address.ip().to_canonical().is_loopback(),
+            auth: settings.and_then(|settings| settings.auth.clone()),
+            hosts: settings.map(|settings| settings.hosts.clone()).unwrap_or_default(),
+            loopback: ip.is_none_or(|ip| ip.is_loopback()),
         }
     }
 
@@ -111,7 +114,8 @@ impl Admin {
             let replicas = view.upstreams.iter().flat_map(|upstream| &upstream.replicas);
             let in_flight = replicas.map(|replica| replica.in_flight as u64).sum();
             let counts = Counts::of(&self.sources.metrics.families());
-            self.history.note(counts, in_flight, SystemTime::now());
+            let generation = self.sources.life.generation();
+            self.history.note(counts, in_flight, generation, SystemTime::now());
         }
     }
 

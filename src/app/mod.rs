@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 
 use crate::acme::{self, store::Store};
 use crate::admin::Admin;
+use crate::admin::ask::Asked;
 use crate::base::life::{Life, Phase};
 use crate::base::notify;
 use crate::base::watch::Refresh;
@@ -140,16 +141,16 @@ fn serve(mut settings: Settings) -> Result<(), String> {
     let mut server = Server::new_with_opt_and_conf(None, conf(settings));
     let sockets = sockets.into_iter().map(|(socket, _)| socket);
     server.add_service(Fronts::new(sockets.zip(fronts).collect(), settings.threads));
+    let now = {
+        let runtime = runtime.clone();
+        move || runtime.clone()
+    };
+    let sources = pages::sources(now, settings, &observer, &life, &lists);
+    let pages = Arc::new(Admin::new(sources, settings.admin.as_ref()));
     if let Some((admin, (socket, at))) = admin {
-        let now = {
-            let runtime = runtime.clone();
-            move || runtime.clone()
-        };
-        let sources = pages::sources(now, settings, &observer, &life, &lists);
-        let pages = Arc::new(Admin::new(sources, admin));
         let front = Front::new(at, Arc::new(admin.listener.clone()), pages.clone())
             .map_err(|e| format!("admin: TLS: {e}"))?;
-        server.add_service(Steady::new(socket, front, pages.watch()));
+        server.add_service(Steady::new(socket, front, pages.clone().watch()));
     }
     let noted = metrics.clone();
     let told = Box::new(move |name: &str, good: bool| noted.service.set_acme_failed(name, !good));
@@ -157,7 +158,7 @@ fn serve(mut settings: Settings) -> Result<(), String> {
         .map_err(|e| format!("ACME: {e}"))?;
     let files = Files { watched: settings.watched.clone(), lists, metrics };
     // what the edge can be asked for by its socket
-    let commands: Vec<Arc<dyn control::Command>> = Vec::new();
+    let commands: Vec<Arc<dyn control::Command>> = vec![Arc::new(Asked(pages))];
     let control = control::Server::bind(&settings.state_dir);
     let control = control.map_err(|e| log::warn!("no control socket: {e}")).ok();
     let control = Mutex::new(control.map(|server| (server, commands)));

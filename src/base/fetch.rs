@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
-use http::{HeaderValue, Method, Request, StatusCode, Uri};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -109,7 +109,19 @@ impl Fetch {
     /// # Errors
     /// A sentence for the log.
     pub async fn get(&self, url: &Uri) -> Result<Bytes, String> {
-        let answer = self.ask(Method::GET, url, None, Bytes::new()).await?;
+        self.get_with(url, &[]).await
+    }
+
+    /// The same, with these fields in the question.
+    ///
+    /// # Errors
+    /// A sentence for the log.
+    pub async fn get_with(
+        &self,
+        url: &Uri,
+        fields: &[(HeaderName, HeaderValue)],
+    ) -> Result<Bytes, String> {
+        let answer = self.ask(Method::GET, url, fields, Bytes::new()).await?;
         answer.map_err(|_| format!("{}: answered 400", named(url)))
     }
 
@@ -124,14 +136,16 @@ impl Fetch {
         from: &HeaderValue,
         form: String,
     ) -> Result<Result<Bytes, Bytes>, String> {
-        self.ask(Method::POST, url, Some(from), form.into()).await
+        let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
+        let fields = [(AUTHORIZATION, from.clone()), (CONTENT_TYPE, kind)];
+        self.ask(Method::POST, url, &fields, form.into()).await
     }
 
     async fn ask(
         &self,
         method: Method,
         url: &Uri,
-        from: Option<&HeaderValue>,
+        fields: &[(HeaderName, HeaderValue)],
         body: Bytes,
     ) -> Result<Result<Bytes, Bytes>, String> {
         let mut request = Request::builder()
@@ -139,9 +153,8 @@ impl Fetch {
             .uri(url)
             .header(ACCEPT, "application/json")
             .header(USER_AGENT, "mcp-edge");
-        if let Some(from) = from {
-            let form = "application/x-www-form-urlencoded";
-            request = request.header(AUTHORIZATION, from).header(CONTENT_TYPE, form);
+        for (name, value) in fields {
+            request = request.header(name, value);
         }
         let request = request.body(Full::new(body)).map_err(|e| e.to_string())?;
         let said = |why: String| format!("{}: {why}", named(url));
