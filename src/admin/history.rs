@@ -14,6 +14,15 @@ use super::counts::{Counts, Tally};
 pub const EVERY: Duration = Duration::from_secs(2);
 /// How many are kept: ten minutes.
 const KEPT: usize = 300;
+/// A look takes longer the more series there are; it may take one part in so many of a core.
+const SHARE: u32 = 100;
+/// Even then.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// How long to wait for the next look, after one that took so long.
+pub fn pause(look: Duration) -> Duration {
+    (look * SHARE).clamp(EVERY, LONGEST)
+}
 
 /// What happened in one interval.
 #[derive(Debug, Clone, Serialize)]
@@ -143,6 +152,12 @@ mod tests {
         assert_eq!(all[1].refusals, [("auth.none".to_owned(), 1)].into());
         assert_eq!((all[0].generation, all[1].generation), (1, 2));
         assert_eq!(history.after(12.0).len(), 1);
+    }
+
+    #[test]
+    fn looks_that_are_dear_are_rare() {
+        let after = |millis| pause(Duration::from_millis(millis)).as_secs();
+        assert_eq!([after(0), after(1), after(50), after(10_000)], [2, 2, 5, 30]);
     }
 
     #[test]

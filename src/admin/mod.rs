@@ -16,6 +16,7 @@
 
 mod alarms;
 pub mod ask;
+pub mod asked;
 pub mod counts;
 pub mod explain;
 pub mod history;
@@ -27,7 +28,7 @@ pub mod terminal;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
@@ -106,17 +107,20 @@ impl Admin {
 
     /// Notes the counts of each interval, for as long as it is awaited.
     pub async fn watch(self: Arc<Self>) {
-        let mut every = tokio::time::interval(history::EVERY);
-        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            every.tick().await;
-            let view = (self.sources.view)();
-            let replicas = view.upstreams.iter().flat_map(|upstream| &upstream.replicas);
-            let in_flight = replicas.map(|replica| replica.in_flight as u64).sum();
-            let counts = Counts::of(&self.sources.metrics.families());
-            let generation = self.sources.life.generation();
-            self.history.note(counts, in_flight, generation, SystemTime::now());
+            let begun = Instant::now();
+            self.note();
+            tokio::time::sleep(history::pause(begun.elapsed())).await;
         }
+    }
+
+    fn note(&self) {
+        let view = (self.sources.view)();
+        let replicas = view.upstreams.iter().flat_map(|upstream| &upstream.replicas);
+        let in_flight = replicas.map(|replica| replica.in_flight as u64).sum();
+        let counts = Counts::of(&self.sources.metrics.families());
+        let generation = self.sources.life.generation();
+        self.history.note(counts, in_flight, generation, SystemTime::now());
     }
 
     async fn answer(&self, head: &Head, client: Result<Client, Box<Denial>>) -> Reply {
