@@ -1,6 +1,6 @@
 //! The command line: in, arguments; out, what they say. Nothing is done here.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -26,6 +26,10 @@ pub enum Command {
     Reload(ReloadArgs),
     /// Ask a running edge whether it is well: exit code 0 if it is, 1 if not. For health checks of containers.
     Health(HealthArgs),
+    /// Print how the edge that runs stands: what its status page shows.
+    Status(StatusArgs),
+    /// Say what a request would meet, stage by stage, and why. Nothing is sent; exit code 3: it would be refused.
+    Explain(ExplainArgs),
     /// Write a config that says the same as another proxy's.
     #[command(subcommand)]
     Import(ImportFrom),
@@ -120,6 +124,52 @@ pub struct ReloadArgs {
     /// The state folder, where it cannot be read from the file.
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
+}
+
+/// Arguments of `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// The config that the edge runs with.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Its admin listener [default: the config's, or http://127.0.0.1:9900].
+    #[arg(long, value_name = "URL", conflicts_with = "config")]
+    pub url: Option<String>,
+    /// CAs for that listener, besides the system's.
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// What to show it, such as `X-API-Key: …`; again for each.
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    pub headers: Vec<String>,
+    /// Print JSON, as the listener's /status.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The HTTP method.
+    #[arg(value_name = "METHOD")]
+    pub method: String,
+    /// What the client types.
+    #[arg(value_name = "URL")]
+    pub url: String,
+    /// A field of the request; again for each.
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    pub headers: Vec<String>,
+    /// The config file.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// The client's address.
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    pub from: IpAddr,
+    /// The tool that is called.
+    #[arg(long, value_name = "NAME")]
+    pub tool: Option<String>,
+    /// The listener that it comes in on, as the config has it [default: the first that fits the URL].
+    #[arg(long, value_name = "IP:PORT")]
+    pub listener: Option<SocketAddr>,
 }
 
 /// Whose config is imported.

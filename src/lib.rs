@@ -43,7 +43,7 @@
 //! | HTTP/2 from clients | the `h2` crate under our accept loop, [`listen::h2`] |
 //! | HTTP/1.1 to backends | our own client, [`forward`] |
 //! | WebSocket | our own loops joined to each other: [`Wire::splice`](listen::wire::Wire::splice) |
-//! | the admin listener | Pingora's listener and `pingora-proxy`, [`admin`] |
+//! | the admin listener | the same sockets and loops, [`admin`] |
 //! | weighted turns | `pingora-load-balancing`, [`balance::policy`] |
 //!
 //! `pingora-proxy` carried the upgrades at first. Its two halves race: when a backend's 101 overtakes
@@ -55,7 +55,7 @@
 //!
 //! base ← listen ← client ← route ← auth ← inspect ← authz ← limit ← balance ← forward ← stream ←
 //! observe ← acme, control ← config ← import ← proxy, admin ← app, demo ← main. A stage imports `base` and earlier stages
-//! only; Pingora is named only in listen, balance, forward, proxy, admin and app.
+//! only; Pingora is named only in listen, balance, forward, proxy and app.
 //! `tests/architecture.rs` holds it. (A stage's `compile.rs` turns config nodes into its settings;
 //! the nodes are in `base`, so that the rule holds for them, too.)
 

@@ -1,5 +1,5 @@
 //! The binary: in, arguments; out, an exit code (0 ok, 1 runtime failure, 2 config or usage
-//! error, 3 imported with refusals).
+//! error, 3 imported or explained with refusals).
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -8,11 +8,12 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use mcp_edge::admin::asked;
+use mcp_edge::admin::{ask, explain, terminal};
 use mcp_edge::auth::api_key::key;
 use mcp_edge::base::compile::ConfigError;
 use mcp_edge::cli::{
-    CheckArgs, Cli, Command, HealthArgs, ImportArgs, ImportFrom, KeyArgs, KeyCommand, ReloadArgs,
-    RunArgs,
+    CheckArgs, Cli, Command, ExplainArgs, HealthArgs, ImportArgs, ImportFrom, KeyArgs, KeyCommand,
+    ReloadArgs, RunArgs, StatusArgs,
 };
 use mcp_edge::config::quick::{self, Flags};
 use mcp_edge::config::{self, Mode, report};
@@ -29,6 +30,8 @@ fn main() -> ExitCode {
         Command::Check(args) => check(&args),
         Command::Reload(args) => reload(&args),
         Command::Health(args) => health(&args),
+        Command::Status(args) => status(&args),
+        Command::Explain(args) => explain(&args),
         Command::Import(ImportFrom::Nginx(args)) => import(&args),
         Command::Key { command: KeyCommand::New(args) } => new_key(&args),
         #[cfg(feature = "demo")]
@@ -96,6 +99,63 @@ fn reload(args: &ReloadArgs) -> ExitCode {
         Err(problem) => {
             eprintln!("mcp-edge reload: {problem}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+fn status(args: &StatusArgs) -> ExitCode {
+    let asked = places(args).and_then(ask::ask);
+    match asked {
+        Ok(status) if args.json => match serde_json::to_string_pretty(&status) {
+            Ok(text) => print(&(text + "\n")),
+            Err(_) => ExitCode::FAILURE,
+        },
+        Ok(status) => print(&terminal::text(&status)),
+        Err(problems) => {
+            problems.lines().for_each(|problem| eprintln!("mcp-edge status: {problem}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Where the edge can be asked, also where its config is broken by now.
+fn places(args: &StatusArgs) -> Result<ask::Places, String> {
+    let fields = explain::fields(&args.headers)?;
+    let mut places = match (&args.config, &args.url) {
+        (_, Some(url)) => ask::Places::at(url.clone()),
+        (None, None) => ask::Places::usual(&env),
+        (Some(path), None) => match config::load(path, &env, Mode::Check) {
+            Ok(settings) => ask::Places::of(&settings),
+            Err(errors) => {
+                let source = path.display().to_string();
+                eprint!("{}", report::errors(&source, &errors));
+                ask::Places::usual(&env)
+            }
+        },
+    };
+    places.fields = fields.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    places.ca = args.ca.clone();
+    Ok(places)
+}
+
+fn explain(args: &ExplainArgs) -> ExitCode {
+    let settings = match config::load(&args.config, &env, Mode::Check) {
+        Ok(settings) => settings,
+        Err(errors) => return refuse(&args.config.display().to_string(), &errors),
+    };
+    let ExplainArgs { method, url, headers, from, listener, .. } = args;
+    let (tool, from, listener) = (args.tool.as_deref(), *from, *listener);
+    let asked = explain::Request { method, url, headers, from, tool, listener }.read();
+    let explained = asked.and_then(|asked| explain::explain_here(&settings, &asked));
+    match explained {
+        Ok(explained) if explained.refused => {
+            print(&explained.text());
+            ExitCode::from(3)
+        }
+        Ok(explained) => print(&explained.text()),
+        Err(problem) => {
+            eprintln!("mcp-edge explain: {problem}");
+            ExitCode::from(2)
         }
     }
 }

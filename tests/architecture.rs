@@ -31,7 +31,7 @@ const ORDER: &[&[&str]] = &[
 ];
 
 /// Who may name Pingora.
-const PINGORA: &[&str] = &["listen", "balance", "forward", "proxy", "admin", "app"];
+const PINGORA: &[&str] = &["listen", "balance", "forward", "proxy", "app"];
 
 /// Lines of a file, its tests aside.
 const LONGEST: usize = 400;

@@ -30,6 +30,7 @@ if [ "${1:-test}" = test ]; then
     need nginx nginx               # what imported configs are compared with
     need certbot certbot           # asks for challenges in a webroot
     need htpasswd apache2-utils    # password files as people have them
+    need chromium chromium         # looks at the status page
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
     command -v node >/dev/null || by_hand+=("Node 20 or newer: https://nodejs.org")
     command -v npm >/dev/null || by_hand+=("npm: it comes with Node, or as Debian's package npm")

@@ -14,6 +14,15 @@ use super::counts::{Counts, Tally};
 pub const EVERY: Duration = Duration::from_secs(2);
 /// How many are kept: ten minutes.
 const KEPT: usize = 300;
+/// A look takes longer the more series there are; it may take one part in so many of a core.
+const SHARE: u32 = 100;
+/// Even then.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// How long to wait for the next look, after one that took so long.
+pub fn pause(look: Duration) -> Duration {
+    (look * SHARE).clamp(EVERY, LONGEST)
+}
 
 /// What happened in one interval.
 #[derive(Debug, Clone, Serialize)]
@@ -22,6 +31,8 @@ pub struct Sample {
     pub time: f64,
     /// How long it was, in seconds.
     pub seconds: f64,
+    /// Of the config, at its end.
+    pub generation: u64,
     /// Requests by status class; those of which there were none are left out.
     pub requests: Tally,
     /// Refusals by code, likewise.
@@ -55,11 +66,11 @@ struct Kept {
 
 impl History {
     /// Notes the counts of this moment.
-    pub fn note(&self, counts: Counts, in_flight: u64, at: SystemTime) {
+    pub fn note(&self, counts: Counts, in_flight: u64, generation: u64, at: SystemTime) {
         let now = seconds(at);
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((before, earlier)) = &kept.last {
-            let sample = sample(earlier, &counts, in_flight, *before, now);
+            let sample = Sample { in_flight, generation, ..sample(earlier, &counts, *before, now) };
             kept.samples.push_back(sample);
             if kept.samples.len() > KEPT {
                 kept.samples.pop_front();
@@ -75,7 +86,7 @@ impl History {
     }
 }
 
-fn sample(earlier: &Counts, counts: &Counts, in_flight: u64, before: f64, now: f64) -> Sample {
+fn sample(earlier: &Counts, counts: &Counts, before: f64, now: f64) -> Sample {
     let first_byte = counts.first_byte.since(&earlier.first_byte);
     let quantile = |share| first_byte.quantile(share).map(rounded);
     Sample {
@@ -88,7 +99,8 @@ fn sample(earlier: &Counts, counts: &Counts, in_flight: u64, before: f64, now: f
         p99_ms: quantile(0.99),
         connections: counts.connections,
         streams: counts.streams,
-        in_flight,
+        in_flight: 0,
+        generation: 0,
     }
 }
 
@@ -128,24 +140,31 @@ mod tests {
     #[test]
     fn a_sample_is_what_came_since_the_last() {
         let history = History::default();
-        history.note(counts(100, 7), 1, at(10));
+        history.note(counts(100, 7), 1, 1, at(10));
         assert!(history.after(0.0).is_empty(), "what came before the first look has no time");
-        history.note(counts(130, 7), 4, at(12));
-        history.note(counts(130, 8), 0, at(14));
+        history.note(counts(130, 7), 4, 1, at(12));
+        history.note(counts(130, 8), 0, 2, at(14));
         let all = history.after(0.0);
         assert_eq!(all.len(), 2);
         assert_eq!(all[0].requests, [("2xx".to_owned(), 30)].into());
         assert!(all[0].refusals.is_empty());
         assert_eq!((all[0].time, all[0].seconds, all[0].in_flight), (12.0, 2.0, 4));
         assert_eq!(all[1].refusals, [("auth.none".to_owned(), 1)].into());
+        assert_eq!((all[0].generation, all[1].generation), (1, 2));
         assert_eq!(history.after(12.0).len(), 1);
+    }
+
+    #[test]
+    fn looks_that_are_dear_are_rare() {
+        let after = |millis| pause(Duration::from_millis(millis)).as_secs();
+        assert_eq!([after(0), after(1), after(50), after(10_000)], [2, 2, 5, 30]);
     }
 
     #[test]
     fn the_oldest_are_dropped() {
         let history = History::default();
         for n in 0..1000 {
-            history.note(counts(n, 0), 0, at(n));
+            history.note(counts(n, 0), 0, 1, at(n));
         }
         let all = history.after(0.0);
         assert_eq!((all.len(), all[0].time), (300, 700.0));

@@ -15,17 +15,20 @@
 //! cannot show credentials: `/healthz` and `/readyz` answer everybody, with one word where details are not for all.
 
 mod alarms;
+pub mod ask;
 pub mod asked;
 pub mod counts;
+pub mod explain;
 pub mod history;
 mod page;
 mod probe;
 pub mod status;
+pub mod terminal;
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
@@ -82,14 +85,15 @@ struct Reply {
 }
 
 impl Admin {
-    /// What answers on the listener of these settings.
-    pub fn new(sources: Sources, settings: &AdminSettings) -> Self {
+    /// What answers on the listener of these settings; absent, by the control socket alone.
+    pub fn new(sources: Sources, settings: Option<&AdminSettings>) -> Self {
+        let ip = settings.map(|settings| settings.listener.address.ip().to_canonical());
         Self {
             sources,
             history: History::default(),
-            auth: settings.auth.clone(),
-            hosts: settings.hosts.clone(),
-            loopback: settings.listener.address.ip().to_canonical().is_loopback(),
+            auth: settings.and_then(|settings| settings.auth.clone()),
+            hosts: settings.map(|settings| settings.hosts.clone()).unwrap_or_default(),
+            loopback: ip.is_none_or(|ip| ip.is_loopback()),
         }
     }
 
@@ -103,16 +107,20 @@ impl Admin {
 
     /// Notes the counts of each interval, for as long as it is awaited.
     pub async fn watch(self: Arc<Self>) {
-        let mut every = tokio::time::interval(history::EVERY);
-        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            every.tick().await;
-            let view = (self.sources.view)();
-            let replicas = view.upstreams.iter().flat_map(|upstream| &upstream.replicas);
-            let in_flight = replicas.map(|replica| replica.in_flight as u64).sum();
-            let counts = Counts::of(&self.sources.metrics.families());
-            self.history.note(counts, in_flight, SystemTime::now());
+            let begun = Instant::now();
+            self.note();
+            tokio::time::sleep(history::pause(begun.elapsed())).await;
         }
+    }
+
+    fn note(&self) {
+        let view = (self.sources.view)();
+        let replicas = view.upstreams.iter().flat_map(|upstream| &upstream.replicas);
+        let in_flight = replicas.map(|replica| replica.in_flight as u64).sum();
+        let counts = Counts::of(&self.sources.metrics.families());
+        let generation = self.sources.life.generation();
+        self.history.note(counts, in_flight, generation, SystemTime::now());
     }
 
     async fn answer(&self, head: &Head, client: Result<Client, Box<Denial>>) -> Reply {

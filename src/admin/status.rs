@@ -313,3 +313,112 @@ fn as_millis(period: Duration) -> f64 {
 fn millis(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    fn replica(state: State) -> ReplicaView {
+        ReplicaView {
+            authority: "a:1".to_owned(),
+            state,
+            since: SystemTime::UNIX_EPOCH,
+            in_flight: 2,
+            latency: Some(Duration::from_micros(1500)),
+            weight: 1,
+            priority: 0,
+            problem: None,
+        }
+    }
+
+    fn status(phase: Phase, states: &[&[State]]) -> Status {
+        let life = Life::new();
+        life.reach(phase);
+        let upstream = |states: &&[State]| UpstreamView {
+            name: "u".to_owned(),
+            replicas: states.iter().copied().map(replica).collect(),
+        };
+        let certificate =
+            Certificate { file: "f".to_owned(), names: vec!["n".to_owned()], expires: 9 };
+        let view = View {
+            upstreams: states.iter().map(upstream).collect(),
+            certificates: vec![certificate],
+        };
+        let refused = recent::Refusal {
+            code: "a.b",
+            at: SystemTime::UNIX_EPOCH,
+            status: 403,
+            client: IpAddr::from([127, 0, 0, 1]),
+            request: "GET /".to_owned(),
+            route: None,
+            rpc_method: None,
+            tool: None,
+            detail: String::new(),
+        };
+        let tally = || Tally::from([("4xx".to_owned(), 1)]);
+        let counts = Counts {
+            refusals: [("a.b".to_owned(), 1), ("c.d".to_owned(), 2)].into(),
+            routes: [((String::new(), String::new()), tally())].into(),
+            requests: tally(),
+            ..Counts::default()
+        };
+        Status::new(&life, counts, view, vec![refused], SystemTime::now())
+    }
+
+    #[test]
+    fn one_upstream_that_works_is_enough_to_be_ready() {
+        use State::{Down, Draining, Ejected, Starting, Up};
+        let ready = |phase, states: &[&[State]]| status(phase, states).ready;
+        assert!(ready(Phase::Ready, &[&[Up]]));
+        assert!(ready(Phase::Ready, &[&[Down], &[Ejected, Starting]]));
+        assert!(!ready(Phase::Ready, &[&[Down, Ejected], &[Draining]]));
+        assert!(!ready(Phase::Starting, &[&[Up]]));
+        assert!(!ready(Phase::Stopping, &[&[Up]]));
+    }
+
+    #[test]
+    fn numbers_are_added_up() {
+        let status = status(Phase::Ready, &[&[State::Up, State::Down], &[State::Up]]);
+        assert_eq!(status.in_flight, 6);
+        let first = &status.upstreams[0];
+        assert_eq!((first.available, first.replicas[0].latency_ms), (1, Some(1.5)));
+        assert_eq!(first.replicas[0].since, None, "nobody has looked since the start");
+        let codes: Vec<_> = status.refusals.iter().map(|r| (r.code.as_str(), r.count)).collect();
+        assert_eq!(codes, [("a.b", 1), ("c.d", 2)]);
+        assert!(status.refusals[0].last.is_some() && status.refusals[1].last.is_none());
+    }
+
+    /// The names of all fields, whatever they are in. Those of a tally are words of the edge's.
+    fn names(value: &Value, all: &mut Vec<String>) {
+        match value {
+            Value::Object(fields) => {
+                for (name, value) in fields {
+                    all.push(name.clone());
+                    if name != "requests" {
+                        names(value, all);
+                    }
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| names(item, all)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn the_readme_names_every_field() {
+        let status = status(Phase::Stopping, &[&[State::Up]]);
+        let mut all = Vec::new();
+        names(&serde_json::to_value(&status).unwrap(), &mut all);
+        assert!(all.len() > 40, "{all:?}");
+        let readme = include_str!("../../README.md");
+        let section = readme.split("### Status as JSON").nth(1).unwrap();
+        let section = section.split("\n## ").next().unwrap().split("\n### ").next().unwrap();
+        let missing: Vec<_> =
+            all.iter().filter(|name| !section.contains(&format!("`{name}`"))).collect();
+        assert!(missing.is_empty(), "README says nothing of {missing:?}");
+    }
+}

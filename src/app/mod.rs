@@ -24,6 +24,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinHandle;
 
 use crate::admin::Admin;
+use crate::admin::ask::Asked;
 use crate::base::life::{Life, Phase};
 use crate::base::notify;
 use crate::config::admin::AdminSettings;
@@ -153,12 +154,12 @@ fn serve(mut settings: Settings, source: Option<PathBuf>) -> Result<(), String> 
     let mut server = Server::new_with_opt_and_conf(None, conf(settings));
     let (fronts, opener) = Fronts::new(settings.threads);
     server.add_service(fronts);
+    let sources = pages::sources(&edge, &observer, &life, &files);
+    let pages = Arc::new(Admin::new(sources, settings.admin.as_ref()));
     if let Some((admin, (socket, at))) = admin {
-        let sources = pages::sources(&edge, &observer, &life, &files);
-        let pages = Arc::new(Admin::new(sources, admin));
         let front = Front::new(at, Arc::new(admin.listener.clone()), pages.clone())
             .map_err(|e| format!("admin: TLS: {e}"))?;
-        server.add_service(Steady::new(socket, front, pages.watch()));
+        server.add_service(Steady::new(socket, front, pages.clone().watch()));
     }
     let acme = (settings.acme.clone(), keep_certificates(settings, &observer)?);
     let state = State {
@@ -174,7 +175,7 @@ fn serve(mut settings: Settings, source: Option<PathBuf>) -> Result<(), String> 
     let (ended, looked) = (edge.clone(), observer.clone());
     let stop = Stop { edge: ended, observer: looked, life: life.clone(), times };
     let work = Arc::new(Reloader { source, edge, observer, life, files, opener, state });
-    let watch = Watch { work, control: Mutex::new(control), stop };
+    let watch = Watch { work, control: Mutex::new(control), pages, stop };
     server.run(RunArgs { shutdown_signal: Box::new(watch) });
     Ok(())
 }
@@ -254,12 +255,13 @@ struct Watch {
     work: Arc<Reloader>,
     /// Taken when it begins to serve.
     control: Mutex<Option<control::Server>>,
+    pages: Arc<Admin>,
     stop: Stop,
 }
 
 /// What the edge can be asked for by its control socket.
-fn commands(work: &Arc<Reloader>) -> Vec<Arc<dyn control::Command>> {
-    vec![Arc::new(Reload(work.clone()))]
+fn commands(work: &Arc<Reloader>, pages: &Arc<Admin>) -> Vec<Arc<dyn control::Command>> {
+    vec![Arc::new(Reload(work.clone())), Arc::new(Asked(pages.clone()))]
 }
 
 /// Looks at the config's files beside what the caller has to do: a file system that hangs must not hold up a
@@ -289,7 +291,7 @@ impl ShutdownSignalWatch for Watch {
         work.edge.runtime().start(&Handle::current());
         let control = self.control.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(server) = control {
-            tokio::spawn(server.run(commands(work)));
+            tokio::spawn(server.run(commands(work, &self.pages)));
         }
         // only now: a stop signal before this would have killed the process
         work.life.reach(Phase::Ready);

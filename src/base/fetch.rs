@@ -120,7 +120,19 @@ impl Fetch {
     /// # Errors
     /// A sentence for the log.
     pub async fn get(&self, url: &Uri) -> Result<Bytes, String> {
-        let answer = self.ask(Method::GET, url, None, Bytes::new()).await?;
+        self.get_with(url, &[]).await
+    }
+
+    /// The same, with these fields in the question.
+    ///
+    /// # Errors
+    /// A sentence for the log.
+    pub async fn get_with(
+        &self,
+        url: &Uri,
+        fields: &[(HeaderName, HeaderValue)],
+    ) -> Result<Bytes, String> {
+        let answer = self.ask(Method::GET, url, fields, Bytes::new()).await?;
         answer.map_err(|_| format!("{}: answered 400", named(url)))
     }
 
@@ -135,7 +147,9 @@ impl Fetch {
         from: &HeaderValue,
         form: String,
     ) -> Result<Result<Bytes, Bytes>, String> {
-        self.ask(Method::POST, url, Some(from), form.into()).await
+        let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
+        let fields = [(AUTHORIZATION, from.clone()), (CONTENT_TYPE, kind)];
+        self.ask(Method::POST, url, &fields, form.into()).await
     }
 
     /// Posts a message in protobuf with these fields; whatever comes back. To be awaited on the thread of
@@ -176,7 +190,7 @@ impl Fetch {
         &self,
         method: Method,
         url: &Uri,
-        from: Option<&HeaderValue>,
+        fields: &[(HeaderName, HeaderValue)],
         body: Bytes,
     ) -> Result<Result<Bytes, Bytes>, String> {
         let mut request = Request::builder()
@@ -184,9 +198,8 @@ impl Fetch {
             .uri(url)
             .header(ACCEPT, "application/json")
             .header(USER_AGENT, "mcp-edge");
-        if let Some(from) = from {
-            let form = "application/x-www-form-urlencoded";
-            request = request.header(AUTHORIZATION, from).header(CONTENT_TYPE, form);
+        for (name, value) in fields {
+            request = request.header(name, value);
         }
         let request = request.body(Full::new(body)).map_err(|e| e.to_string())?;
         let said = |why: String| format!("{}: {why}", named(url));

@@ -37,6 +37,9 @@ pub trait Limits: fmt::Debug + Send + Sync {
 
     /// Drops what needs no memory any more.
     fn sweep(&self);
+
+    /// Each limit in words, and whether it acts before anybody is authenticated.
+    fn described(&self) -> Vec<(bool, String)>;
 }
 
 /// Who asks, as far as it is known. Keys of sessions and tools will need more fields.

@@ -297,7 +297,7 @@ fn finish(mut parts: Parts, mode: Mode, cx: &mut Cx) -> Result<Settings, ConfigE
 
 /// `$XDG_STATE_HOME/mcp-edge` (relative values are void by the XDG base directory specification),
 /// else `./state`.
-pub(super) fn default_state_dir(env: Env<'_>) -> PathBuf {
+pub fn default_state_dir(env: Env<'_>) -> PathBuf {
     let home = env("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     home.map_or_else(|| PathBuf::from("state"), |path| path.join("mcp-edge"))
 }

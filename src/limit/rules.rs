@@ -132,6 +132,24 @@ impl Limits for Rules {
             }
         }
     }
+
+    fn described(&self) -> Vec<(bool, String)> {
+        let early = self.before_auth.iter().map(|rule| (true, rule.described()));
+        let late = self.after_auth.iter().chain(&self.streams);
+        early.chain(late.map(|rule| (false, rule.described()))).collect()
+    }
+}
+
+impl Rule {
+    /// As a config writes it.
+    fn described(&self) -> String {
+        let most = match &self.gate {
+            Gate::Rate(buckets) => buckets.rate().to_string(),
+            Gate::InFlight(counts) | Gate::Streams(counts) => counts.most().to_string(),
+        };
+        let dry_run = if self.dry_run { ", only counted (dry_run)" } else { "" };
+        format!("{}: {} {most}{dry_run}", self.key.name(), self.gate.what())
+    }
 }
 
 /// What the rules have said so far.

@@ -13,6 +13,7 @@ mod support;
 
 mod addresses;
 mod audit;
+mod admin;
 mod auth;
 mod authz;
 mod browsers;

@@ -2,7 +2,7 @@
 
 const SVG = 'http://www.w3.org/2000/svg';
 const HEIGHT = 170;
-const EDGE = { top: 10, right: 6, bottom: 22, left: 52 };
+const EDGE = { top: 14, right: 6, bottom: 22, left: 52 };
 const STYLES = 5; // .s0 to .s4 in style.css: a colour and a dash of its own
 
 export function shape(name, attributes, text) {
@@ -12,20 +12,21 @@ export function shape(name, attributes, text) {
   return element;
 }
 
-// Up to four round steps that reach over the highest value.
-function scale(most) {
+// Up to four round steps that reach over the highest value; whole ones for what can only be counted.
+function scale(most, whole) {
   if (!(most > 0)) return { top: 1, step: 1 };
-  const rough = most / 4;
+  const rough = whole ? Math.max(1, most / 4) : most / 4;
   const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 2.5, 5, 10].map((n) => n * power).find((n) => n >= rough * 0.999);
+  const step = (whole ? [1, 2, 5, 10] : [1, 2, 2.5, 5, 10]).map((n) => n * power).find((n) => n >= rough * 0.999);
   return { top: Math.ceil((most / step) * 0.999) * step, step };
 }
 
 export class Chart {
-  // `format` writes a value with its unit; `tick` the same, short, at the axis
-  constructor(parent, { title, unit, format, tick }) {
+  // `format` writes a value with its unit; `tick` the same, short, at the axis; `whole`: there are no halves
+  constructor(parent, { title, unit, format, tick, whole }) {
     this.title = title;
     this.format = format;
+    this.whole = whole ?? false;
     this.tick = tick ?? format;
     const figure = document.createElement('figure');
     const head = figure.appendChild(document.createElement('div'));
@@ -39,7 +40,7 @@ export class Chart {
     this.legend.className = 'legend';
     this.svg = figure.appendChild(shape('svg', { role: 'img', height: HEIGHT }));
     parent.append(figure);
-    this.data = { samples: [], series: [], from: 0, to: 1 };
+    this.data = { samples: [], series: [], marks: [], from: 0, to: 1 };
     this.at = null;
     this.svg.addEventListener('pointermove', (event) => this.point(event));
     this.svg.addEventListener('pointerdown', (event) => this.point(event));
@@ -48,8 +49,9 @@ export class Chart {
   }
 
   // `series`: [{ name, value: (sample) => number or null }]; `from`, `to`: seconds since 1970
-  draw(samples, series, from, to) {
-    this.data = { samples, series: series.slice(0, STYLES), from, to };
+  // `marks`: [{ time, text }], what happened to the edge itself
+  draw(samples, series, marks, from, to) {
+    this.data = { samples, series: series.slice(0, STYLES), marks, from, to };
     this.paint();
   }
 
@@ -69,13 +71,13 @@ export class Chart {
   paint() {
     const width = this.svg.clientWidth;
     if (width === 0) return;
-    const { samples, series, from, to } = this.data;
+    const { samples, series, marks, from, to } = this.data;
     const right = width - EDGE.right;
     const bottom = HEIGHT - EDGE.bottom;
     const x = (time) => EDGE.left + ((time - from) / (to - from)) * (right - EDGE.left);
     let most = 0;
     for (const one of series) for (const sample of samples) most = Math.max(most, one.value(sample) ?? 0);
-    const { top, step } = scale(most);
+    const { top, step } = scale(most, this.whole);
     const y = (value) => bottom - (value / top) * (bottom - EDGE.top);
     const parts = [];
     for (let n = 0; n * step <= top * 1.001; n += 1) {
@@ -84,6 +86,12 @@ export class Chart {
       parts.push(shape('text', { x: EDGE.left - 8, y: +level + 4, 'text-anchor': 'end' }, this.tick(n * step)));
     }
     parts.push(...this.times(x, from, to, bottom, right));
+    for (const mark of marks) {
+      const at = x(mark.time);
+      const [anchor, beside] = at > right - 70 ? ['end', -4] : ['start', 4];
+      parts.push(shape('line', { class: 'mark', x1: at.toFixed(1), x2: at.toFixed(1), y1: EDGE.top - 8, y2: bottom }));
+      parts.push(shape('text', { class: 'mark', x: (at + beside).toFixed(1), y: EDGE.top, 'text-anchor': anchor }, mark.text));
+    }
     series.forEach((one, n) => parts.push(...lines(samples, one, n, x, y)));
     const chosen = samples.find((sample) => sample.time === this.at);
     if (chosen) {
@@ -114,7 +122,7 @@ export class Chart {
 
   say(sample, chosen) {
     const { series } = this.data;
-    this.when.textContent = chosen ? `at ${clock(sample.time, true)}` : '';
+    this.when.textContent = chosen ? `at ${clock(sample.time, true)} UTC` : '';
     const said = series.map((one) => {
       const value = sample ? one.value(sample) : null;
       return `${one.name} ${value === null || value === undefined ? '–' : this.format(value)}`;
@@ -154,8 +162,9 @@ function lines(samples, one, n, x, y) {
   });
 }
 
+// UTC, as in the logs.
 export function clock(time, seconds) {
   const at = new Date(time * 1000);
   const two = (n) => String(n).padStart(2, '0');
-  return `${two(at.getHours())}:${two(at.getMinutes())}${seconds ? `:${two(at.getSeconds())}` : ''}`;
+  return `${two(at.getUTCHours())}:${two(at.getUTCMinutes())}${seconds ? `:${two(at.getUTCSeconds())}` : ''}`;
 }

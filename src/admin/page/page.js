@@ -5,6 +5,7 @@ import { Chart, clock } from '/chart.js';
 const EVERY = 2000;
 const PATIENCE = 5000;
 const WINDOW = 600; // seconds that charts show
+const SMOOTH = 10; // seconds that rates are drawn over
 const LATELY = 30; // seconds that rates of routes are taken over
 
 const find = (selector) => document.querySelector(selector);
@@ -69,6 +70,8 @@ function list(parent, items, create, fill) {
 
 // `columns`: [{ label, kind, text | state, more }]
 function table(place, columns, items, nothing) {
+  const shape = columns.map((column) => column.label).join();
+  if (place.dataset.shape !== shape) { place.dataset.shape = shape; place.replaceChildren(); }
   if (items.length === 0) {
     if (place.firstChild?.className !== 'nothing') place.replaceChildren(make('p', 'nothing'));
     return write(place.firstChild, nothing);
@@ -146,24 +149,25 @@ function alarms(status) {
   });
 }
 
-// What came per second in the last `seconds`.
-function rate(value, seconds) {
+// What came in the last `seconds`, and in how many seconds that really was.
+function last(seconds, value) {
   const end = store.samples.at(-1)?.time ?? 0;
-  const last = store.samples.filter((sample) => sample.time > end - seconds);
-  const time = last.reduce((all, sample) => all + sample.seconds, 0);
-  return time ? last.reduce((all, sample) => all + value(sample), 0) / time : 0;
+  const samples = store.samples.filter((sample) => sample.time > end - seconds);
+  const add = (what) => samples.reduce((all, sample) => all + what(sample), 0);
+  return [add(value), add((sample) => sample.seconds)];
 }
 
 function tiles(status) {
   const timed = store.samples.findLast((sample) => sample.p95_ms !== null);
   const fresh = timed && timed.time > status.now - 60;
+  const [requests, seconds] = last(10, (s) => sum(s.requests));
   const items = [
-    ['Requests', number(rate((s) => sum(s.requests), 10)), 'per second'],
-    ['First byte, 95 of 100', fresh ? millis(timed.p95_ms) : '–', fresh ? 'or less' : 'no request'],
+    ['Requests', number(seconds ? requests / seconds : 0), 'per second'],
+    ['First byte', fresh ? millis(timed.p95_ms) : '–', 'p95'],
     ['In flight', number(status.in_flight), 'at replicas'],
     ['Streams', number(status.streams), 'open'],
-    ['Refusals', number(60 * rate((s) => sum(s.refusals), 60)), 'last minute'],
-    ['Server errors', number(60 * rate((s) => of(s.requests, '5xx'), 60)), 'last minute'],
+    ['Refusals', number(last(60, (s) => sum(s.refusals))[0]), 'last minute'],
+    ['Server errors', number(last(60, (s) => of(s.requests, '5xx'))[0]), 'last minute'],
   ];
   const tile = () => { const div = document.createElement('div'); make('dt', '', div); make('dd', '', div); return div; };
   list(find('#tiles'), items, tile, (div, [name, value, unit]) => {
@@ -180,12 +184,13 @@ function replicas(status) {
     { label: 'Replica', kind: 'name', text: (r) => r.address },
     { label: 'State', kind: 'narrow', state: (r) => STATES[r.state] ?? ['warn', '?', r.state] },
     { label: 'Since', kind: 'narrow', text: (r) => (r.since === null ? 'the start' : `${period(status.now - r.since)} ago`) },
-    { label: 'Last problem', kind: '', text: (r) => r.problem ?? '–' },
+    { label: 'Last problem', kind: 'labelled', text: (r) => r.problem ?? '–' },
     { label: 'In flight', kind: 'number narrow', text: (r) => number(r.in_flight) },
     { label: 'First byte', kind: 'number narrow', text: (r) => (r.latency_ms === null ? '–' : millis(r.latency_ms)) },
-    { label: 'Weight', kind: 'number narrow', text: (r) => number(r.weight) },
-    { label: 'Priority', kind: 'number narrow', text: (r) => number(r.priority) },
   ];
+  const all = status.upstreams.flatMap((upstream) => upstream.replicas);
+  if (all.some((r) => r.weight !== 1)) columns.push({ label: 'Weight', kind: 'number narrow', text: (r) => number(r.weight) });
+  if (all.some((r) => r.priority !== 0)) columns.push({ label: 'Priority', kind: 'number narrow', text: (r) => number(r.priority) });
   const group = () => {
     const div = make('div', 'group');
     const head = make('div', 'head', div);
@@ -212,7 +217,7 @@ function refusals(status) {
     last.route && `route ${last.route}`, last.rpc_method, last.tool && `“${last.tool}”`, `from ${last.client}`, last.detail,
   ].filter(Boolean).join(' · ');
   const columns = [
-    { label: 'Code', kind: 'name', text: (r) => r.code },
+    { label: 'Code', kind: 'name narrow', text: (r) => r.code },
     { label: 'Last 10 min', kind: 'number narrow', text: (r) => number(lately[r.code] ?? 0) },
     { label: 'Since start', kind: 'number narrow', text: (r) => number(r.count) },
     { label: 'Last', kind: 'narrow', text: (r) => (r.last ? `${period(Math.max(0, status.now - r.last.time))} ago` : '–') },
@@ -221,7 +226,10 @@ function refusals(status) {
       more: (r) => (r.last ? where(r) : ''),
     },
   ];
-  table(find('#refusals .table'), columns, status.refusals, 'Nothing was refused since the start.');
+  // roughly by how many, so that rows stand still
+  const size = (r) => Math.ceil(Math.log2(1 + (lately[r.code] ?? 0)));
+  const sorted = [...status.refusals].sort((a, b) => size(b) - size(a) || (a.code < b.code ? -1 : 1));
+  table(find('#refusals .table'), columns, sorted, 'Nothing was refused since the start.');
 }
 
 function routes(status) {
@@ -236,7 +244,7 @@ function routes(status) {
   };
   const columns = [
     { label: 'Route', kind: 'name', text: (r) => r.route || '(no route)' },
-    { label: 'Upstream', kind: '', text: (r) => r.upstream || '–' },
+    { label: 'Upstream', kind: 'labelled', text: (r) => r.upstream || '–' },
     { label: 'Now', kind: 'number narrow', text: (r) => { const n = lately(r); return n === null ? '–' : perSecond(n); } },
     { label: 'Requests', kind: 'number narrow', text: (r) => number(sum(r.requests)) },
     { label: 'of these 4xx', kind: 'number narrow', text: (r) => number(of(r.requests, '4xx')) },
@@ -253,8 +261,8 @@ function certificates(status) {
   const columns = [
     { label: 'Names', kind: 'name', text: (c) => c.names.join(', ') || '(none)' },
     { label: 'State', kind: 'narrow', state },
-    { label: 'Expires', kind: 'narrow', text: (c) => `${new Date(c.expires * 1000).toISOString().slice(0, 10)}, ${left(c) > 0 ? `in ${many(Math.floor(left(c)), 'day')}` : `${period(-left(c) * 86400)} ago`}` },
-    { label: 'From', kind: '', text: (c) => c.file },
+    { label: 'Expires', kind: 'narrow labelled', text: (c) => `${new Date(c.expires * 1000).toISOString().slice(0, 10)}, ${left(c) > 0 ? `in ${many(Math.floor(left(c)), 'day')}` : `${period(-left(c) * 86400)} ago`}` },
+    { label: 'From', kind: 'labelled', text: (c) => c.file },
   ];
   table(find('#certificates .table'), columns, status.certificates, 'none');
 }
@@ -264,27 +272,52 @@ function certificates(status) {
 const charts = {};
 function startCharts() {
   const place = find('#charts');
+  write(make('p', 'quiet', place), 'The last ten minutes. Times are UTC, as in the logs.');
   charts.traffic = new Chart(place, { title: 'Traffic', unit: 'requests per second, by status', format: perSecond, tick: number });
-  charts.latency = new Chart(place, { title: 'First byte', unit: 'time that a share of requests did not exceed', format: millis });
-  charts.open = new Chart(place, { title: 'Open', unit: 'streams, connections, requests in flight', format: number });
+  charts.latency = new Chart(place, { title: 'First byte', unit: 'time to the answer’s head, by percentile', format: millis });
+  charts.open = new Chart(place, { title: 'Open', unit: 'streams, connections, in flight', format: number, whole: true });
   charts.refusals = new Chart(place, { title: 'Refusals', unit: 'per second, by code', format: perSecond, tick: number });
+}
+
+// Starts and reloads, as samples show them.
+function happened(samples) {
+  const marks = store.began ? [{ time: store.began, text: 'start' }] : [];
+  samples.forEach((sample, n) => {
+    const before = samples[n - 1];
+    if (before && sample.generation > before.generation) marks.push({ time: sample.time, text: `config ${sample.generation}` });
+  });
+  return marks;
+}
+
+// A rate over ten seconds up to each sample: of single ones, few requests make a comb.
+function smooth(count) {
+  const rates = new Map();
+  store.samples.forEach((sample, n) => {
+    const near = store.samples.slice(Math.max(0, n - 4), n + 1).filter((one) => sample.time - one.time < SMOOTH);
+    const add = (what) => near.reduce((all, one) => all + what(one), 0);
+    rates.set(sample, add(count) / add((one) => one.seconds));
+  });
+  return (sample) => rates.get(sample) ?? null;
 }
 
 function draw(now) {
   const { samples } = store;
   const from = now - WINDOW;
-  const by = (name, ...classes) => ({ name, value: (s) => of(s.requests, ...classes) / s.seconds });
-  charts.traffic.draw(samples, [by('2xx, 3xx', '1xx', '2xx', '3xx'), by('4xx', '4xx'), by('5xx and none', '5xx', 'none')], from, now);
+  const marks = happened(samples).filter((mark) => mark.time >= from);
+  const by = (name, ...classes) => ({ name, value: smooth((s) => of(s.requests, ...classes)) });
+  const traffic = [by('2xx, 3xx', '1xx', '2xx', '3xx'), by('4xx', '4xx'), by('5xx', '5xx')];
+  if (samples.some((sample) => sample.requests.none)) traffic.push(by('client left', 'none'));
+  charts.traffic.draw(samples, traffic, marks, from, now);
   const share = (name, key) => ({ name, value: (s) => s[key] });
-  charts.latency.draw(samples, [share('half', 'p50_ms'), share('95 of 100', 'p95_ms'), share('99 of 100', 'p99_ms')], from, now);
-  charts.open.draw(samples, [share('streams', 'streams'), share('connections', 'connections'), share('in flight', 'in_flight')], from, now);
+  charts.latency.draw(samples, [share('p50', 'p50_ms'), share('p95', 'p95_ms'), share('p99', 'p99_ms')], marks, from, now);
+  charts.open.draw(samples, [share('streams', 'streams'), share('connections', 'connections'), share('in flight', 'in_flight')], marks, from, now);
   const codes = {};
   for (const sample of samples) for (const [code, n] of Object.entries(sample.refusals)) codes[code] = (codes[code] ?? 0) + n;
   const top = Object.keys(codes).sort((a, b) => codes[b] - codes[a] || (a < b ? -1 : 1)).slice(0, 4);
-  const series = top.map((code) => ({ name: clean(code), value: (s) => (s.refusals[code] ?? 0) / s.seconds }));
-  const others = (s) => Object.entries(s.refusals).reduce((all, [code, n]) => (top.includes(code) ? all : all + n), 0) / s.seconds;
-  if (Object.keys(codes).length > top.length) series.push({ name: 'others', value: others });
-  charts.refusals.draw(samples, series.length ? series : [{ name: 'none', value: () => 0 }], from, now);
+  const series = top.map((code) => ({ name: clean(code), value: smooth((s) => s.refusals[code] ?? 0) }));
+  const others = (s) => Object.entries(s.refusals).reduce((all, [code, n]) => (top.includes(code) ? all : all + n), 0);
+  if (Object.keys(codes).length > top.length) series.push({ name: 'others', value: smooth(others) });
+  charts.refusals.draw(samples, series.length ? series : [{ name: 'none', value: () => 0 }], marks, from, now);
 }
 
 // ---- the loop ----

@@ -1,0 +1,111 @@
+//! `mcp-edge status`: in, a config or a URL; out, how the edge that runs with it stands.
+//!
+//! The control socket is asked first: who may open it needs no password. Then the admin listener.
+
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Uri};
+use serde_json::{Value, json};
+use tokio::net::UnixStream;
+
+use super::Admin;
+use super::status::Status;
+use crate::base::fetch::{self, Fetch};
+use crate::config::admin::AdminSettings;
+use crate::config::{self, Env, Settings};
+use crate::control::{self, Command, Reply};
+
+/// For an answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Answers `{"do":"status"}` on the control socket.
+pub struct Asked(pub Arc<Admin>);
+
+impl Command for Asked {
+    fn name(&self) -> &'static str {
+        "status"
+    }
+
+    fn run<'a>(&'a self, _: &'a Value, _: &'a UnixStream) -> Reply<'a> {
+        Box::pin(async { json!({ "ok": true, "status": self.0.status() }) })
+    }
+}
+
+/// Where an edge can be asked.
+#[derive(Debug, Default)]
+pub struct Places {
+    /// Where its control socket is.
+    pub state_dir: Option<PathBuf>,
+    /// Its admin listener, such as `http://127.0.0.1:9900`.
+    pub url: Option<String>,
+    /// A CA for that listener, besides the system's.
+    pub ca: Option<PathBuf>,
+    /// What to show it.
+    pub fields: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Places {
+    /// An admin listener that is named.
+    pub fn at(url: String) -> Self {
+        Self { url: Some(url), ..Self::default() }
+    }
+
+    /// Those of an edge that is told nothing else.
+    pub fn usual(env: Env<'_>) -> Self {
+        let state_dir = Some(config::load::default_state_dir(env));
+        Self { state_dir, ..Self::at(AdminSettings::usual().url()) }
+    }
+
+    /// Those of a config.
+    pub fn of(settings: &Settings) -> Self {
+        Self {
+            state_dir: Some(settings.state_dir.clone()),
+            url: settings.admin.as_ref().map(AdminSettings::url),
+            ..Self::default()
+        }
+    }
+}
+
+/// Asks the first place that answers. Blocks its thread.
+///
+/// # Errors
+/// A sentence for each place.
+pub fn ask(places: Places) -> Result<Status, String> {
+    let mut problems = Vec::new();
+    if let Some(state_dir) = &places.state_dir {
+        match control::client::ask(state_dir, &json!({ "do": "status" })) {
+            Ok(mut answer) => return read(answer["status"].take()),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    match places.url.clone() {
+        Some(url) => match by_http(&url, places) {
+            Ok(answer) => return read(answer),
+            Err(problem) => problems.push(problem),
+        },
+        None => problems.push("the config has no admin listener".to_owned()),
+    }
+    Err(problems.join("\n"))
+}
+
+fn read(answer: Value) -> Result<Status, String> {
+    let other = |e| format!("the edge is of another version, and cannot be understood: {e}");
+    serde_json::from_value(answer).map_err(other)
+}
+
+fn by_http(url: &str, places: Places) -> Result<Value, String> {
+    let url = fetch::target(&format!("{}/status", url.trim_end_matches('/')), true)?;
+    let (told, answer) = mpsc::channel();
+    fetch::spawn(async move {
+        drop(told.send(asked(&url, &places).await));
+    })?;
+    answer.recv().map_err(|_| "the answer was lost".to_owned())?
+}
+
+async fn asked(url: &Uri, places: &Places) -> Result<Value, String> {
+    let fetch = Fetch::new(places.ca.as_deref(), PATIENCE)?;
+    let answer = fetch.get_with(url, &places.fields).await?;
+    serde_json::from_slice(&answer).map_err(|e| format!("{url} is no edge's: {e}"))
+}

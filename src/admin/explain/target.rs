@@ -1,0 +1,132 @@
+//! The two ends of the way: in, a request; out, the listener that it comes in on, and the replica that it goes to.
+
+use super::{Asked, Explained};
+use crate::balance::session::{Kind, OpenError, Owner};
+use crate::balance::settings::{Affinity, ServerSettings, UpstreamSettings};
+use crate::base::principal::Principal;
+use crate::config::{KeysFrom, Settings};
+use crate::forward::headers::SESSION;
+use crate::listen::settings::ListenerSettings;
+use crate::route::{Routed, Routes};
+
+/// The listener that was named; else of those that the URL leads to, the first whose routes take the request.
+pub(super) fn listener<'s>(
+    settings: &'s Settings,
+    routes: &Routes,
+    asked: &Asked,
+    out: &mut Explained,
+) -> Option<&'s ListenerSettings> {
+    let all = &settings.listeners;
+    let (found, why) = match asked.listener {
+        Some(address) => (all.iter().find(|l| l.address == address), "as asked".to_owned()),
+        None => guess(all, routes, asked),
+    };
+    let Some(found) = found else {
+        let all: Vec<String> = all.iter().map(|l| l.address.to_string()).collect();
+        out.say("listener", format!("there is none such; there are {}", all.join(", ")));
+        out.refused = true;
+        return None;
+    };
+    let scheme = if found.tls.is_some() { "https" } else { "http" };
+    out.say("listener", format!("{scheme}://{}: {why}", found.address));
+    Some(found)
+}
+
+fn guess<'s>(
+    all: &'s [ListenerSettings],
+    routes: &Routes,
+    asked: &Asked,
+) -> (Option<&'s ListenerSettings>, String) {
+    let origin = &asked.origin;
+    let same = |l: &&ListenerSettings| l.tls.is_some() == origin.https;
+    let at_port = |l: &&ListenerSettings| l.address.port() == origin.port && same(l);
+    let takes = |l: &&ListenerSettings| routes.find(&asked.head, l.address).is_ok();
+    let port = format!("port {} of {}", origin.port, origin.scheme());
+    let fitting: Vec<&ListenerSettings> = all.iter().filter(at_port).collect();
+    if let Some(first) = fitting.iter().copied().find(takes).or(fitting.first().copied()) {
+        return (Some(first), port);
+    }
+    let others: Vec<&ListenerSettings> =
+        all.iter().filter(same).chain(all.iter().filter(|l| !same(l))).collect();
+    let first = others.iter().copied().find(takes).or(others.first().copied());
+    (first, format!("none listens on {port}; this one, if something before it leads there"))
+}
+
+/// `None` where no server gets it.
+pub(super) fn upstream(
+    settings: &Settings,
+    routed: &Routed,
+    principal: &Principal,
+    asked: &Asked,
+    now: u64,
+    out: &mut Explained,
+) -> Option<()> {
+    let route = &routed.route;
+    let Some(upstream) = settings.upstreams.iter().find(|u| u.name == route.upstream) else {
+        out.say("upstream", format!("there is no upstream {}", route.upstream));
+        out.refused = true;
+        return None;
+    };
+    let query = asked.head.query.as_ref().map(|q| format!("?{q}")).unwrap_or_default();
+    let target = format!("{} {}{query}", asked.head.method, routed.backend_path);
+    out.say("upstream", format!("{}: gets {target}", upstream.name));
+    match asked.head.single(SESSION) {
+        Some(id) => {
+            pinned(settings, upstream, id, Owner { principal, route: &route.label }, now, out)
+        }
+        None => {
+            out.say("replica", spread(upstream));
+            Some(())
+        }
+    }
+}
+
+fn spread(upstream: &UpstreamSettings) -> String {
+    let server = |server: &ServerSettings| match server.weight {
+        1 => server.authority.clone(),
+        weight => format!("{} (weight {weight})", server.authority),
+    };
+    let servers: Vec<String> = upstream.servers.iter().map(server).collect();
+    let modern = match upstream.affinity {
+        Affinity::Principal => "; without sessions (2026-07-28), its caller's",
+        Affinity::None => "",
+    };
+    let all = servers.join(", ");
+    match servers.len() {
+        1 => format!("{all}, the only one"),
+        _ => format!("by {} of {all}{modern}; then its session's", upstream.policy.name),
+    }
+}
+
+/// The session's replica, if the edge's keys open its id.
+fn pinned(
+    settings: &Settings,
+    upstream: &UpstreamSettings,
+    id: &str,
+    owner: Owner<'_>,
+    now: u64,
+    out: &mut Explained,
+) -> Option<()> {
+    let opened =
+        settings.session_keys.open(Kind::Session, id, owner, now, settings.session_max_age);
+    let gone = match opened {
+        Ok(ticket) if ticket.upstream != upstream.name => "session.foreign",
+        Ok(ticket) if !upstream.servers.iter().any(|s| s.authority == ticket.authority) => {
+            "session.replica_gone"
+        }
+        Ok(ticket) => {
+            out.say("replica", format!("{}, the session's", ticket.authority));
+            return Some(());
+        }
+        Err(OpenError::Expired) => "session.expired",
+        Err(OpenError::Forged) if matches!(settings.session_keys_from, KeysFrom::NotYet(_)) => {
+            out.say("replica", "the session's; the keys that open its id are not here");
+            return Some(());
+        }
+        Err(OpenError::Forged) => "session.unknown",
+    };
+    out.say("replica", "none: the session's id is not one of this caller, route and edge");
+    out.say("answer", format!("refused: 404 `{gone}`"));
+    out.refused = true;
+    None
+}

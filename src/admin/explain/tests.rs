@@ -1,0 +1,149 @@
+//! In: a config and requests; out, what is said of them.
+
+use std::path::Path;
+
+use super::*;
+use crate::config::{Mode, load_text};
+
+/// `{SHA}` of `pass`.
+const USERS: &str = "ann:{SHA}nU4eI71bcnBGqeO0t9tXvY1u5oQ=\n";
+
+const CONFIG: &str = "
+state_dir: nowhere-to-be
+listeners:
+  - { address: '0.0.0.0:8080', plaintext: true, health_path: /healthz }
+  - { address: '127.0.0.1:8081', deny: [ 192.0.2.0/24 ] }
+  - { address: '0.0.0.0:8082', redirect: https }
+upstreams:
+  - { name: tools, servers: [ 'http://127.0.0.1:1', { url: 'http://127.0.0.1:2', weight: 3 } ] }
+routes:
+  - path: /open
+    upstream: tools
+    rewrite: /mcp
+    auth: [ anonymous ]
+    tools: [ { deny: [ 'delete_*' ] }, { allow: [ '*' ] } ]
+    limits: [ { key: address, rate: 60/m burst 20 }, { key: principal, in_flight: 3, dry_run: true } ]
+  - path: /locked
+    upstream: tools
+    auth: [ basic: { file: users } ]
+    require: { subject: [ bob ] }
+    deny: [ 203.0.113.9 ]
+";
+
+fn said<'a>(method: &'a str, url: &'a str, more: impl FnOnce(&mut Request<'a>)) -> (String, bool) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("users"), USERS).unwrap();
+    let mut request = Request {
+        method,
+        url,
+        headers: &[],
+        from: "198.51.100.1".parse().unwrap(),
+        tool: None,
+        listener: None,
+    };
+    more(&mut request);
+    let settings = settings(folder.path());
+    let explained = explain_here(&settings, &request.read().unwrap()).unwrap();
+    (explained.text(), explained.refused)
+}
+
+fn settings(folder: &Path) -> Settings {
+    load_text(CONFIG, folder, &|_| None, Mode::Check).unwrap()
+}
+
+/// Has every one of these lines, in this order, and ends or does not end with a refusal.
+fn has((text, refused): (String, bool), lines: &[&str], refusal: bool) {
+    let mut all = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+    for line in lines {
+        assert!(all.any(|found| found.contains(line)), "no further `{line}` in\n{text}");
+    }
+    assert_eq!(refused, refusal, "{text}");
+}
+
+#[test]
+fn every_stage_says_what_it_does() {
+    has(
+        said("post", "http://host.example:8080/open/x?a=1", |_| {}),
+        &[
+            "listener http://0.0.0.0:8080: port 8080 of http",
+            "client 198.51.100.1",
+            "route */open: any host, /open and all below it",
+            "limit address: rate 60/m burst 20",
+            "auth anonymous",
+            "limit principal: in_flight 3, only counted",
+            "rule tools by 2 rules",
+            "tool which may be called depends",
+            "upstream tools: gets POST /mcp/x?a=1",
+            "replica by round_robin of 127.0.0.1:1, 127.0.0.1:2 (weight 3)",
+            "answer what the server says",
+        ],
+        false,
+    );
+}
+
+#[test]
+fn a_refusal_says_who_refused_and_why() {
+    let open = "http://host.example:8080/open";
+    let locked = "http://host.example:8080/locked";
+    let tool = |tool| move |request: &mut Request<'_>| request.tool = Some(tool);
+    has(said("POST", open, tool("get_x")), &["tool get_x may be called", "answer what"], false);
+    let refused = &["tool This tool is not allowed (", "answer refused: 403 `authz.tool`"];
+    has(said("POST", open, tool("delete_x")), refused, true);
+    has(said("PUT", open, |_| {}), &["method", "answer refused: 405 `route.method`"], true);
+    has(said("GET", "http://h:8080/else", |_| {}), &["refused: 404 `route.no_path`"], true);
+    has(said("GET", "http://h:8080/a/../open", |_| {}), &["refused: 400"], true);
+    has(said("GET", locked, |_| {}), &["shows none", "refused: 401 `auth.none`"], true);
+    let outside = |request: &mut Request<'_>| request.from = "203.0.113.9".parse().unwrap();
+    has(said("GET", locked, outside), &["address", "refused: 403 `route.address`"], true);
+    let session = ["Mcp-Session-Id: forged".to_owned()];
+    has(
+        said("GET", open, |request| request.headers = &session),
+        &["replica the session's; the keys that open its id are not here"],
+        false,
+    );
+}
+
+#[test]
+fn credentials_are_looked_at() {
+    let locked = "http://host.example:8080/locked";
+    let wrong = ["Authorization: Basic YW5uOm5v".to_owned()];
+    has(
+        said("GET", locked, |request| request.headers = &wrong),
+        &["auth basic: the request shows one", "refused: 401 `auth.basic.wrong`"],
+        true,
+    );
+    let right = ["authorization: basic YW5uOnBhc3M=".to_owned()];
+    let (text, refused) = said("GET", locked, |request| request.headers = &right);
+    assert!(!text.contains("YW5u"), "{text}");
+    has((text, refused), &["caller ann, by basic", "rule", "refused: 403 `authz.require`"], true);
+}
+
+#[test]
+fn listeners_answer_by_themselves() {
+    has(
+        said("GET", "http://h:8080/healthz", |_| {}),
+        &["health_path", "answer by the edge"],
+        false,
+    );
+    has(said("GET", "http://h:8082/open", |_| {}), &["redirects to https, port 443"], false);
+    let from = |request: &mut Request<'_>| request.from = "192.0.2.7".parse().unwrap();
+    has(said("GET", "http://127.0.0.1:8081/open", from), &["keep it out", "closed"], true);
+    has(said("GET", "https://h/open", |_| {}), &["none listens on port 443 of https"], false);
+    let there = |request: &mut Request<'_>| request.listener = Some("1.1.1.1:1".parse().unwrap());
+    has(said("GET", "http://h:8080/open", there), &["there is none such; there are"], true);
+}
+
+#[test]
+fn what_cannot_be_read_is_said_without_its_value() {
+    let read = |method: &str, url: &str, header: &str| {
+        let headers = [header.to_owned()];
+        let from = "127.0.0.1".parse().unwrap();
+        let request = Request { method, url, headers: &headers, from, tool: None, listener: None };
+        request.read().map(drop).unwrap_err()
+    };
+    assert!(read("G T", "http://h/", "a: b").contains("not a method"));
+    assert!(read("GET", "ftp://h/", "a: b").contains("must start with http"));
+    let said = read("GET", "http://h/", "X-Key: sec\u{7f}ret");
+    assert!(said.contains("`X-Key`") && !said.contains("sec"), "{said}");
+    assert!(!read("GET", "http://h/", "secret").contains("secret"));
+}
