@@ -31,6 +31,9 @@ if [ "${1:-test}" = test ]; then
     need certbot certbot           # asks for challenges in a webroot
     need htpasswd apache2-utils    # password files as people have them
     need chromium chromium         # looks at the status page
+    need systemd-analyze systemd   # judges the unit; and runs it, where namespaces can be had
+    need promtool prometheus       # rules, and the dashboard's queries
+    need docker-compose docker-compose # reads the Compose file; no engine is needed for that
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
     command -v node >/dev/null || by_hand+=("Node 20 or newer: https://nodejs.org")
     command -v npm >/dev/null || by_hand+=("npm: it comes with Node, or as Debian's package npm")

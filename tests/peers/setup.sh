@@ -1,5 +1,5 @@
 #!/bin/sh
-# In: the pinned lists beside this file. Out: .cache/ with five Python environments and the npm packages, ready to run.
+# In: the pinned lists beside this file. Out: .cache/ with six Python environments and the npm packages, ready to run.
 # A second run only compares a stamp. Needs python3 >= 3.11 and npm; everything comes from the package registries.
 set -eu
 cd "$(dirname "$0")"
@@ -15,7 +15,7 @@ python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
     echo "tests/peers needs python3 >= 3.11" >&2
     exit 1
 }
-for name in mcp1 mcp2 test sslyze canaille; do
+for name in mcp1 mcp2 test sslyze canaille deploy; do
     rm -rf ".cache/venv-$name"
     python3 -m venv ".cache/venv-$name"
     ".cache/venv-$name/bin/pip" install --quiet --no-deps --disable-pip-version-check -r "requirements-$name.txt"

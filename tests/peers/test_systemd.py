@@ -149,6 +149,11 @@ def status(machine, user):
     return done.stdout
 
 
+def challenge(machine):
+    """The head of the answer to somebody without a password."""
+    return machine.run("curl", "-ski", "--resolve", f"{DOMAIN}:443:127.0.0.1", f"https://{DOMAIN}/mcp").stdout
+
+
 def serial(machine):
     shown = machine.run("sh", "-c", f"openssl s_client -connect 127.0.0.1:443 -servername {DOMAIN} </dev/null | openssl x509 -noout -serial")
     return shown.stdout.strip()
@@ -221,7 +226,10 @@ def test_reload_restart_and_stop(machine):
     start(machine)
     config = machine.root / "etc/mcp-edge/mcp-edge.yaml"
     pid = machine.show(NAME, "MainPID")
+    assert "Other realm" not in challenge(machine)
+    config.write_text(CONFIG.replace("cache: off", "cache: off, realm: Other realm"))
     machine.run("systemctl", "reload", NAME)
+    assert "Other realm" in challenge(machine)
     good = config.read_text()
     config.write_text(good.replace("routes:", "rotues:"))
     assert machine.run("systemctl", "reload", NAME, check=False).returncode != 0
