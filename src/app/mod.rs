@@ -128,7 +128,14 @@ fn start_logging() {
     }
 }
 
-fn serve(mut settings: Settings, source: Option<PathBuf>) -> Result<(), String> {
+fn serve(settings: Settings, source: Option<PathBuf>) -> Result<(), String> {
+    // what the first config says is gone when the second is at work
+    let (server, watch) = assembled(settings, source)?;
+    server.run(RunArgs { shutdown_signal: Box::new(watch) });
+    Ok(())
+}
+
+fn assembled(mut settings: Settings, source: Option<PathBuf>) -> Result<(Server, Watch), String> {
     let sockets = bind_all(&settings)?;
     name_ports(&mut settings, &sockets.iter().map(|(_, bound)| *bound).collect::<Vec<_>>());
     let settings = &settings;
@@ -141,7 +148,7 @@ fn serve(mut settings: Settings, source: Option<PathBuf>) -> Result<(), String> 
     let spans = spans.map(|traces| Spans::start(traces, metrics.told.spans.clone())).transpose()?;
     let observer = Observer::new(metrics.clone(), log).with_audit(audit).with_spans(spans);
     let life = Arc::new(Life::new());
-    let edge = Arc::new(Edge::new(runtime.clone(), observer.clone(), life.clone()));
+    let edge = Arc::new(Edge::new(runtime, observer.clone(), life.clone()));
     let posts = posts(settings, &sockets, &edge)?;
     let admin = settings.admin.as_ref();
     let bound = admin.map(|admin| bind(admin.listener.address, false));
@@ -175,9 +182,7 @@ fn serve(mut settings: Settings, source: Option<PathBuf>) -> Result<(), String> 
     let (ended, looked) = (edge.clone(), observer.clone());
     let stop = Stop { edge: ended, observer: looked, life: life.clone(), times };
     let work = Arc::new(Reloader { source, edge, observer, life, files, opener, state });
-    let watch = Watch { work, control: Mutex::new(control), pages, stop };
-    server.run(RunArgs { shutdown_signal: Box::new(watch) });
-    Ok(())
+    Ok((server, Watch { work, control: Mutex::new(control), pages, stop }))
 }
 
 fn conf(settings: &Settings) -> ServerConf {

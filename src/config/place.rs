@@ -40,8 +40,8 @@ pub(super) fn fixed(root: &Node) -> Vec<(&'static str, String)> {
 /// What stands behind `state_dir`; of a text that is no YAML, what is there of that line.
 fn node(text: &str) -> Option<Node> {
     let root = yaml::parse(text).or_else(|broken| {
-        let lines = text.lines().filter(|line| line.starts_with("state_dir:"));
-        yaml::parse(lines.last().unwrap_or_default()).map_err(|_| broken)
+        let line = text.lines().find(|line| line.starts_with("state_dir:"));
+        yaml::parse(line.unwrap_or_default()).map_err(|_| broken)
     });
     let NodeKind::Map(entries) = root.ok()?.kind else { return None };
     entries.into_iter().find(|(key, ..)| key == "state_dir").map(|(.., node)| node)

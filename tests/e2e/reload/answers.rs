@@ -1,10 +1,9 @@
 //! What an operator is told of a reload, and how often.
 
-use std::process::Command;
-
 use super::{ADMIN, metric, told};
 use crate::support::backend::plain;
-use crate::support::edge::{binary, edge};
+use crate::support::client::get;
+use crate::support::edge::edge;
 use crate::support::wait::eventually;
 
 #[test]
@@ -33,8 +32,9 @@ fn a_broken_config_changes_nothing_and_says_where() {
         edge.wait_line(&place);
         assert_eq!(edge.get("/x").status, 200);
     }
-    let done = edge.reload_text("routes: [\n");
-    assert_eq!(done.status.code(), Some(2), "found all the same? {}", told(&done));
+    let state = edge.config().with_file_name("state");
+    let done = edge.reload_text(&format!("state_dir: \"{}\"\nroutes: [\n", state.display()));
+    assert_eq!(done.status.code(), Some(2), "it is found all the same: {}", told(&done));
     assert_eq!(metric(&edge, "mcp_edge_config_generation"), Some(1.0));
     assert_eq!(metric(&edge, "mcp_edge_config_last_reload_failed"), Some(1.0));
     assert_eq!(metric(&edge, "mcp_edge_config_reloads_total{result=\"failed\"}"), Some(4.0));
@@ -69,7 +69,7 @@ fn what_needs_a_restart_is_said() {
 fn sighup_reloads_too_and_nobody_is_needed_who_answers() {
     let backend = plain();
     let config = || edge().top(ADMIN).to(&backend);
-    let edge = config().start();
+    let mut edge = config().start();
     let more = config().route("path: /deny, upstream: one, deny: [ 127.0.0.1 ]");
     let yaml = more.yaml(&edge.config().with_file_name("state"));
     std::fs::write(edge.config(), yaml).unwrap();
@@ -81,9 +81,9 @@ fn sighup_reloads_too_and_nobody_is_needed_who_answers() {
     edge.signal("HUP");
     edge.wait_line("the config was not reloaded: generation 2 goes on");
     assert_eq!(edge.get("/deny").status, 403);
-    let config = edge.config();
-    edge.stop();
-    let done = Command::new(binary()).arg("reload").arg("--config").arg(config).output().unwrap();
+    edge.signal("TERM");
+    assert_eq!(edge.exit().code(), Some(0));
+    let done = edge.reload(&config());
     assert_eq!(done.status.code(), Some(1));
     assert!(told(&done).contains("no edge can be reached"), "{}", told(&done));
 }
@@ -100,7 +100,7 @@ fn generations_do_not_pile_up() {
     };
     let edge = config(0).start();
     let mut open = edge.client();
-    assert_eq!(open.ask(crate::support::client::get("localhost", "/")).status, 200);
+    assert_eq!(open.ask(get("localhost", "/")).status, 200);
     for n in 1..=10 {
         edge.take(&config(n));
         assert_eq!(edge.get(&format!("/{n}")).status, 200);
@@ -108,5 +108,5 @@ fn generations_do_not_pile_up() {
     eventually("nobody holds an old generation", || {
         metric(&edge, "mcp_edge_config_generations_alive") == Some(1.0)
     });
-    assert_eq!(open.ask(crate::support::client::get("localhost", "/10")).status, 200);
+    assert_eq!(open.ask(get("localhost", "/10")).status, 200);
 }
