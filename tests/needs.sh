@@ -29,6 +29,7 @@ if [ "${1:-test}" = test ]; then
     need haproxy haproxy           # sends the PROXY protocol
     need nginx nginx               # what imported configs are compared with
     need certbot certbot           # asks for challenges in a webroot
+    need promtool prometheus       # what Prometheus says of the metrics
     need htpasswd apache2-utils    # password files as people have them
     need chromium chromium         # looks at the status page
     need systemd-analyze systemd   # judges the unit; and runs it, where namespaces can be had

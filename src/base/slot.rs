@@ -17,6 +17,11 @@ impl Slot {
     pub fn get_or<T: Any + Send + Sync>(&self, make: impl FnOnce() -> Arc<T>) -> Option<&T> {
         self.0.get_or_init(|| make()).downcast_ref()
     }
+
+    /// The same, to keep.
+    pub fn share_or<T: Any + Send + Sync>(&self, make: impl FnOnce() -> Arc<T>) -> Option<Arc<T>> {
+        self.0.get_or_init(|| make()).clone().downcast().ok()
+    }
 }
 
 impl fmt::Debug for Slot {
@@ -37,6 +42,8 @@ mod tests {
         assert_eq!(slot.get_or::<u32>(|| panic!("it is taken")), Some(&7));
         assert_eq!(slot.clone().get_or(|| Arc::new(8_u32)), Some(&7));
         assert_eq!(slot.get_or(|| Arc::new("text")), None);
+        assert_eq!(slot.share_or(|| Arc::new(8_u32)), Some(Arc::new(7)));
+        assert_eq!(slot.share_or(|| Arc::new("text")), None);
         assert_eq!(empty.get_or(|| Arc::new(8_u32)), Some(&8));
     }
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use audit::AuditLog;
 use log::AccessLog;
-use metrics::Metrics;
+use metrics::{Metrics, Open};
 use recent::Recent;
 use record::Record;
 use traces::Spans;
@@ -66,29 +66,40 @@ impl Observer {
         }
     }
 
-    /// A request was answered, or its stream has begun.
+    /// A request was answered.
     pub fn request(&self, record: &Record) {
         let now = Instant::now();
         self.metrics.requests.answered(record, now);
         if let Some(code) = record.code {
             self.recent.note(code, record);
         }
-        self.write(record, if record.stream { "stream_start" } else { "request" }, now);
-        if !record.stream {
-            self.ended(record);
+        self.write(record, "request", now);
+        self.told(record);
+    }
+
+    /// A long answer has begun. What is given goes to its end.
+    pub fn begun(&self, record: &Record) -> Open {
+        if record.stream {
+            let now = Instant::now();
+            self.metrics.requests.answered(record, now);
+            self.write(record, "stream_start", now);
         }
+        self.metrics.requests.begun(record)
     }
 
-    /// A stream ended.
-    pub fn stream_end(&self, record: &Record) {
+    /// A long answer has ended.
+    pub fn ended(&self, open: &Open, record: &Record) {
+        if !record.stream {
+            return self.request(record);
+        }
         let now = Instant::now();
-        self.metrics.requests.stream_ended(record, now);
+        self.metrics.requests.stream_ended(open, record, now);
         self.write(record, "stream_end", now);
-        self.ended(record);
+        self.told(record);
     }
 
-    /// A request has ended, its stream included.
-    fn ended(&self, record: &Record) {
+    /// A request has ended, its stream included: the audit log and traces hear of it.
+    fn told(&self, record: &Record) {
         if record.audit.is_some()
             && let Some(audit) = &self.audit
         {

@@ -39,6 +39,7 @@ use crate::client;
 use crate::listen::wire::{Payload, Wire};
 use crate::listen::{ConnCx, Serve};
 use crate::observe::Observer;
+use crate::observe::metrics::Open;
 use crate::observe::record::Record;
 use answer::{At, Body, Rest};
 use begin::begin;
@@ -73,6 +74,8 @@ pub struct Tail {
     rest: Rest,
     record: Box<Record>,
     entry: Box<Entry>,
+    /// Counts it as open.
+    open: Open,
 }
 
 impl Edge {
@@ -259,10 +262,9 @@ impl Serve for Edge {
                 }
                 Ok(Some((rest, entry))) => {
                     memory::changed();
-                    if record.stream {
-                        self.finish(wire, &mut record);
-                    }
-                    Some(Tail { rest, record, entry })
+                    (record.bytes_in, record.bytes_out) = wire.counts();
+                    let open = self.observer.begun(&record);
+                    Some(Tail { rest, record, entry, open })
                 }
                 Err(failure) => {
                     // its answer may have been one, but was not sent
@@ -294,9 +296,8 @@ impl Serve for Edge {
         cx: &ConnCx,
         mut draining: Pin<&mut (impl Future<Output = ()> + Send)>,
     ) {
-        let Tail { rest, record, entry } = tail;
-        let route = record.route.clone();
-        let passed = self.observer.metrics.requests.passed(route.as_deref());
+        let Tail { rest, record, entry, open } = tail;
+        let passed = open.passed();
         let ended = {
             let mut revoked = std::pin::pin!(self.revoked(entry, record, cx));
             match &mut rest.body {
@@ -317,11 +318,7 @@ impl Serve for Edge {
             rest.carrier.give_back(flow.conn, &rest.replica, Instant::now());
         }
         (record.bytes_in, record.bytes_out) = wire.counts();
-        if record.stream {
-            self.observer.stream_end(record);
-        } else {
-            self.observer.request(record);
-        }
+        self.observer.ended(open, record);
     }
 
     async fn refuse<W: Wire>(&self, wire: &mut W, denial: Denial, cx: &ConnCx) {

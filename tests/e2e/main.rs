@@ -17,6 +17,7 @@ mod admin;
 mod auth;
 mod authz;
 mod browsers;
+mod counting;
 mod deployed;
 mod draining;
 mod forward;

@@ -101,6 +101,8 @@ fn a_stream_has_a_second_line_at_its_end() {
     let start = client.start();
     assert_eq!(client.chunks(9), b"data: 1\n\n");
     let id = start.header("x-request-id").unwrap().to_owned();
+    let begun = edge.log("the stream's start", |v| v["request_id"] == id);
+    assert_eq!((&begun["event"], &begun["bytes_out"]), (&"stream_start".into(), &0.into()));
     drop(client);
     let line =
         edge.log("the stream's end", |v| v["event"] == "stream_end" && v["request_id"] == id);
@@ -210,7 +212,7 @@ fn what_is_under_way_at_a_replica_is_counted_until_it_ends() {
     let edge = edge().top("admin: { address: \"127.0.0.1:0\" }").to(&backend).start();
     let gauges = || {
         let page = Client::plain(edge.admin()).ask(get("localhost", "/metrics")).text();
-        (total(&page, "mcp_edge_in_flight"), total(&page, "mcp_edge_streams"))
+        (total(&page, "mcp_edge_in_flight"), total(&page, "mcp_edge_streams{"))
     };
     let mut clients: Vec<Client> = (0..3)
         .map(|_| {

@@ -19,7 +19,7 @@ use prometheus::{Encoder, Registry, TextEncoder};
 use make::Make;
 
 pub use backends::Backends;
-pub use requests::Requests;
+pub use requests::{Open, Requests};
 pub use service::Service;
 pub use told::Told;
 

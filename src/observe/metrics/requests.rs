@@ -1,5 +1,6 @@
 //! Metrics of requests, streams and sessions: in, records; out, counters and histograms.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -9,7 +10,6 @@ use super::make::Make;
 use super::route::RouteCounts;
 use super::routes::Routes;
 use crate::observe::record::Record;
-use crate::route::settings::RouteSettings;
 use crate::stream::passed::Passed;
 
 /// Methods that admit callers of whom something is known, by their names in a principal.
@@ -41,6 +41,13 @@ pub struct Requests {
     auth: IntCounterVec,
     /// Of `auth`, what occurs with every request: callers that each of [`METHODS`] has admitted.
     accepted: [IntCounter; METHODS.len()],
+}
+
+/// A long answer that is under way. It stays with the counters of the route that it began in, whatever becomes
+/// of that by a reload.
+pub struct Open {
+    route: Arc<RouteCounts>,
+    stream: bool,
 }
 
 impl Requests {
@@ -110,11 +117,19 @@ impl Requests {
         }
     }
 
+    /// A long answer has begun; it counts as open until what is given is dropped.
+    pub(in crate::observe) fn begun(&self, record: &Record) -> Open {
+        let route = self.routes.shared(record);
+        if record.stream {
+            route.streams.fetch_add(1, Ordering::Relaxed);
+        }
+        Open { route, stream: record.stream }
+    }
+
     /// A stream has ended.
-    pub(in crate::observe) fn stream_ended(&self, record: &Record, now: Instant) {
-        let route = self.routes.of(record);
-        route.stream_ended(record, now);
-        self.rpc_error(route, record);
+    pub(in crate::observe) fn stream_ended(&self, open: &Open, record: &Record, now: Instant) {
+        open.route.stream_ended(record, now);
+        self.rpc_error(&open.route, record);
     }
 
     fn rpc_error(&self, route: &RouteCounts, record: &Record) {
@@ -125,14 +140,24 @@ impl Requests {
         }
     }
 
-    /// Where a stream counts what passes in it.
-    pub fn passed<'r>(&'r self, route: Option<&'r RouteSettings>) -> &'r Passed {
-        &self.routes.of_route(route).passed
-    }
-
     /// A session id was sealed for the answer to this request.
     pub fn sealed(&self, record: &Record) {
         self.routes.of(record).sealed.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Open {
+    /// Where it counts what passes in it.
+    pub fn passed(&self) -> &Passed {
+        &self.route.passed
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if self.stream {
+            self.route.streams.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 

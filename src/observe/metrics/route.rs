@@ -43,7 +43,7 @@ pub(super) const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"
 /// Labels of `era`.
 pub(super) const ERAS: [&str; 3] = ["none", "legacy", "modern"];
 /// Labels of `end`: as the access log has them, but for the first. The last is for all others.
-pub(super) const ENDS: [&str; 9] = [
+pub(super) const ENDS: [&str; 14] = [
     "complete",
     "client.gone",
     "client.stalled",
@@ -52,6 +52,11 @@ pub(super) const ENDS: [&str; 9] = [
     "stream.bad_endpoint",
     "edge.stopping",
     "auth.expired",
+    "auth.revoked",
+    "address.revoked",
+    "certificate.revoked",
+    "listener.revoked",
+    "route.revoked",
     "other",
 ];
 /// The methods of MCP, none, and all others.
@@ -114,16 +119,13 @@ impl RouteCounts {
         if record.in_session {
             add(&self.opened, 1);
         }
-        if record.stream {
-            self.streams.fetch_add(1, Ordering::Relaxed);
-        } else {
+        if !record.stream {
             self.complete(answers, record, now - record.started);
         }
     }
 
     /// A stream has ended. Where a request waits for it, that is when it has its answer.
     pub(super) fn stream_ended(&self, record: &Record, now: Instant) {
-        self.streams.fetch_sub(1, Ordering::Relaxed);
         let life = now - record.started;
         self.lives.observe(&LIFE, life);
         let end = record.end.unwrap_or(ENDS[0]);

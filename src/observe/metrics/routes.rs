@@ -19,7 +19,7 @@ pub(super) struct Routes(Arc<Table>);
 
 struct Table {
     /// What no route was found for.
-    nowhere: RouteCounts,
+    nowhere: Arc<RouteCounts>,
     /// By label and upstream: a reload makes new routes of the same names.
     routes: Mutex<BTreeMap<(String, String), Arc<RouteCounts>>>,
     /// Of each of [`FAMILIES`].
@@ -118,20 +118,23 @@ impl Routes {
     pub(super) fn new() -> Result<Self, prometheus::Error> {
         let described = FAMILIES.iter().map(|family| sample::described(family.name, family.help));
         let described = described.collect::<Result<_, _>>()?;
-        let nowhere = RouteCounts::new("", "");
+        let nowhere = Arc::new(RouteCounts::new("", ""));
         Ok(Self(Arc::new(Table { nowhere, routes: Mutex::default(), described })))
     }
 
     /// The counters of a record's route: searched for once, then kept beside the route's settings.
     pub(super) fn of<'r>(&'r self, record: &'r Record) -> &'r RouteCounts {
-        self.of_route(record.route.as_deref())
-    }
-
-    /// The counters of a route.
-    pub(super) fn of_route<'r>(&'r self, route: Option<&'r RouteSettings>) -> &'r RouteCounts {
-        let Some(route) = route else { return &self.0.nowhere };
+        let Some(route) = &record.route else { return &self.0.nowhere };
         let found = route.counts.get_or(|| self.find(&route.label, &route.upstream));
         found.unwrap_or(&self.0.nowhere)
+    }
+
+    /// The same, to keep.
+    pub(super) fn shared(&self, record: &Record) -> Arc<RouteCounts> {
+        let find = |route: &Arc<RouteSettings>| {
+            route.counts.share_or(|| self.find(&route.label, &route.upstream))
+        };
+        record.route.as_ref().and_then(find).unwrap_or_else(|| self.0.nowhere.clone())
     }
 
     fn find(&self, route: &str, upstream: &str) -> Arc<RouteCounts> {
@@ -151,7 +154,7 @@ impl Collector for Routes {
             let routes = self.0.routes.lock().unwrap_or_else(PoisonError::into_inner);
             routes.values().cloned().collect()
         };
-        let all = || routes.iter().map(|route| &**route).chain([&self.0.nowhere]);
+        let all = || routes.iter().map(|route| &**route).chain([&*self.0.nowhere]);
         FAMILIES.iter().map(|family| family.read(all())).collect()
     }
 }
