@@ -144,7 +144,7 @@ fn nothing_that_is_told_holds_a_secret() {
         path.display().to_string()
     };
     let users = file("users", "ann:{SHA}NMfTLf4kql4x98PMVl16orqGin0=\n");
-    let (password, key) = ("pass:wörd", "mcpk_SECRET-and-long-enough-to-be-a-key-of-ours");
+    let (password, key) = ("pass:wörd", "mcpk_auiCNaxPi6whJCWfyngk3NTK0krD5A1zzFqWLBmCLd3hW2");
     let (session, shared) =
         ("SECRET session key, which is long enough", "SECRET that is shared with an issuer");
     let (keys, key_file) = (file("keys", session), file("key", key));
@@ -171,7 +171,8 @@ fn nothing_that_is_told_holds_a_secret() {
              api_key: {{ header: X-Own-Key, keys: [ {{ name: a, value: \"${{file:{key_file}}}\" }} ] }} ]"
         ))
         .raw_route(&format!(
-            "upstream: one, path: /token, auth: [ oauth: {{ issuers: [ {{ issuer: internal, \
+            "upstream: one, path: /token, auth: [ oauth: {{ resource: \"http://localhost:1/token\", \
+             issuers: [ {{ issuer: internal, \
              secret: \"${{file:{shared}}}\", waive: [ iss, aud, exp ] }} ] }} ]"
         ))
         .start();
@@ -201,7 +202,7 @@ fn nothing_that_is_told_holds_a_secret() {
             .into_iter()
             .chain(pages.iter().map(|page| ("a page", page)))
     {
-        for secret in [MARK, "secret-", password, &encoded, &wrong, &coded] {
+        for secret in [MARK, password, key, &encoded, &wrong, &coded] {
             if let Some(at) = text.find(secret) {
                 let around: String = text[..at]
                     .chars()

@@ -42,14 +42,16 @@ pub fn traces(node: &Node, cx: &mut Cx) -> Option<Traces> {
     let mut headers = fields.or(cx, "headers", Vec::new(), edits::values);
     headers.iter_mut().for_each(|(_, value)| value.set_sensitive(true));
     let ca = fields.optional(cx, "ca", |n, cx| cx.file(n));
-    let time = fields.or(cx, "timeout", TIMEOUT, |n, cx| cx.period(n));
+    let timeout = fields.or(cx, "timeout", TIMEOUT, |n, cx| cx.period(n));
     let queue = fields.or(cx, "queue", QUEUE, |n, cx| cx.integer(n, 1..=1_000_000));
     let service = fields.optional(cx, "service", |n, cx| cx.string(n));
     let trust = fields.or(cx, "trust", Trust::Proxies, trust);
     let sample = fields
         .or(cx, "sample", Share::ALL, |n, cx| cx.parse(n, "a share such as `10%`", Share::parse));
     fields.finish(cx);
-    let fetch = Fetch::new(ca.as_deref(), time).map_err(|problem| cx.error(node, problem)).ok()?;
+    if let Err(problem) = Fetch::new(ca.as_deref(), timeout) {
+        cx.error(node, problem);
+    }
     let endpoint = endpoint?;
     if !headers.is_empty() && !is_private(&endpoint) {
         cx.error(node, "`headers` would be sent in plain text: give an https `endpoint`");
@@ -57,7 +59,8 @@ pub fn traces(node: &Node, cx: &mut Cx) -> Option<Traces> {
     let settings = TraceSettings {
         endpoint,
         headers,
-        fetch: Arc::new(fetch),
+        ca,
+        timeout,
         service: service.unwrap_or_else(|| "mcp-edge".to_owned()),
         queue: usize::try_from(queue).unwrap_or(usize::MAX),
     };

@@ -113,7 +113,7 @@ async fn send(shared: &Shared, body: Vec<u8>, count: u64) -> Result<u64, String>
     let settings = &shared.settings;
     let mut pause = PAUSE;
     for attempt in 1.. {
-        let told = settings.fetch.send(&settings.endpoint, &settings.headers, body.clone()).await;
+        let told = shared.fetch.send(&settings.endpoint, &settings.headers, body.clone()).await;
         let (problem, wait) = match told {
             Ok(told) if told.status.is_success() => return Ok(rejected(&told, count)),
             Ok(told) => (format!("answered {}", told.status.as_u16()), again(&told, pause)),

@@ -7,6 +7,7 @@ pub mod compile;
 mod export;
 mod span;
 
+use std::path::PathBuf;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -19,14 +20,16 @@ use super::record::Record;
 use crate::base::fetch::{self, Fetch};
 
 /// What a config says of the collector.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceSettings {
     /// Where spans go: OTLP over HTTP, protobuf.
     pub endpoint: Uri,
     /// Fields of every request to it, such as a key.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// What asks it.
-    pub fetch: Arc<Fetch>,
+    /// CAs to trust besides the system's.
+    pub ca: Option<PathBuf>,
+    /// For a whole request to it.
+    pub timeout: Duration,
     /// `service.name` (OpenTelemetry's resource conventions).
     pub service: String,
     /// Spans that may wait; further ones are lost.
@@ -52,6 +55,7 @@ struct Shared {
     /// A first span waits, or enough of them, or somebody.
     wake: Notify,
     settings: TraceSettings,
+    fetch: Fetch,
     counters: Counters,
 }
 
@@ -75,10 +79,11 @@ impl Spans {
     /// Begins to take spans.
     ///
     /// # Errors
-    /// The thread could not be started.
+    /// The CAs cannot be read, or the thread could not be started.
     pub fn start(settings: TraceSettings, counters: Counters) -> Result<Self, String> {
+        let fetch = Fetch::new(settings.ca.as_deref(), settings.timeout)?;
         let (queue, wake) = (Mutex::default(), Notify::new());
-        let shared = Arc::new(Shared { queue, wake, settings, counters });
+        let shared = Arc::new(Shared { queue, wake, settings, fetch, counters });
         fetch::spawn(export::run(shared.clone()))?;
         Ok(Self(shared))
     }
