@@ -129,6 +129,7 @@ pub fn reading(
         let problem = "`acme` is for listeners: name the files of a certificate here";
         cx.in_key("tls", |cx| cx.error(node, problem));
     }
+    let plaintext = plaintext || address.ip().to_canonical().is_loopback();
     ListenerSettings { tls, plaintext, door, ..bare(address) }
 }
 

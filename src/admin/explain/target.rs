@@ -2,7 +2,7 @@
 
 use super::{Asked, Explained};
 use crate::balance::session::{Kind, OpenError, Owner};
-use crate::balance::settings::{Affinity, ServerSettings, UpstreamSettings};
+use crate::balance::settings::{Affinity, Circuit, HashBy, ServerSettings, UpstreamSettings};
 use crate::base::principal::Principal;
 use crate::config::{KeysFrom, Settings};
 use crate::forward::headers::SESSION;
@@ -70,6 +70,11 @@ pub(super) fn upstream(
     let query = asked.head.query.as_ref().map(|q| format!("?{q}")).unwrap_or_default();
     let target = format!("{} {}{query}", asked.head.method, routed.backend_path);
     out.say("upstream", format!("{}: gets {target}", upstream.name));
+    if let Some(circuit) = &upstream.circuit {
+        let Circuit { in_flight, pending, wait } = circuit;
+        let most = format!("{in_flight} at once, {pending} wait {} s at most", wait.as_secs_f64());
+        out.say("limit", format!("upstream {}: {most}", upstream.name));
+    }
     match asked.head.single(SESSION) {
         Some(id) => {
             pinned(settings, upstream, id, Owner { principal, route: &route.label }, now, out)
@@ -81,20 +86,46 @@ pub(super) fn upstream(
     }
 }
 
+/// Who gets what is new. Which of them are up, only a running edge knows.
 fn spread(upstream: &UpstreamSettings) -> String {
-    let server = |server: &ServerSettings| match server.weight {
+    let (draining, open): (Vec<_>, Vec<_>) = upstream.servers.iter().partition(|s| s.drain);
+    let first = open.iter().map(|server| server.priority).min();
+    let (first, behind): (Vec<_>, Vec<_>) =
+        open.into_iter().partition(|server| Some(server.priority) == first);
+    let mut text = match first.as_slice() {
+        [] => "none takes anything new".to_owned(),
+        [one] => format!("{}, the only one", named(one)),
+        many => format!("{} of {}; then its session's", chosen(upstream), listed(many)),
+    };
+    if !behind.is_empty() {
+        text.push_str(&format!("; where none of these is up: {}", listed(&behind)));
+    }
+    if !draining.is_empty() {
+        text.push_str(&format!("; nothing new goes to {}, which drains", listed(&draining)));
+    }
+    text
+}
+
+fn chosen(upstream: &UpstreamSettings) -> String {
+    let policy = upstream.policy.name;
+    match (&upstream.hash, upstream.affinity) {
+        (Some(HashBy::Header(name)), _) => format!("by the hash of `{name}`"),
+        (Some(HashBy::Principal), _) => "by the hash of its caller".to_owned(),
+        (None, Affinity::Principal) => {
+            format!("by {policy} (2026-07-28: by the hash of its caller)")
+        }
+        (None, Affinity::None) => format!("by {policy}"),
+    }
+}
+
+fn listed(servers: &[&ServerSettings]) -> String {
+    servers.iter().map(|server| named(server)).collect::<Vec<_>>().join(", ")
+}
+
+fn named(server: &ServerSettings) -> String {
+    match server.weight {
         1 => server.authority.clone(),
         weight => format!("{} (weight {weight})", server.authority),
-    };
-    let servers: Vec<String> = upstream.servers.iter().map(server).collect();
-    let modern = match upstream.affinity {
-        Affinity::Principal => "; without sessions (2026-07-28), its caller's",
-        Affinity::None => "",
-    };
-    let all = servers.join(", ");
-    match servers.len() {
-        1 => format!("{all}, the only one"),
-        _ => format!("by {} of {all}{modern}; then its session's", upstream.policy.name),
     }
 }
 

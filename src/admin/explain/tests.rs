@@ -15,7 +15,10 @@ listeners:
   - { address: '127.0.0.1:8081', deny: [ 192.0.2.0/24 ] }
   - { address: '0.0.0.0:8082', redirect: https }
 upstreams:
-  - { name: tools, servers: [ 'http://127.0.0.1:1', { url: 'http://127.0.0.1:2', weight: 3 } ] }
+  - { name: tools, servers: [ 'http://127.0.0.1:1', { url: 'http://127.0.0.1:2', weight: 3 } ],
+      circuit: { in_flight: 5, pending: 7, wait: 2500ms } }
+  - name: wide
+    servers: [ 'http://127.0.0.1:1', { url: 'http://127.0.0.1:2', drain: true }, { url: 'http://127.0.0.1:3', priority: 1 } ]
 routes:
   - path: /open
     upstream: tools
@@ -23,6 +26,9 @@ routes:
     auth: [ anonymous ]
     tools: [ { deny: [ 'delete_*' ] }, { allow: [ '*' ] } ]
     limits: [ { key: address, rate: 60/m burst 20 }, { key: principal, in_flight: 3, dry_run: true } ]
+  - path: /wide
+    upstream: wide
+    auth: [ anonymous ]
   - path: /locked
     upstream: tools
     auth: [ basic: { file: users } ]
@@ -74,7 +80,8 @@ fn every_stage_says_what_it_does() {
             "rule tools by 2 rules",
             "tool which may be called depends",
             "upstream tools: gets POST /mcp/x?a=1",
-            "replica by round_robin of 127.0.0.1:1, 127.0.0.1:2 (weight 3)",
+            "limit upstream tools: 5 at once, 7 wait 2.5 s at most",
+            "replica by round_robin (2026-07-28: by the hash of its caller) of 127.0.0.1:1, 127.0.0.1:2 (weight 3); then",
             "answer what the server says",
         ],
         false,
@@ -101,6 +108,13 @@ fn a_refusal_says_who_refused_and_why() {
         &["replica the session's; the keys that open its id are not here"],
         false,
     );
+}
+
+#[test]
+fn who_stands_back_is_named() {
+    let line = "replica 127.0.0.1:1, the only one; where none of these is up: 127.0.0.1:3; \
+        nothing new goes to 127.0.0.1:2, which drains";
+    has(said("POST", "http://h:8080/wide", |_| {}), &[line], false);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 // { url, shots: [{ file, width, height, dark, full }], wait: [texts], gone: { signal } }
 // Every request, console message and violation of the page's policy is listed; who calls judges them.
 
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -117,10 +117,10 @@ const steps = {
 
 const replace = process.env.PAGE_FILES; // while the page is written: its files from a folder instead of the binary
 if (replace) {
-  await page.route(/\/(style\.css|page\.js|chart\.js|)$/, (route) => {
-    const path = new URL(route.request().url()).pathname;
-    const headers = { 'cache-control': 'no-store' };
-    return route.fulfill({ path: join(replace, path === '/' ? 'index.html' : path), headers });
+  await page.route(/\/(style\.css|page\.js|chart\.js|)$/, async (route) => {
+    const { pathname } = new URL(route.request().url());
+    const body = readFileSync(join(replace, pathname === '/' ? 'index.html' : pathname));
+    return route.fulfill({ response: await route.fetch(), body });
   });
 }
 
