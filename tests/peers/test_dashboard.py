@@ -28,7 +28,7 @@ VARIABLES = {"$__rate_interval": "10s", "$instance": ".*", "$route": ".*", "$ups
 JOB = "mcp-edge"
 # What rules look at and this edge has not: it has no revocation list, no ACME.
 LATER = {"mcp_edge_crl_expiry_timestamp_seconds", "mcp_edge_acme_failed"}
-LATER |= {"mcp_edge_replica_up", "mcp_edge_config_last_reload_failed", "mcp_edge_audit_failing"}
+LATER |= {"mcp_edge_replica_up"}
 
 
 class Edge:
@@ -43,6 +43,7 @@ class Edge:
             "state_dir": str(folder / "state"),
             "admin": {"address": local},
             "access_log": str(self.log),
+            "audit": {"to": str(folder / "audit.log")},
             "listeners": [
                 {"address": local},
                 {"address": local, "tls": {"certificates": [certificate.files()]}},

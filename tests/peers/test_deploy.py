@@ -138,7 +138,7 @@ def test_kubernetes(binary, stage, file):
 
 def test_the_commands_that_are_told_exist(binary):
     texts = [file.read_text() for file in DEPLOY.rglob("*.yaml")] + [(ROOT / "Dockerfile").read_text()]
-    told = {words for text in texts for words in re.findall(r"mcp-edge (run|check|reload|health|status|upgrade|key new)\\b", text)}
+    told = {words for text in texts for words in re.findall(r"\bedge (run|check|reload|health|status|upgrade|key new)\b", text)}
     assert {"reload", "check", "key new"} <= told
     for words in told:
         run(binary, *words.split(), "--help")
