@@ -2,6 +2,7 @@
 every query returns numbers."""
 
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -28,7 +29,7 @@ VARIABLES = {"$__rate_interval": "10s", "$instance": ".*", "$route": ".*", "$ups
 JOB = "mcp-edge"
 # What rules look at and this edge has not: it has no revocation list, no ACME.
 LATER = {"mcp_edge_crl_expiry_timestamp_seconds", "mcp_edge_acme_failed"}
-LATER |= {"mcp_edge_replica_up", "mcp_edge_config_last_reload_failed", "mcp_edge_audit_failing"}
+LATER |= {"mcp_edge_replica_up"}
 
 
 class Edge:
@@ -39,10 +40,13 @@ class Edge:
         subprocess.run([tool("htpasswd"), "-b", "-c", "-s", folder / ".htpasswd", "ann", "ann's"], check=True, capture_output=True)
         gone = f"http://127.0.0.1:{free_port()}"
         local = "127.0.0.1:0"
+        self.key = "a key that nobody can guess, of some length"
+        key = {"name": "prometheus", "sha256": hashlib.sha256(self.key.encode()).hexdigest()}
         self.config = {
             "state_dir": str(folder / "state"),
-            "admin": {"address": local},
+            "admin": {"address": local, "auth": [{"api_key": {"header": "Authorization", "keys": [key]}}]},
             "access_log": str(self.log),
+            "audit": {"to": str(folder / "audit.log")},
             "listeners": [
                 {"address": local},
                 {"address": local, "tls": {"certificates": [certificate.files()]}},
@@ -133,12 +137,14 @@ def address_of(url):
 
 
 class Prometheus:
-    def __init__(self, folder, target):
+    def __init__(self, folder, edge):
         self.port = free_port()
+        # as in scrape-kubernetes.yaml
+        scrape = {"job_name": JOB, "authorization": {"credentials": edge.key}, "static_configs": [{"targets": [edge.admin]}]}
         config = {
             "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
             "rule_files": [str(RULES)],
-            "scrape_configs": [{"job_name": JOB, "static_configs": [{"targets": [target]}]}],
+            "scrape_configs": [scrape],
         }
         file = folder / "prometheus.yml"
         file.write_text(yaml.safe_dump(config))
@@ -162,7 +168,7 @@ class Prometheus:
 @pytest.fixture
 def scene(binary, certificate, fleet, tmp_path):
     edge = Edge(binary, tmp_path, certificate, fleet("rmcp", 2))
-    load, prometheus = Load(edge), Prometheus(tmp_path, edge.admin)
+    load, prometheus = Load(edge), Prometheus(tmp_path, edge)
     yield edge, load, prometheus
     load.end()
     prometheus.process.end()

@@ -138,7 +138,7 @@ def test_kubernetes(binary, stage, file):
 
 def test_the_commands_that_are_told_exist(binary):
     texts = [file.read_text() for file in DEPLOY.rglob("*.yaml")] + [(ROOT / "Dockerfile").read_text()]
-    told = {words for text in texts for words in re.findall(r"mcp-edge (run|check|reload|health|status|upgrade|key new)\\b", text)}
+    told = {words for text in texts for words in re.findall(r"\bedge (run|check|reload|health|status|upgrade|key new)\b", text)}
     assert {"reload", "check", "key new"} <= told
     for words in told:
         run(binary, *words.split(), "--help")
@@ -159,3 +159,17 @@ def test_prometheus_rules(tmp_path):
     staged.write_text(config.replace("/etc/prometheus/rules.yaml", str(RULES)))
     assert str(RULES) in staged.read_text()
     run(promtool, "check", "config", staged)
+
+    # the one for clusters finds the edges of the manifests by their labels and the port's name
+    scrape = (DEPLOY / "prometheus/scrape-kubernetes.yaml").read_text()
+    # Debian's Prometheus is built without Kubernetes' discovery; all but that line it can judge
+    discovery = "kubernetes_sd_configs: [ { role: pod } ]"
+    assert discovery in scrape
+    staged = scrape.replace("/etc/prometheus/secrets/mcp-edge", str(tmp_path / "key")).replace(discovery, "static_configs: []")
+    (tmp_path / "scrape.yaml").write_text(staged)
+    (tmp_path / "key").write_text("key")
+    run(promtool, "check", "config", tmp_path / "scrape.yaml")
+    [job] = yaml.safe_load(scrape)["scrape_configs"]
+    wanted = {rule["source_labels"][0]: rule["regex"] for rule in job["relabel_configs"] if rule.get("action") == "keep"}
+    assert wanted == {"__meta_kubernetes_pod_container_name": "edge", "__meta_kubernetes_pod_container_port_name": "admin"}
+    assert job["job_name"] == "mcp-edge"

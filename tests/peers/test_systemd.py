@@ -2,15 +2,17 @@
 files as those leave them."""
 
 import os
+import pathlib
 import re
 import shutil
 import stat
 import subprocess
+import tempfile
 
 import pytest
 import systemd
-from directory import Directory, wait
-from harness import HERE
+from directory import Directory, free_port, wait
+from harness import HERE, START_SECONDS, Process
 from test_certificates import tool
 
 UNIT = HERE.parents[1] / "systemd/mcp-edge.service"
@@ -18,6 +20,7 @@ NAME = "mcp-edge.service"
 DOMAIN = "mcp.example.test"
 LIVE = f"/etc/letsencrypt/live/{DOMAIN}"
 CONFIG = f"""
+state_dir: /var/lib/mcp-edge
 listeners:
   - address: 127.0.0.1:443
     tls: {{ certificates: [ {{ cert: {LIVE}/fullchain.pem, key: {LIVE}/privkey.pem }} ] }}
@@ -168,16 +171,22 @@ def start(machine, good=True):
     assert (done.returncode == 0) == good, machine.journal(NAME)
 
 
-def test_root_files_are_read_without_root_and_renewals_too(machine, issued):
-    start(machine)
-    # it has said that it is ready: no waiting here
-    assert status(machine, "ann") in ("502", "503")
+def without_root(machine):
+    """The number of the process, which has two of root's rights and no other."""
     pid = machine.show(NAME, "MainPID")
     facts = dict(re.findall(r"^(\w+):\s+(.*)$", machine.run("cat", f"/proc/{pid}/status").stdout, re.M))
     assert "0" not in facts["Uid"].split() + facts["Gid"].split()
     # CAP_DAC_READ_SEARCH (2) and CAP_NET_BIND_SERVICE (10)
     assert {facts[name] for name in ("CapEff", "CapPrm", "CapBnd", "CapAmb")} == {"0000000000000404"}
     assert facts["NoNewPrivs"] == "1"
+    return pid
+
+
+def test_root_files_are_read_without_root_and_renewals_too(machine, issued):
+    start(machine)
+    # it has said that it is ready: no waiting here
+    assert status(machine, "ann") in ("502", "503")
+    pid = without_root(machine)
     assert serial(machine) == serial_of(issued.folder / "live" / DOMAIN / "fullchain.pem")
 
     before = serial(machine)
@@ -192,6 +201,58 @@ def test_root_files_are_read_without_root_and_renewals_too(machine, issued):
     assert mode(machine.root / "etc/nginx/.htpasswd") == (0o640, 0)
     wait("the new user is let in", lambda: status(machine, "bob") in ("502", "503"), 20)
     assert machine.show(NAME, "MainPID") == pid
+
+
+def as_nobody(capabilities, *command):
+    """What runs this as a user that owns nothing, with these of root's rights."""
+    names = ",".join("+" + name.removeprefix("CAP_").lower() for name in capabilities)
+    user = ["--reuid=64321", "--regid=64321", "--clear-groups", "--no-new-privs"]
+    return ["setpriv", *user, f"--inh-caps=-all,{names}", f"--ambient-caps=-all,{names}", f"--bounding-set=-all,{names}", *command]
+
+
+@pytest.fixture
+def anybodys():
+    """A folder that every user may enter, which pytest's are not: what stays closed is certbot's and nginx's."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        yield pathlib.Path(folder)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_the_capabilities_of_the_unit_are_what_it_takes(binary, issued, anybodys):
+    """The same without systemd, for machines where no namespaces can be had."""
+    state, live = anybodys / "state", issued.folder / "live" / DOMAIN
+    state.mkdir()
+    os.chown(state, 64321, 64321)
+    run = subprocess.run([tool("htpasswd"), "-b", "-s", "-c", anybodys / ".htpasswd", "ann", "ann's"], capture_output=True)
+    assert run.returncode == 0
+    shutil.chown(anybodys / ".htpasswd", "root", "www-data")
+    os.chmod(anybodys / ".htpasswd", 0o640)
+    config = CONFIG.replace(LIVE, str(live)).replace("/etc/nginx", str(anybodys)).replace("/var/lib/mcp-edge", str(state))
+    port = free_port()
+    file = anybodys / "mcp-edge.yaml"
+    file.write_text("admin: off\n" + config.replace(":443", f":{port}"))
+    shutil.copy(binary, anybodys / "mcp-edge")
+    command = [str(anybodys / "mcp-edge"), "run", "--config", str(file)]
+    capabilities = re.search(r"^AmbientCapabilities=(.*)$", UNIT.read_text(), re.M)[1].split()
+    assert sorted(capabilities) == ["CAP_DAC_READ_SEARCH", "CAP_NET_BIND_SERVICE"]
+
+    shown = lambda: subprocess.run(
+        ["sh", "-c", f"openssl s_client -connect 127.0.0.1:{port} -servername {DOMAIN} </dev/null | openssl x509 -noout -serial"],
+        capture_output=True, text=True,
+    ).stdout.strip()
+    edge = Process(as_nobody(capabilities, *command), name="mcp-edge")
+    try:
+        edge.wait_line("stderr", lambda line: line.strip() == "mcp-edge: ready", START_SECONDS)
+        assert os.stat(f"/proc/{edge.pid}").st_uid == 64321
+        assert shown() == serial_of(live / "fullchain.pem")
+        issued.renew()
+        wait("the renewed certificate is shown", lambda: shown() == serial_of(live / "fullchain.pem"), 20)
+    finally:
+        edge.end()
+
+    without = subprocess.run(as_nobody(["CAP_NET_BIND_SERVICE"], *command), capture_output=True, text=True, timeout=30)
+    assert without.returncode == 2 and "fullchain.pem`: Permission denied" in without.stderr
 
 
 def test_without_the_capability_the_keys_stay_closed(machine):
