@@ -34,4 +34,5 @@ mod slow;
 mod sse;
 mod sticky;
 mod tls;
+mod upgrade;
 mod traces;
