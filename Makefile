@@ -6,7 +6,7 @@ export CARGO_TERM_COLOR ?= auto
 export CARGO_DENY := target/tools/bin/cargo-deny
 CARGO_DENY_VERSION := 0.20.2
 
-.PHONY: help demo test fmt lint doc unit e2e deny peers fuzz bench bench-tools needs-demo needs-test
+.PHONY: help demo test fmt lint doc unit e2e deny peers fuzz bench bench-tools service soak needs-demo needs-test
 .NOTPARALLEL:
 
 help: ## this list
@@ -47,6 +47,19 @@ bench: ## this edge beside nginx and others on this machine; options in BENCH, s
 
 bench-tools: ## as root on Debian: the peers and load tools of `make bench`
 	@benches/compare/tools.sh
+
+service: target/bench/venv ## failed requests by cause through reloads, restarts, kills, drains and upgrades; options in SERVICE
+	cargo build --release --locked
+	target/bench/venv/bin/python benches/service/run.py target/release/mcp-edge $(SERVICE)
+
+soak: target/bench/venv ## a million requests, 100,000 sessions, 20,000 streams: memory and descriptors; options in SOAK
+	cargo build --release --locked
+	target/bench/venv/bin/python benches/service/soak.py target/release/mcp-edge $(SOAK)
+
+target/bench/venv: benches/service/requirements.txt
+	python3 -m venv $@
+	$@/bin/pip install --quiet --no-deps --disable-pip-version-check -r $<
+	@touch $@
 
 needs-demo:
 	@tests/needs.sh demo

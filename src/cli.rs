@@ -19,6 +19,8 @@ pub struct Cli {
 pub enum Command {
     /// Run the edge, with a config file or with `--to` alone.
     Run(RunArgs),
+    /// Put the binary that is now in its place in the place of a running one: connections are accepted all the time.
+    Upgrade(ReloadArgs),
     /// Check a config file and print what would run; all mistakes at once, exit code 2.
     Check(CheckArgs),
     /// Have the running edge load its config anew. Exit codes: 0 it is at work; 2 it is wrong, and nothing was
@@ -85,6 +87,9 @@ pub struct RunArgs {
     /// Where to listen [default: 127.0.0.1:8080].
     #[arg(long, value_name = "IP:PORT", conflicts_with = "config")]
     pub listen: Option<SocketAddr>,
+    /// Take the listeners over from the edge that runs with the same state folder, which then ends.
+    #[arg(long)]
+    pub upgrade: bool,
     /// Speak TLS with a certificate of our own, kept in the state folder.
     #[arg(long, conflicts_with = "config")]
     pub tls_self_signed: bool,
@@ -115,7 +120,7 @@ pub struct HealthArgs {
     pub url: String,
 }
 
-/// Arguments of `reload`.
+/// Arguments of `reload` and `upgrade`.
 #[derive(Debug, Args)]
 pub struct ReloadArgs {
     /// The config file that the edge runs with: its `state_dir` is where the edge is found.

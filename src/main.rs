@@ -4,6 +4,7 @@
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run(&args),
         Command::Check(args) => check(&args),
         Command::Reload(args) => reload(&args),
+        Command::Upgrade(args) => upgrade(&args),
         Command::Health(args) => health(&args),
         Command::Status(args) => status(&args),
         Command::Explain(args) => explain(&args),
@@ -47,7 +49,7 @@ fn run(args: &RunArgs) -> ExitCode {
         None => ("mcp-edge run".to_owned(), quick::settings(&flags(args), &env)),
     };
     match loaded {
-        Ok(settings) => mcp_edge::app::run(settings, args.config.clone()),
+        Ok(settings) => mcp_edge::app::run(settings, args.config.clone(), args.upgrade),
         Err(errors) => refuse(&source, &errors),
     }
 }
@@ -80,12 +82,7 @@ fn health(args: &HealthArgs) -> ExitCode {
 }
 
 fn reload(args: &ReloadArgs) -> ExitCode {
-    let folder = match (&args.state_dir, &args.config) {
-        (Some(folder), _) => Ok(folder.clone()),
-        (None, Some(config)) => config::state_dir(config, &env),
-        (None, None) => Err("which edge? Name its config or its state folder".to_owned()),
-    };
-    let answer = folder.and_then(|folder| control::client::reload(&folder));
+    let answer = state_dir(args).and_then(|folder| control::client::reload(&folder));
     match answer {
         Ok(Reloaded { generation, notes, errors }) if errors.is_empty() => {
             notes.iter().for_each(|note| eprintln!("warning: {note}"));
@@ -98,6 +95,25 @@ fn reload(args: &ReloadArgs) -> ExitCode {
         }
         Err(problem) => {
             eprintln!("mcp-edge reload: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Where a running edge is found.
+fn state_dir(args: &ReloadArgs) -> Result<PathBuf, String> {
+    match (&args.state_dir, &args.config) {
+        (Some(folder), _) => Ok(folder.clone()),
+        (None, Some(config)) => config::state_dir(config, &env),
+        (None, None) => Err("which edge? Name its config or its state folder".to_owned()),
+    }
+}
+
+fn upgrade(args: &ReloadArgs) -> ExitCode {
+    match state_dir(args).and_then(|folder| mcp_edge::app::upgrade::ask(&folder)) {
+        Ok(pid) => print(&format!("process {pid} has taken over\n")),
+        Err(problem) => {
+            eprintln!("mcp-edge upgrade: {problem}");
             ExitCode::FAILURE
         }
     }

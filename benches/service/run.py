@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("trials", nargs="*", help=", ".join(TRIALS))
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies the rates: 1 is 300 requests a second")
     parser.add_argument("--out", type=Path, help="where table.md, table.json and the trials' logs are kept")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     rows = []
     for name in args.trials or list(TRIALS):
         print(f"{name} …", file=sys.stderr)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from world import Edge, Replica, free_ports, until
+from world import Adopted, Edge, Replica, free_ports, until
 
 
 @dataclass
@@ -44,9 +44,13 @@ class Trial:
     happen: Callable[[Scene], Awaitable[None]]
 
 
+# As in the README's example, but quicker, so that a trial takes seconds.
+HEALTH = "health: { mcp: { path: /mcp }, every: 1s, timeout: 1s, down_after: 2 }"
+
+
 async def one_edge(scene: Scene) -> None:
     """Clients speak to the edge itself."""
-    edge = Edge(scene.binary, scene.folder, scene.replicas)
+    edge = Edge(scene.binary, scene.folder, scene.replicas, upstream=HEALTH)
     edge.begin()
     await edge.ready()
     scene.edges.append(edge)
@@ -70,7 +74,7 @@ defaults
 async def two_edges(scene: Scene) -> None:
     """Clients speak to HAProxy, which passes TCP on to edges whose health path says 200."""
     for name in ("edge1", "edge2"):
-        edge = Edge(scene.binary, scene.folder, scene.replicas, name, top="shutdown: { delay: 1s }")
+        edge = Edge(scene.binary, scene.folder, scene.replicas, name, top="shutdown: { delay: 1s }", upstream=HEALTH)
         edge.begin()
         await edge.ready()
         scene.edges.append(edge)
@@ -164,9 +168,12 @@ async def upgraded(scene: Scene) -> None:
         done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True)
         took = time.monotonic() - begun
         scene.notes.append(f"exit {done.returncode} after {took:.2f} s {done.stderr.strip()}".strip())
+        if done.returncode != 0:
+            return
         old = scene.edge.process
         code = await asyncio.to_thread(old.wait)
         scene.notes.append(f"old one gone, exit {code}, {time.monotonic() - begun:.2f} s")
+        scene.edge.process = Adopted(int(done.stdout.split()[1]))
         await asyncio.sleep(2)
 
 

@@ -44,8 +44,8 @@ class H1:
     def __init__(self, address: tuple[str, int], tls: ssl.SSLContext | None = None):
         self.address, self.tls = address, tls
         self.reader = self.writer = None
+        self.path = "/mcp"
         self.used = 0
-        self.opened = 0
 
     async def ask(self, method: str, fields: dict[str, str], body: bytes = b"") -> Answer:
         """An answer with all of its body."""
@@ -72,10 +72,9 @@ class H1:
             self.close()
             self.reader, self.writer = await opened(self.address, self.tls)
             self.used = 0
-            self.opened += 1
         where = "on a kept connection" if self.used else "on a new connection"
         self.used += 1
-        head = f"{method} /mcp HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n"
+        head = f"{method} {self.path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n"
         head += "".join(f"{name}: {value}\r\n" for name, value in fields.items())
         try:
             self.writer.write(head.encode() + b"\r\n" + body)
@@ -113,13 +112,11 @@ class H2:
         self.address, self.tls = address, tls
         self.link: Link | None = None
         self.opening = asyncio.Lock()
-        self.opened = 0
 
     async def ask(self, method: str, fields: dict[str, str], body: bytes = b"") -> Answer:
         async with self.opening:
             if self.link is None or self.link.leaving:
                 self.link = Link(*await opened(self.address, self.tls))
-                self.opened += 1
         try:
             return await asyncio.wait_for(self.link.ask(method, fields, body), PATIENCE)
         except TimeoutError:

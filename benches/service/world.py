@@ -76,12 +76,37 @@ class Replica:
             self.process.wait()
 
 
+class Adopted:
+    """A process that is not a child of ours: the one that took over."""
+
+    def __init__(self, pid: int):
+        self.pid, self.returncode = pid, None
+
+    def poll(self) -> int | None:
+        try:
+            state = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+            return 0 if state == "Z" else None
+        except OSError:
+            return 0
+
+    def wait(self) -> str:
+        while self.poll() is None:
+            time.sleep(0.02)
+        return "unknown"
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
 class Edge:
     """A running edge, its config and what it says."""
 
     def __init__(self, binary: Path, folder: Path, replicas: list[Replica], name: str = "edge", top: str = "", upstream: str = ""):
         self.binary, self.folder, self.name = binary, folder / name, name
-        self.folder.mkdir(exist_ok=True)
+        (self.folder / "state").mkdir(parents=True, exist_ok=True)
         self.plain, self.tls, self.admin = free_ports(3)
         self.replicas, self.top, self.upstream = replicas, top, upstream
         self.file = self.folder / "mcp-edge.yaml"

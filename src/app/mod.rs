@@ -1,10 +1,12 @@
 //! The composition root: in, `Settings`; out, a running process that stops when it is told to.
 
+mod desk;
 mod files;
 mod pages;
 mod reload;
 mod sockets;
 mod stop;
+pub mod upgrade;
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,6 +23,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::admin::Admin;
@@ -29,10 +32,10 @@ use crate::base::life::{Life, Phase};
 use crate::base::notify;
 use crate::config::admin::AdminSettings;
 use crate::config::{AccessLog as LogTo, Settings};
-use crate::control;
+use crate::control::Command;
 use crate::listen::accept::Front;
 use crate::listen::place::Post;
-use crate::listen::service::{Fronts, Opening, Steady, bind};
+use crate::listen::service::{Fronts, Opening, Steady};
 use crate::observe::Observer;
 use crate::observe::audit::{AuditLog, AuditSettings};
 use crate::observe::log::AccessLog;
@@ -40,20 +43,22 @@ use crate::observe::metrics::Metrics;
 use crate::observe::traces::Spans;
 use crate::proxy::Edge;
 use crate::proxy::runtime::Runtime;
+use desk::Desk;
 use files::Files;
 use reload::{Listening, Reload, Reloader, State, keep_certificates};
 use sockets::{Socket, bind_all, name_ports};
 use stop::Stop;
+use upgrade::{Held, Inherited, Invocation, admin_name};
 
 /// How often unused backend connections are looked at.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// Runs until a stop signal; `source` is the config's file, to be loaded again. What keeps it from starting goes to
-/// stderr, a sentence a line.
-pub fn run(settings: Settings, source: Option<PathBuf>) -> ExitCode {
+/// Runs until a stop signal, or until another process takes over. `source` is the config's file, to be loaded again;
+/// `takes_over`: from an edge that runs now. What keeps it from starting goes to stderr, a sentence a line.
+pub fn run(settings: Settings, source: Option<PathBuf>, takes_over: bool) -> ExitCode {
     start_logging();
     raise_open_files();
-    match serve(settings, source) {
+    match serve(settings, source, takes_over) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problems) => {
             for problem in problems.lines() {
@@ -78,7 +83,7 @@ pub fn demo() -> ExitCode {
     match crate::config::load_text(&plan.config, &plan.folder, &env, crate::config::Mode::Run) {
         Ok(settings) => {
             println!("{}", plan.words);
-            run(settings, None)
+            run(settings, None, false)
         }
         Err(errors) => {
             eprint!("{}", crate::config::report::errors("demo.yaml", &errors));
@@ -128,15 +133,26 @@ fn start_logging() {
     }
 }
 
-fn serve(settings: Settings, source: Option<PathBuf>) -> Result<(), String> {
+fn serve(settings: Settings, source: Option<PathBuf>, takes_over: bool) -> Result<(), String> {
     // what the first config says is gone when the second is at work
-    let (server, watch) = assembled(settings, source)?;
+    let (server, watch) = assembled(settings, source, takes_over)?;
     server.run(RunArgs { shutdown_signal: Box::new(watch) });
     Ok(())
 }
 
-fn assembled(mut settings: Settings, source: Option<PathBuf>) -> Result<(Server, Watch), String> {
-    let sockets = bind_all(&settings)?;
+fn assembled(
+    mut settings: Settings,
+    source: Option<PathBuf>,
+    takes_over: bool,
+) -> Result<(Server, Watch), String> {
+    let own = Invocation::own().map_err(|e| format!("no name of the own binary: {e}"))?;
+    let mut inherited = match takes_over {
+        true => Inherited::take(&settings.state_dir)?,
+        false => Inherited::default(),
+    };
+    let relieves = inherited.any;
+    let held = Arc::new(Held::new());
+    let sockets = bind_all(&settings, &mut inherited, &held)?;
     name_ports(&mut settings, &sockets.iter().map(|(_, bound)| *bound).collect::<Vec<_>>());
     let settings = &settings;
     let runtime = Arc::new(Runtime::new(settings).map_err(|all| all.join("\n"))?);
@@ -151,9 +167,15 @@ fn assembled(mut settings: Settings, source: Option<PathBuf>) -> Result<(Server,
     let edge = Arc::new(Edge::new(runtime, observer.clone(), life.clone()));
     let posts = posts(settings, &sockets, &edge)?;
     let admin = settings.admin.as_ref();
-    let bound = admin.map(|admin| bind(admin.listener.address, false));
+    let bound = admin.map(|admin| {
+        let (address, name) = (admin.listener.address, admin_name(admin.listener.address));
+        let bound = inherited.bind(&name, address, false);
+        bound.inspect(|(socket, _)| held.keep(&name, socket))
+    });
     let bound = bound.transpose().map_err(|e| e.to_string())?;
     let admin = admin.zip(bound);
+    // what the config has no more
+    drop(inherited);
 
     let files = Arc::new(ArcSwap::from_pointee(Files::new(settings)));
 
@@ -163,10 +185,11 @@ fn assembled(mut settings: Settings, source: Option<PathBuf>) -> Result<(Server,
     server.add_service(fronts);
     let sources = pages::sources(&edge, &observer, &life, &files);
     let pages = Arc::new(Admin::new(sources, settings.admin.as_ref()));
+    let (close, closing) = watch::channel(false);
     if let Some((admin, (socket, at))) = admin {
         let front = Front::new(at, Arc::new(admin.listener.clone()), pages.clone())
             .map_err(|e| format!("admin: TLS: {e}"))?;
-        server.add_service(Steady::new(socket, front, pages.clone().watch()));
+        server.add_service(Steady::new(socket, front, pages.clone().watch(), closing));
     }
     let acme = (settings.acme.clone(), keep_certificates(settings, &observer)?);
     let state = State {
@@ -175,14 +198,20 @@ fn assembled(mut settings: Settings, source: Option<PathBuf>) -> Result<(Server,
         fixed: settings.fixed.clone(),
         acme,
     };
-    let control = control::Server::bind(&settings.state_dir);
-    let control = control.map_err(|e| log::warn!("no control socket: {e}")).ok();
+    let stop = Stop {
+        edge: edge.clone(),
+        observer: observer.clone(),
+        life: life.clone(),
+        times: settings.shutdown,
+        held: held.clone(),
+        pages: close,
+    };
+    let (upgrades, retiring) = upgrade::commands(own, held.clone());
     let state = Mutex::new(state);
-    let times = settings.shutdown;
-    let (ended, looked) = (edge.clone(), observer.clone());
-    let stop = Stop { edge: ended, observer: looked, life: life.clone(), times };
-    let work = Arc::new(Reloader { source, edge, observer, life, files, opener, state });
-    Ok((server, Watch { work, control: Mutex::new(control), pages, stop }))
+    let work = Arc::new(Reloader { source, edge, observer, life, files, opener, held, state });
+    let commands = commands(&work, &pages).into_iter().chain(upgrades).collect();
+    let desk = Desk { state_dir: settings.state_dir.clone(), commands, relieves, retiring };
+    Ok((server, Watch { work, desk: Mutex::new(Some(desk)), stop }))
 }
 
 fn conf(settings: &Settings) -> ServerConf {
@@ -259,13 +288,12 @@ fn announce(settings: &Settings, sockets: &[Socket], admin: Option<(&AdminSettin
 struct Watch {
     work: Arc<Reloader>,
     /// Taken when it begins to serve.
-    control: Mutex<Option<control::Server>>,
-    pages: Arc<Admin>,
+    desk: Mutex<Option<Desk>>,
     stop: Stop,
 }
 
 /// What the edge can be asked for by its control socket.
-fn commands(work: &Arc<Reloader>, pages: &Arc<Admin>) -> Vec<Arc<dyn control::Command>> {
+fn commands(work: &Arc<Reloader>, pages: &Arc<Admin>) -> Vec<Arc<dyn Command>> {
     vec![Arc::new(Reload(work.clone())), Arc::new(Asked(pages.clone()))]
 }
 
@@ -294,27 +322,33 @@ impl ShutdownSignalWatch for Watch {
         tokio::spawn(again(user, work.observer.clone()));
         tokio::spawn(anew(hangup, work.clone()));
         work.edge.runtime().start(&Handle::current());
-        let control = self.control.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(server) = control {
-            tokio::spawn(server.run(commands(work, &self.pages)));
-        }
+        let desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(desk) = desk else { return ShutdownSignal::FastShutdown };
+        let mut desk = desk.open().await;
         // only now: a stop signal before this would have killed the process
         work.life.reach(Phase::Ready);
         eprintln!("mcp-edge: ready");
         notify::tell("READY=1");
         let mut looking = None;
         let mut sweep = tokio::time::interval(SWEEP);
-        loop {
+        let relieved = loop {
             tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break None,
+                _ = interrupt.recv() => break None,
+                word = desk.relieved() => break Some(word),
                 _ = sweep.tick() => {
                     work.edge.runtime().sweep();
                     look_aside(work, &mut looking);
                 }
             }
+        };
+        match relieved {
+            None => self.stop.begin(terminate, interrupt).await,
+            Some(word) => {
+                desk.close(word).await;
+                self.stop.retire(terminate, interrupt);
+            }
         }
-        self.stop.begin(terminate, interrupt).await;
         self.stop.end_when_idle();
         ShutdownSignal::GracefulTerminate
     }

@@ -18,6 +18,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::files::Files;
 use super::sockets::{Socket, bind_one, name_ports};
+use super::upgrade::{Held, Inherited};
 use crate::acme::{self, store::Store};
 use crate::base::kept::Kept;
 use crate::base::life::{Life, Phase};
@@ -41,6 +42,8 @@ pub(super) struct Reloader {
     pub(super) life: Arc<Life>,
     pub(super) files: Arc<ArcSwap<Files>>,
     pub(super) opener: UnboundedSender<Opening<Edge>>,
+    /// The sockets of all places, for a process that takes over.
+    pub(super) held: Arc<Held>,
     /// One reload at a time.
     pub(super) state: Mutex<State>,
 }
@@ -167,6 +170,7 @@ impl Reloader {
         let left = mem::replace(&mut state.open, open);
         for gone in left.iter().filter(|l| !state.open.iter().any(|o| o.is(l))) {
             eprintln!("mcp-edge: no longer listening on {}", gone.bound);
+            self.held.forget(gone.bound);
             gone.post.close();
         }
         self.files.store(Arc::new(Files::new(&settings)));
@@ -193,6 +197,7 @@ impl Reloader {
                 let scheme = if front.settings().tls.is_some() { "https" } else { "http" };
                 eprintln!("mcp-edge: listening on {scheme}://{bound}");
                 let post = Post::new(front);
+                self.held.keep(&address.to_string(), &socket);
                 if self.opener.send((socket, post.clone())).is_err() {
                     log::error!("{bound} is not listened at: the edge is stopping");
                 }
@@ -238,7 +243,7 @@ impl State {
                 places.push(Planned::Open(left.remove(at).again()));
                 continue;
             }
-            match bind_one(*address, &settings.listeners) {
+            match bind_one(*address, &settings.listeners, &mut Inherited::default()) {
                 Ok(socket) => places.push(Planned::Bound(*address, socket)),
                 Err(problem) => problems.push(problem),
             }

@@ -2,35 +2,46 @@
 
 use std::net::{SocketAddr, TcpListener};
 
+use super::upgrade::{Held, Inherited};
 use crate::config::Settings;
-use crate::listen::service::bind;
 use crate::listen::settings::ListenerSettings;
 
 /// A socket, and where it is really bound to.
 pub(super) type Socket = (TcpListener, SocketAddr);
 
-/// Binds a listener among all of a config.
+/// Binds a listener among all of a config, or takes it from the process before.
 ///
 /// # Errors
 /// A sentence that names the address.
-pub(super) fn bind_one(address: SocketAddr, all: &[ListenerSettings]) -> Result<Socket, String> {
+pub(super) fn bind_one(
+    address: SocketAddr,
+    all: &[ListenerSettings],
+    inherited: &mut Inherited,
+) -> Result<Socket, String> {
     // `[::]` takes IPv4, too, unless another listener has that
     let has_v4 = |other: &ListenerSettings| {
         other.address.is_ipv4() && other.address.port() == address.port()
     };
     let v6_only = address.is_ipv6() && address.port() != 0 && all.iter().any(has_v4);
-    bind(address, v6_only).map_err(|e| e.to_string())
+    inherited.bind(&address.to_string(), address, v6_only).map_err(|e| e.to_string())
 }
 
 /// Binds every listener.
 ///
 /// # Errors
 /// All that fail are named, each in a sentence.
-pub(super) fn bind_all(settings: &Settings) -> Result<Vec<Socket>, String> {
+pub(super) fn bind_all(
+    settings: &Settings,
+    inherited: &mut Inherited,
+    held: &Held,
+) -> Result<Vec<Socket>, String> {
     let (mut sockets, mut problems) = (Vec::new(), Vec::new());
     for listener in &settings.listeners {
-        match bind_one(listener.address, &settings.listeners) {
-            Ok(socket) => sockets.push(socket),
+        match bind_one(listener.address, &settings.listeners, inherited) {
+            Ok(socket) => {
+                held.keep(&listener.address.to_string(), &socket.0);
+                sockets.push(socket);
+            }
             Err(problem) => problems.push(problem),
         }
     }

@@ -5,8 +5,10 @@ use std::process::exit;
 use std::sync::Arc;
 
 use tokio::signal::unix::Signal;
+use tokio::sync::watch;
 use tokio::time::sleep;
 
+use super::upgrade::Held;
 use crate::base::life::{Life, Phase};
 use crate::base::notify;
 use crate::config::Shutdown;
@@ -19,28 +21,45 @@ pub(super) struct Stop {
     pub(super) observer: Observer,
     pub(super) life: Arc<Life>,
     pub(super) times: Shutdown,
+    pub(super) held: Arc<Held>,
+    /// Closes the admin listener.
+    pub(super) pages: watch::Sender<bool>,
 }
 
 impl Stop {
     /// Says that the edge stops, to health checks first; back when listeners are to be closed. From now on a
     /// signal ends the process at once.
-    pub(super) async fn begin(&self, mut terminate: Signal, mut interrupt: Signal) {
+    pub(super) async fn begin(&self, terminate: Signal, interrupt: Signal) {
         self.life.reach(Phase::Stopping);
         notify::tell("STOPPING=1");
         eprintln!("mcp-edge: stopping; a second signal stops at once");
+        self.heed(terminate, interrupt);
+        // a balancer needs a few checks to see it; until then it sends more
+        sleep(self.times.delay).await;
+    }
+
+    /// Another process has taken over: the service goes on there, and nothing is said to health checks.
+    pub(super) fn retire(&self, terminate: Signal, interrupt: Signal) {
+        eprintln!("mcp-edge: retiring; a signal stops at once");
+        self.heed(terminate, interrupt);
+        // both would answer on the one admin socket
+        self.pages.send_replace(true);
+    }
+
+    fn heed(&self, mut terminate: Signal, mut interrupt: Signal) {
         let observer = self.observer.clone();
         tokio::spawn(async move {
             tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
             observer.flush();
             exit(1);
         });
-        // a balancer needs a few checks to see it; until then it sends more
-        sleep(self.times.delay).await;
     }
 
     /// Pingora sleeps through its whole grace period; this thread ends the process when nobody accepts any
     /// more and the last connection has gone.
     pub(super) fn end_when_idle(&self) {
+        // a listening socket that is held takes connections which nobody would serve
+        self.held.close();
         let (edge, observer, grace) = (self.edge.clone(), self.observer.clone(), self.times.grace);
         let spawned = std::thread::Builder::new().name("stop".into()).spawn(move || {
             let left = edge.wait_until_idle(grace);

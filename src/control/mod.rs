@@ -5,20 +5,22 @@
 //! [`Server::run`]. Lines are bounded in size, and so is the time that they take to come.
 
 pub mod client;
+pub mod pass;
 
 use std::fs::{self, Permissions};
+use std::future::pending;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{sleep, timeout};
 
 /// Its name in the state folder.
@@ -71,8 +73,19 @@ impl Server {
         Ok(Self { socket })
     }
 
-    /// Answers whoever asks; never ends but for a failure that it tells.
-    pub async fn run(self, commands: Vec<Arc<dyn Command>>) {
+    /// Answers whoever asks, until `close` brings a sender: the socket is closed then, the sender is fired, and
+    /// what was asked before is answered.
+    pub async fn run(
+        self,
+        commands: Vec<Arc<dyn Command>>,
+        close: oneshot::Receiver<oneshot::Sender<()>>,
+    ) {
+        let mut close = pin!(async {
+            match close.await {
+                Ok(closed) => closed,
+                Err(_) => pending().await,
+            }
+        });
         let socket = match UnixListener::from_std(self.socket) {
             Ok(socket) => socket,
             Err(e) => return log::error!("the control socket cannot be polled: {e}"),
@@ -80,7 +93,17 @@ impl Server {
         let (commands, places) = (Arc::new(commands), Arc::new(Semaphore::new(MOST)));
         loop {
             let Ok(place) = places.clone().acquire_owned().await else { return };
-            match socket.accept().await {
+            let accepted = tokio::select! {
+                accepted = socket.accept() => accepted,
+                closed = &mut close => {
+                    drop((socket, place));
+                    if closed.send(()).is_err() {
+                        log::debug!("nobody waits for the end of the control socket");
+                    }
+                    break;
+                }
+            };
+            match accepted {
                 Ok((peer, _)) => {
                     let commands = commands.clone();
                     tokio::spawn(async move {
@@ -93,6 +116,10 @@ impl Server {
                     sleep(PAUSE).await;
                 }
             }
+        }
+        let all = u32::try_from(MOST).unwrap_or(u32::MAX);
+        if timeout(PATIENCE, places.acquire_many(all)).await.is_err() {
+            log::debug!("who asked on the control socket takes no answer");
         }
     }
 }
@@ -186,7 +213,11 @@ mod tests {
             .build()
             .unwrap();
         let server = Server::bind(folder).unwrap();
-        runtime.spawn(server.run(vec![Arc::new(Echo)]));
+        let (close, closing) = oneshot::channel();
+        runtime.spawn(async move {
+            server.run(vec![Arc::new(Echo)], closing).await;
+            drop(close);
+        });
         runtime
     }
 

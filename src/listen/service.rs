@@ -41,6 +41,7 @@ pub struct Steady<S> {
     socket: Option<TcpListener>,
     post: Arc<Post<S>>,
     beside: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
+    stop: ShutdownWatch,
 }
 
 /// Binds an address; the error names it. `v6_only`: IPv4 is another listener's, which `[::]` would take, too.
@@ -80,13 +81,14 @@ impl<S: Serve> Fronts<S> {
 }
 
 impl<S: Serve> Steady<S> {
-    /// A service of one listener, on one thread.
+    /// A service of one listener, on one thread. `stop` is said where another process has taken over.
     pub fn new(
         socket: TcpListener,
         front: Front<S>,
         beside: impl Future<Output = ()> + Send + Sync + 'static,
+        stop: ShutdownWatch,
     ) -> Self {
-        Self { socket: Some(socket), post: Post::new(front), beside: Some(Box::pin(beside)) }
+        Self { socket: Some(socket), post: Post::new(front), beside: Some(Box::pin(beside)), stop }
     }
 }
 
@@ -155,7 +157,11 @@ impl<S: Serve> ServiceTrait for Steady<S> {
         if let Some(work) = self.beside.take() {
             drop(tokio::spawn(work));
         }
-        // nobody ever says stop to this one
+        let (post, stop) = (self.post.clone(), self.stop.clone());
+        tokio::spawn(async move {
+            until_stop(stop).await;
+            post.place().stop();
+        });
         self.post.clone().run(socket).await;
     }
 

@@ -35,4 +35,5 @@ mod slow;
 mod sse;
 mod sticky;
 mod tls;
+mod upgrade;
 mod traces;

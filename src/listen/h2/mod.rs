@@ -27,7 +27,7 @@ use super::accept::Open;
 use super::h1::head::MAX_HEAD;
 use super::stream::ClientStream;
 use super::wire::{Answer, BodyError, BodySize, Payload, Wire};
-use super::{ConnCx, LINGER, Serve};
+use super::{ConnCx, Serve};
 use crate::base::denial::Denial;
 use crate::base::head::Head;
 use crate::base::io::Aside;
@@ -47,6 +47,9 @@ const SEND_BUFFER: usize = 32 * 1024;
 const MAX_LEFT: usize = 4 * 1024;
 /// How long what was sent before a broken answer ends may take to leave.
 const FLUSH_TIME: Duration = Duration::from_millis(500);
+/// How long a client may take to acknowledge that the edge stops (RFC 9113 §6.8). What it sent before is answered;
+/// one that does acknowledge it is not waited for.
+const FAREWELL: Duration = Duration::from_secs(3);
 
 /// Speaks HTTP/2 until the connection ends, stays idle, or we are to stop.
 pub(super) async fn serve<S: Serve>(io: ClientStream, cx: ConnCx, open: Open<S>) {
@@ -110,10 +113,10 @@ pub(super) async fn serve<S: Serve>(io: ClientStream, cx: ConnCx, open: Open<S>)
     }
 }
 
-/// A client that does not answer our farewell does not keep a stopping edge up.
+/// A client that does not answer our farewell does not keep a stopping edge up for long.
 fn idle_timeout(cx: &ConnCx) -> Duration {
     let timeout = cx.listener.idle_timeout;
-    if cx.is_draining() { timeout.min(LINGER) } else { timeout }
+    if cx.is_draining() { timeout.min(FAREWELL) } else { timeout }
 }
 
 /// One request. Its beginning is boxed, so that a silent stream is a small task; no `async fn`,

@@ -117,12 +117,18 @@ impl Builder {
 
     /// Starts it and waits until it is ready.
     pub(crate) fn start(self) -> Edge {
+        self.start_with(|_| {})
+    }
+
+    /// The same with something done to the command before.
+    pub(crate) fn start_with(self, change: impl FnOnce(&mut Command)) -> Edge {
         let dir = tempfile::tempdir().unwrap();
         let yaml = self.yaml(&dir.path().join("state"));
         let file = dir.path().join("mcp-edge.yaml");
         fs::write(&file, &yaml).unwrap();
         let mut command = Command::new(binary());
         command.arg("run").arg("--config").arg(&file);
+        change(&mut command);
         let mut edge = Edge::spawn(command, Some(dir));
         edge.wait_ready(&yaml);
         edge
@@ -136,8 +142,9 @@ pub(crate) struct Edge {
     err: Arc<Watched<Lines>>,
     listeners: Vec<SocketAddr>,
     admin: Option<SocketAddr>,
-    #[allow(dead_code, reason = "removed with the edge")]
     dir: Option<tempfile::TempDir>,
+    /// The process that has taken over.
+    successor: Option<u32>,
 }
 
 /// Lines of a pipe so far.
@@ -154,7 +161,7 @@ impl Edge {
         let mut child = command.spawn().expect("the binary starts");
         let out = collect(child.stdout.take().unwrap());
         let err = collect(child.stderr.take().unwrap());
-        Self { child, out, err, listeners: Vec::new(), admin: None, dir }
+        Self { child, out, err, listeners: Vec::new(), admin: None, dir, successor: None }
     }
 
     /// Waits for `ready` and learns the ports.
@@ -283,7 +290,7 @@ impl Edge {
     pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill")
             .arg(format!("-{name}"))
-            .arg(self.child.id().to_string())
+            .arg(self.successor.unwrap_or(self.child.id()).to_string())
             .status()
             .unwrap();
         assert!(sent.success());
@@ -301,6 +308,26 @@ impl Edge {
         self.child.wait().unwrap()
     }
 
+    /// The config file of an edge that was made from parts.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.dir.as_ref().expect("a folder of its own").path().join("mcp-edge.yaml")
+    }
+
+    /// Asks it to put the binary in its own place: the exit code, and what was said.
+    pub(crate) fn upgrade(&mut self) -> (Option<i32>, String) {
+        let mut command = Command::new(binary());
+        let out = command.arg("upgrade").arg("--config").arg(self.config()).output().unwrap();
+        let said = String::from_utf8_lossy(&out.stdout).into_owned();
+        let pid = said.strip_prefix("process ").and_then(|rest| rest.split(' ').next());
+        self.successor = pid.map(|pid| pid.parse().unwrap()).or(self.successor);
+        (out.status.code(), said + &String::from_utf8_lossy(&out.stderr))
+    }
+
+    /// Waits for the exit of the process that was started first, whoever took over from it.
+    pub(crate) fn first_exit(&mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+
     /// Ends it as an operator would, and waits.
     pub(crate) fn stop(mut self) {
         self.signal("TERM");
@@ -312,6 +339,10 @@ impl Drop for Edge {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
+        // its pipes are open as long as it lives
+        if let (Some(pid), false) = (self.successor, self.err.look(|e| e.ended)) {
+            drop(Command::new("kill").args(["-KILL", &pid.to_string()]).status());
+        }
         let panics: Vec<_> = self.stderr().into_iter().filter(|l| l.contains("panicked")).collect();
         if !thread::panicking() {
             assert!(panics.is_empty(), "the edge panicked: {panics:?}");
