@@ -308,11 +308,6 @@ impl Edge {
         self.child.wait().unwrap()
     }
 
-    /// The config file of an edge that was made from parts.
-    pub(crate) fn config(&self) -> PathBuf {
-        self.dir.as_ref().expect("a folder of its own").path().join("mcp-edge.yaml")
-    }
-
     /// Asks it to put the binary in its own place: the exit code, and what was said.
     pub(crate) fn upgrade(&mut self) -> (Option<i32>, String) {
         let mut command = Command::new(binary());
