@@ -20,7 +20,7 @@ use super::files::Files;
 use super::sockets::{Socket, bind_one, name_ports};
 use super::upgrade::{Held, Inherited};
 use crate::acme::{self, store::Store};
-use crate::base::kept::Kept;
+use crate::base::kept::{Kept, Sum};
 use crate::base::life::{Life, Phase};
 use crate::config::{self, Settings, report};
 use crate::control;
@@ -53,7 +53,7 @@ pub(super) struct State {
     pub(super) kept: Kept,
     pub(super) open: Vec<Listening>,
     /// What cannot be renewed, by its key and a sum of what it said at the start.
-    pub(super) fixed: Vec<(&'static str, String)>,
+    pub(super) fixed: Vec<(&'static str, Sum)>,
     pub(super) acme: (Vec<AcmeSettings>, Option<acme::Keeper>),
 }
 

@@ -8,7 +8,7 @@ use super::settings::{Affinity, HostHeader, Retry, UpstreamSettings, UpstreamTls
 use super::spread::{self, Balance};
 use super::{credential, servers};
 use crate::base::compile::{Cx, Node, NodeKind};
-use crate::base::kept::{content, fingerprint};
+use crate::base::kept::{Sum, content, fingerprint};
 use crate::base::url::Origin;
 use crate::base::{defaults, fields, url};
 use crate::listen::certificate;
@@ -45,8 +45,8 @@ pub fn names(node: &Node) -> Vec<String> {
 pub fn from_origin(origin: &Origin) -> Option<UpstreamSettings> {
     let servers = vec![servers::of(origin)];
     Some(UpstreamSettings {
-        fingerprint: String::new(),
-        wire: String::new(),
+        fingerprint: Sum::default(),
+        wire: Sum::default(),
         name: format!("{}://{}", origin.scheme(), origin.authority()),
         policy: spread::kind(defaults::BALANCE)?,
         hash: None,
@@ -90,11 +90,12 @@ fn upstream(node: &Node, cx: &mut Cx) -> Option<UpstreamSettings> {
         cx.in_key("tls", |cx| cx.error(node, "no server of this upstream is https"));
     }
     Some(UpstreamSettings {
-        fingerprint: sum(node, tls.as_ref()),
+        fingerprint: sum(node, tls.as_ref()).into(),
         wire: format!(
             "{connect_timeout:?} {idle_timeout:?} {:?}",
             tls_node.map(|node| sum(node, tls.as_ref()))
-        ),
+        )
+        .into(),
         name,
         policy: spread::kind(balance.policy)?,
         hash: balance.hash,

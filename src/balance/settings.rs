@@ -6,15 +6,16 @@ use http::{HeaderName, HeaderValue};
 
 use super::policy::Kind;
 use crate::base::defaults;
+use crate::base::kept::Sum;
 
 /// A group of replicas of one MCP server.
 #[derive(Debug, Clone)]
 pub struct UpstreamSettings {
     /// A sum of all that the config and the files that it names say of it: while it stays the same over a reload,
     /// so does what is at work.
-    pub fingerprint: String,
+    pub fingerprint: Sum,
     /// The same of what connections are made by.
-    pub wire: String,
+    pub wire: Sum,
     /// Its name; for a URL written into a route, that URL's origin.
     pub name: String,
     /// The replicas, in the order of the config; never empty; authorities are unique.

@@ -36,6 +36,22 @@ impl fmt::Debug for Kept {
     }
 }
 
+/// A sum of what something says. What is shown of it is nothing: two that say the same look the same.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Sum(String);
+
+impl fmt::Debug for Sum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sum")
+    }
+}
+
+impl From<String> for Sum {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
 /// A sum of what a node says after substitution, wherever it stands: equal for what means the same.
 pub fn fingerprint(node: &Node) -> String {
     let mut sum = Sha256::new();

@@ -8,7 +8,7 @@ use super::substitute::{Env, substitute};
 use super::yaml;
 use crate::base::compile::{Cx, Node, NodeKind};
 use crate::base::files;
-use crate::base::kept::fingerprint;
+use crate::base::kept::{Sum, fingerprint};
 
 /// The state folder that a file names, whatever else is wrong with the file.
 ///
@@ -28,11 +28,11 @@ const FIXED: &[&str] =
     &["state_dir", "threads", "admin", "access_log", "audit", "traces", "shutdown"];
 
 /// Those keys, each with a sum of what a config says there.
-pub(super) fn fixed(root: &Node) -> Vec<(&'static str, String)> {
+pub(super) fn fixed(root: &Node) -> Vec<(&'static str, Sum)> {
     let NodeKind::Map(entries) = &root.kind else { return Vec::new() };
     let said = |key: &str| {
         let found = entries.iter().find(|(name, ..)| name == key);
-        found.map(|(.., node)| fingerprint(node)).unwrap_or_default()
+        found.map(|(.., node)| fingerprint(node).into()).unwrap_or_default()
     };
     FIXED.iter().map(|key| (*key, said(key))).collect()
 }

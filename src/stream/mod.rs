@@ -2,6 +2,7 @@
 
 pub mod endpoint;
 pub mod endpoint_url;
+pub mod events;
 mod held;
 pub mod passed;
 pub mod pump;
