@@ -32,6 +32,13 @@
 //! [`proxy::admit::admit`] is steps 2 to 8 in one screen; [`proxy::exchange`] is 9, [`proxy::answer`]
 //! what is done to an answer, and [`proxy::respond`] the one place that writes refusals.
 //!
+//! # Another config
+//!
+//! One [`Runtime`](proxy::runtime::Runtime) is a generation of the config; [`Edge`](proxy::Edge) swaps it whole, and a
+//! request keeps the one that it began with. What remembers (counters, caches, keys, replicas with their
+//! connections) is found again by what the config says of it ([`base::kept`]). A stream is asked once more whether
+//! it would be let in ([`proxy::standing`]), and so is a connection before its next request.
+//!
 //! # Which engine carries what
 //!
 //! | what | carried by |
