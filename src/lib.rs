@@ -27,7 +27,8 @@
 //! 9. [`forward`]: the request goes out once; the answer's head comes back.
 //! 10. [`stream`]: the answer's body goes to the client as it comes; where tools are guarded, with lists
 //!     of tools cut.
-//! 11. [`observe`]: one line in the log, and the counters.
+//! 11. [`observe`]: one line in the log, and the counters; where that is asked for, a span, and before
+//!     step 9 a line in the audit log.
 //!
 //! [`proxy::admit::admit`] is steps 2 to 8 in one screen; [`proxy::exchange`] is 9, [`proxy::answer`]
 //! what is done to an answer, and [`proxy::respond`] the one place that writes refusals.

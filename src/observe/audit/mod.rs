@@ -157,7 +157,10 @@ impl AuditLog {
                 self.push(Some(sender), |seq, out| line::call(record, seq, line::ALLOWED, out));
                 match timeout(PATIENCE, written).await {
                     Ok(Ok(true)) => Ok(()),
-                    _ => Err(unwritable()),
+                    _ => {
+                        self.stalled();
+                        Err(unwritable())
+                    }
                 }
             }
         }
@@ -180,7 +183,9 @@ impl AuditLog {
         state.seq += 1;
         let seq = state.seq;
         if state.batch.lines.len() >= WAITING {
+            drop(state);
             self.0.counters.lost.inc();
+            self.stalled();
             // who waits hears it by the sender's end
             return;
         }
@@ -192,6 +197,14 @@ impl AuditLog {
         drop(state);
         if first {
             self.0.work.notify_one();
+        }
+    }
+
+    /// Says once that lines are not written at all, as a disk or a reader that hangs says nothing by itself.
+    fn stalled(&self) {
+        if self.0.counters.failing.get() == 0 {
+            self.0.counters.failing.set(1);
+            log::error!("the audit log is not written in time; its lines wait, or are lost");
         }
     }
 
