@@ -140,14 +140,10 @@ fn places(args: &StatusArgs) -> Result<ask::Places, String> {
     let mut places = match (&args.config, &args.url) {
         (_, Some(url)) => ask::Places::at(url.clone()),
         (None, None) => ask::Places::usual(&env),
-        (Some(path), None) => match config::load(path, &env, Mode::Check) {
-            Ok(settings) => ask::Places::of(&settings),
-            Err(errors) => {
-                let source = path.display().to_string();
-                eprint!("{}", report::errors(&source, &errors));
-                ask::Places::usual(&env)
-            }
-        },
+        (Some(path), None) => {
+            let settings = config::load(path, &env, Mode::Check).ok();
+            ask::Places::of(config::state_dir(path, &env)?, settings.as_ref())
+        }
     };
     places.fields = fields.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
     places.ca = args.ca.clone();

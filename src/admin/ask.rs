@@ -58,13 +58,11 @@ impl Places {
         Self { state_dir, ..Self::at(AdminSettings::usual().url()) }
     }
 
-    /// Those of a config.
-    pub fn of(settings: &Settings) -> Self {
-        Self {
-            state_dir: Some(settings.state_dir.clone()),
-            url: settings.admin.as_ref().map(AdminSettings::url),
-            ..Self::default()
-        }
+    /// Those of a config; of one that is broken by now, the state folder alone.
+    pub fn of(state_dir: PathBuf, settings: Option<&Settings>) -> Self {
+        let admin = settings.and_then(|settings| settings.admin.as_ref());
+        let url = admin.map(AdminSettings::url);
+        Self { state_dir: Some(state_dir), url, ..Self::default() }
     }
 }
 
@@ -85,7 +83,7 @@ pub fn ask(places: Places) -> Result<Status, String> {
             Ok(answer) => return read(answer),
             Err(problem) => problems.push(problem),
         },
-        None => problems.push("the config has no admin listener".to_owned()),
+        None => problems.push("the config names no admin listener that could be asked".to_owned()),
     }
     Err(problems.join("\n"))
 }

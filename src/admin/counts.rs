@@ -77,16 +77,16 @@ impl Buckets {
     fn of(metrics: &[Metric]) -> Self {
         let mut sums: Vec<(f64, u64)> = Vec::new();
         for histogram in metrics.iter().map(Metric::get_histogram) {
-            for (n, bucket) in histogram.get_bucket().iter().enumerate() {
+            let buckets = histogram.get_bucket().iter();
+            let finite = buckets.filter(|bucket| bucket.upper_bound().is_finite());
+            // some have a last bucket for all, and some leave it to whoever writes them
+            let all = std::iter::once((f64::INFINITY, histogram.get_sample_count()));
+            let finite = finite.map(|bucket| (bucket.upper_bound(), bucket.cumulative_count()));
+            for (n, (bound, count)) in finite.chain(all).enumerate() {
                 match sums.get_mut(n) {
-                    Some((_, sum)) => *sum += bucket.cumulative_count(),
-                    None => sums.push((bucket.upper_bound(), bucket.cumulative_count())),
+                    Some((_, sum)) => *sum += count,
+                    None => sums.push((bound, count)),
                 }
-            }
-            let count = histogram.get_sample_count();
-            match sums.iter_mut().find(|(bound, _)| bound.is_infinite()) {
-                Some((_, sum)) => *sum += count,
-                None => sums.push((f64::INFINITY, count)),
             }
         }
         Self(sums)
@@ -184,6 +184,30 @@ mod tests {
         assert!((mixed.quantile(0.75).unwrap() - 55.0).abs() < 1e-9);
         assert_eq!(buckets(&[0, 0, 0, 0]).quantile(0.5), None);
         assert_eq!(Buckets::default().quantile(0.5), None);
+    }
+
+    #[test]
+    fn series_are_added_up_whatever_their_last_bucket_is() {
+        use prometheus::proto::{Bucket, Histogram};
+        let metric = |bounds: &[(f64, u64)], count| {
+            let bucket = |&(bound, so_far): &(f64, u64)| {
+                let mut bucket = Bucket::default();
+                bucket.set_upper_bound(bound);
+                bucket.set_cumulative_count(so_far);
+                bucket
+            };
+            let mut histogram = Histogram::default();
+            histogram.set_bucket(bounds.iter().map(bucket).collect());
+            histogram.set_sample_count(count);
+            let mut metric = Metric::default();
+            metric.set_histogram(histogram);
+            metric
+        };
+        let open = metric(&[(0.1, 2), (1.0, 3)], 4);
+        let closed = metric(&[(0.1, 1), (1.0, 1), (f64::INFINITY, 5)], 5);
+        let sums = vec![(0.1, 3), (1.0, 4), (f64::INFINITY, 9)];
+        assert_eq!(Buckets::of(&[open.clone(), closed.clone()]), Buckets(sums.clone()));
+        assert_eq!(Buckets::of(&[closed, open]), Buckets(sums));
     }
 
     #[test]

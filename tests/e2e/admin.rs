@@ -3,14 +3,15 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::process::{Command, Output};
+use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::support::backend::{Backend, Refusing, backend, feed, plain};
+use crate::support::backend::{Refusing, backend, plain};
 use crate::support::certs::Certs;
-use crate::support::client::{Client, Response, get, get_events, post};
+use crate::support::client::{Client, Response, get, post};
 use crate::support::edge::{Edge, binary, edge};
-use crate::support::wait::eventually;
+use crate::support::wait::{Watched, eventually};
 
 const ADMIN: &str = "admin: { address: \"127.0.0.1:0\" }";
 /// `ann:pass`.
@@ -29,38 +30,34 @@ fn status(edge: &Edge) -> Value {
     ask(edge.admin(), "/status").json()
 }
 
-/// A backend whose streams stay open until it is dropped.
-fn streaming() -> (Backend, crate::support::backend::Feed) {
-    let (feed, source) = feed();
-    let backend = backend(move |x| {
-        x.sse(&[]);
-        x.play(&source);
-    });
-    (backend, feed)
-}
-
 #[test]
 fn probes_say_when_work_should_come_here() {
-    let (backend, feed) = streaming();
+    let gate = Arc::new(Watched::new(false));
+    let opened = gate.clone();
+    let backend = backend(move |x| {
+        opened.wait("the gate opens", |open| open.then_some(()));
+        x.json("{}");
+    });
     let edge = edge().top(ADMIN).to(&backend).start();
     let admin = edge.admin();
     assert_eq!((ask(admin, "/healthz").status, ask(admin, "/readyz").status), (200, 200));
     assert_eq!(ask(admin, "/readyz").text(), "ready\nupstream one: 1 of 1 replicas up\n");
 
-    let mut stream = edge.client();
-    assert!(stream.send(get_events("localhost", "/mcp", "")));
-    feed.push("data: one\n\n");
-    assert_eq!(stream.start().status, 200);
+    // what is under way keeps the process up
+    let mut client = edge.client();
+    assert!(client.send(get("localhost", "/x")));
+    backend.wait_request(0);
     edge.signal("TERM");
     edge.wait_line("mcp-edge: stopping");
-    // nobody comes in any more, and yet those who look after it are told why
     for (path, said) in [("/healthz", "stopping"), ("/readyz", "not ready: stopping")] {
         let answer = ask(admin, path);
         assert_eq!((answer.status, answer.text().starts_with(said)), (503, true), "{path}");
     }
-    assert_eq!(ask(admin, "/status").json()["phase"], "stopping");
-    assert!(ask(admin, "/metrics").text().contains("mcp_edge_streams 1"));
-    drop(feed);
+    let stopping = ask(admin, "/status").json();
+    assert_eq!((&stopping["phase"], &stopping["in_flight"]), (&"stopping".into(), &1.into()));
+    assert!(stopping["alarms"][0]["text"].as_str().unwrap().contains("stopping"));
+    gate.update(|open| *open = true);
+    assert_eq!(client.start().status, 200);
 }
 
 #[test]
@@ -82,12 +79,15 @@ fn the_status_has_what_went_on() {
     let nasty = "<img src=x onerror=alert(1)>";
     assert_eq!(edge.ask(post("localhost", "/mcp", "", &call(nasty))).status, 403);
     assert_eq!(edge.get("/dead").status, 503);
+    // answers are counted when they are out
+    eventually("all three are counted", || {
+        status(&edge)["requests"] == serde_json::json!({ "2xx": 1, "4xx": 1, "5xx": 1 })
+    });
     let status = status(&edge);
     assert_eq!((&status["phase"], &status["ready"]), (&"ready".into(), &true.into()));
     assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(status["generation"], 1);
     assert!(status["uptime"].as_f64().unwrap() > 0.0 && status["now"].as_f64().unwrap() > 1.7e9);
-    assert_eq!(status["requests"], serde_json::json!({ "2xx": 1, "4xx": 1, "5xx": 1 }));
     let route = |name: &str| {
         let all = status["routes"].as_array().unwrap();
         all.iter().find(|route| route["route"] == name).unwrap_or_else(|| panic!("{status}"))
@@ -275,6 +275,7 @@ fn the_terminal_shows_the_same() {
         let body =
             r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"e\u001b[2Jvil"}}"#;
         assert_eq!(edge.ask(post("localhost", "/mcp", "", body)).status, 403);
+        edge.log("the refusal is noted", |line| line["code"] == "authz.tool");
         let config = dir.path().join("edge.yaml");
         let rest = format!(
             "state_dir: \"{}\"\n{}\nlisteners: [ {{ address: \"127.0.0.1:1\" }} ]\n\

@@ -12,8 +12,8 @@
 mod support;
 
 mod addresses;
-mod audit;
 mod admin;
+mod audit;
 mod auth;
 mod authz;
 mod browsers;
