@@ -33,6 +33,7 @@ if [ "${1:-test}" = test ]; then
     need htpasswd apache2-utils    # password files as people have them
     need chromium chromium         # looks at the status page
     need systemd-analyze systemd   # judges the unit; and runs it, where namespaces can be had
+    need ip iproute2               # for the loopback network of that systemd
     need promtool prometheus       # rules, and the dashboard's queries
     need docker-compose docker-compose # reads the Compose file; no engine is needed for that
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)

@@ -314,3 +314,24 @@ def test_reload_restart_and_stop(machine):
     config.write_text(good.replace("routes:", "rotues:"))
     start(machine, good=False)
     wait("systemd gives up", lambda: machine.show(NAME, "ActiveState") == "failed", 30)
+
+
+def test_another_binary_takes_over(machine, binary):
+    start(machine)
+    old = without_root(machine)
+    # as packages do it: another file in the place of the one that runs
+    program = machine.root / "usr/bin/mcp-edge"
+    shutil.copy(binary, program.with_suffix(".new"))
+    program.with_suffix(".new").rename(program)
+    machine.run("mcp-edge", "upgrade", "--config", "/etc/mcp-edge/mcp-edge.yaml")
+    wait("systemd knows the new process", lambda: machine.show(NAME, "MainPID") not in (old, "0"), 20)
+    new = without_root(machine)
+    assert status(machine, "ann") in ("502", "503")
+    wait("the old process has ended", lambda: not (machine.root / f"proc/{old}").exists(), 20)
+    assert (machine.show(NAME, "ActiveState"), machine.show(NAME, "MainPID"), machine.show(NAME, "NRestarts")) == ("active", new, "0")
+    assert machine.run("systemctl", "reload", NAME, check=False).returncode == 0, machine.journal(NAME)
+    # systemd looks after the new process as after the old one
+    machine.run("systemctl", "kill", "-s", "KILL", NAME)
+    wait("it is back", lambda: machine.show(NAME, "MainPID") not in (new, "0") and machine.show(NAME, "ActiveState") == "active", 20)
+    machine.run("systemctl", "stop", NAME)
+    assert machine.show(NAME, "Result") == "success"
