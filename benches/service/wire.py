@@ -117,10 +117,15 @@ class H2:
         async with self.opening:
             if self.link is None or self.link.leaving:
                 self.link = Link(*await opened(self.address, self.tls))
+            link = self.link
+            # sent before anything else can happen: it must not follow a GOAWAY that we have seen
+            stream, answer = link.begin(method, fields, body)
         try:
-            return await asyncio.wait_for(self.link.ask(method, fields, body), PATIENCE)
+            return await asyncio.wait_for(answer, PATIENCE)
         except TimeoutError:
             raise Failed(f"no answer in {PATIENCE} s") from None
+        finally:
+            link.end(stream)
 
 
 class Link:
@@ -140,7 +145,7 @@ class Link:
         if not self.writer.is_closing():
             self.writer.write(self.state.data_to_send())
 
-    async def ask(self, method: str, fields: dict[str, str], body: bytes) -> Answer:
+    def begin(self, method: str, fields: dict[str, str], body: bytes) -> tuple[int, asyncio.Future]:
         stream = self.state.get_next_available_stream_id()
         pseudo = [(":method", method), (":scheme", "https"), (":authority", "localhost"), (":path", "/mcp")]
         waiter = self.waiting[stream] = asyncio.get_running_loop().create_future()
@@ -152,12 +157,12 @@ class Link:
             self.waiting.pop(stream)
             raise Failed(f"h2: {type(e).__name__}") from None
         self.send()
-        try:
-            return await waiter
-        finally:
-            self.waiting.pop(stream, None)
-            if self.leaving and not self.waiting:
-                self.writer.close()
+        return stream, waiter
+
+    def end(self, stream: int) -> None:
+        self.waiting.pop(stream, None)
+        if self.leaving and not self.waiting:
+            self.writer.close()
 
     async def read(self) -> None:
         why = "h2: closed before an answer"

@@ -33,7 +33,7 @@ use tokio::sync::watch;
 use crate::base::caller::Client;
 use crate::base::denial::Denial;
 use crate::base::head::{Head, Version};
-use crate::base::life::Life;
+use crate::base::life::{Life, Phase};
 use crate::base::memory;
 use crate::client;
 use crate::listen::wire::{Payload, Wire};
@@ -135,6 +135,14 @@ impl Edge {
         self.alive.load(Ordering::Acquire)
     }
 
+    /// The client must not send its next request into a connection that we close. It is told so early, before
+    /// listeners close: who asks again within `shutdown.delay` never meets the end of a connection by surprise.
+    fn close_if_stopping<W: Wire>(&self, wire: &mut W, cx: &ConnCx) {
+        if cx.is_draining() || self.life.phase() == Phase::Stopping {
+            wire.close_after();
+        }
+    }
+
     async fn serve<W: Wire>(
         &self,
         wire: &mut W,
@@ -151,7 +159,7 @@ impl Edge {
         }
         let rt = &self.runtime();
         if cx.listener.answers_itself() {
-            close_if_draining(wire, cx);
+            self.close_if_stopping(wire, cx);
             if let Some(answer) = Box::pin(redirect::answer(rt, head, cx)).await? {
                 respond::show(wire, head, answer, cx, record).await;
                 return Ok(None);
@@ -161,7 +169,7 @@ impl Edge {
             && let Some(answer) =
                 Box::pin(metadata.answer(&rt.routes, head, cx.listener.address)).await?
         {
-            close_if_draining(wire, cx);
+            self.close_if_stopping(wire, cx);
             respond::show(wire, head, answer, cx, record).await;
             return Ok(None);
         }
@@ -172,24 +180,24 @@ impl Edge {
         {
             Ok(admitted) => admitted,
             Err(failure) => {
-                close_if_draining(wire, cx);
+                self.close_if_stopping(wire, cx);
                 return Err(failure.with_id(rpc_id.as_deref()));
             }
         };
         if record.audit.is_some()
             && let Err(denial) = Box::pin(self.observer.call(record)).await
         {
-            close_if_draining(wire, cx);
+            self.close_if_stopping(wire, cx);
             return Err(Failure::from(denial).with_id(rpc_id.as_deref()));
         }
         let exchanged = match exchange::exchange(&mut admitted, wire, head, cx, record).await {
             Ok(exchanged) => exchanged,
             Err(failure) => {
-                close_if_draining(wire, cx);
+                self.close_if_stopping(wire, cx);
                 return Err(failure.with_id(rpc_id.as_deref()));
             }
         };
-        close_if_draining(wire, cx);
+        self.close_if_stopping(wire, cx);
         let at = At { rt, observer: &self.observer, cx };
         match answer::answer(&at, &mut admitted, exchanged, wire, head, record).await {
             Ok(Some(mut rest)) => {
@@ -358,13 +366,6 @@ impl Serve for Edge {
 
     fn handshake_failed(&self, why: &'static str) {
         self.observer.metrics.service.handshake_failed(why);
-    }
-}
-
-/// The client must not send its next request into a connection that we close.
-fn close_if_draining<W: Wire>(wire: &mut W, cx: &ConnCx) {
-    if cx.is_draining() {
-        wire.close_after();
     }
 }
 

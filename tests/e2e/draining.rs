@@ -34,14 +34,16 @@ fn health_paths_say_503_while_connections_are_still_accepted() {
         .to(&backend)
         .start();
     assert_eq!(edge.get("/healthz").status, 200);
+    let mut kept = edge.client();
+    assert_eq!(kept.ask(get("localhost", "/x")).header("connection"), None);
     edge.signal("TERM");
     edge.wait_line("stopping");
     let health = edge.get("/healthz");
     assert_eq!((health.status, health.text().as_str()), (503, "draining\n"));
-    let mut client = edge.client();
-    for _ in 0..2 {
+    for mut client in [kept, edge.client()] {
         let answer = client.ask(get("localhost", "/x"));
-        assert_eq!((answer.status, answer.header("connection")), (200, None));
+        assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+        assert!(client.end().is_empty());
     }
     edge.signal("TERM");
     assert_eq!(edge.exit().code(), Some(1), "a second signal ends it at once");
@@ -85,9 +87,9 @@ fn a_client_that_says_nothing_does_not_keep_a_stopping_edge_up() {
     }
 }
 
-/// Which does not close its own side: an edge that is not stopping would wait for it for longer.
+/// The client does not close its own side.
 #[test]
-fn the_end_of_a_stream_is_told_and_its_client_is_not_waited_for_long() {
+fn a_stream_ends_between_two_events_and_its_client_is_told_to_come_back() {
     let backend = backend(|x| {
         x.sse(&[]);
         x.chunk("data: 1\n\n");

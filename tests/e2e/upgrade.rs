@@ -104,8 +104,9 @@ fn where_nobody_runs_there_is_nothing_to_upgrade_and_nothing_to_take_over() {
 fn the_service_manager_hears_which_process_is_the_main_one() {
     let (dir, backend) = (tempfile::tempdir().unwrap(), plain());
     let heard = UnixDatagram::bind(dir.path().join("notify")).unwrap();
-    let mut edge =
-        edge().to(&backend).start_with(|c| drop(c.env("NOTIFY_SOCKET", dir.path().join("notify"))));
+    let mut edge = edge().to(&backend).start_with(|command| {
+        command.env("NOTIFY_SOCKET", dir.path().join("notify"));
+    });
     let (code, said) = edge.upgrade();
     assert_eq!(code, Some(0), "{said}");
     let pid = said.split(' ').nth(1).unwrap();

@@ -31,6 +31,7 @@ fn they_are_added_removed_and_added_again() {
     let edge = base().start();
     let other = "address: \"127.0.0.2:0\", plaintext: true";
     edge.take(&base().raw_listener(other));
+    edge.wait_line("listening on http://127.0.0.2:");
     let second = edge.listening()[1];
     let mut stays = edge.client();
     assert_eq!(stays.ask(get("localhost", "/x")).status, 200);
