@@ -10,7 +10,8 @@
 //! | `/healthz` | 200 while the process is at work, 503 while it stops |
 //! | `/readyz` | 200 when requests should come here, else 503 ([`probe`]) |
 //!
-//! It is carried by the edge's own loop, as its listeners are. On a loopback address everybody on this machine may
+//! `pingora-proxy` carries it where it is plain and for everybody on this machine; the edge's own loop, as its
+//! listeners, where there is TLS or somebody has to say who they are. On a loopback address everybody on this machine may
 //! read; a browser that was lured there by a foreign name gets nothing. Elsewhere the config names who may. Probes
 //! cannot show credentials: `/healthz` and `/readyz` answer everybody, with one word where details are not for all.
 
@@ -37,11 +38,12 @@ use serde::Serialize;
 
 use crate::auth;
 use crate::base::caller::{Chain, Client};
-use crate::base::denial::Denial;
+use crate::base::denial::{Denial, Reason};
 use crate::base::head::Head;
 use crate::base::life::Life;
 use crate::client;
 use crate::config::admin::AdminSettings;
+use crate::listen::local::{Page, Pages};
 use crate::listen::wire::{Answer, Payload, Wire};
 use crate::listen::{ConnCx, Serve};
 use crate::observe::metrics::Metrics;
@@ -123,7 +125,8 @@ impl Admin {
         self.history.note(counts, in_flight, generation, SystemTime::now());
     }
 
-    async fn answer(&self, head: &Head, client: Result<Client, Box<Denial>>) -> Reply {
+    /// `client`: where the listener tells who it is.
+    async fn reply(&self, head: &Head, client: Option<Result<Client, Box<Denial>>>) -> Reply {
         if !self.serves(&head.authority) {
             return Reply::words(421, "this host is not served here: see `hosts` of `admin`\n");
         }
@@ -156,9 +159,14 @@ impl Admin {
         !self.loopback && (self.hosts.is_empty() || address)
     }
 
-    async fn admit(&self, head: &Head, client: Result<Client, Box<Denial>>) -> Result<(), Denial> {
+    async fn admit(
+        &self,
+        head: &Head,
+        client: Option<Result<Client, Box<Denial>>>,
+    ) -> Result<(), Denial> {
         let Some(chain) = &self.auth else { return Ok(()) };
-        let client = client.map_err(|denial| *denial)?;
+        let unknown = || Denial::new(Reason::Internal, "admin.client", "Internal error");
+        let client = client.ok_or_else(unknown)?.map_err(|denial| *denial)?;
         auth::authenticate(chain, head, &client).await.map(drop)
     }
 
@@ -201,13 +209,18 @@ impl Reply {
         Self { fields: denial.fields.clone(), ..Self::words(denial.reason.status(), text) }
     }
 
-    async fn send<W: Wire>(self, wire: &mut W, head: &Head, cx: &ConnCx) {
+    fn fields(&mut self) -> Vec<(HeaderName, HeaderValue)> {
         let mut fields = vec![
             (CONTENT_TYPE, HeaderValue::from_static(self.kind)),
             (CACHE_CONTROL, HeaderValue::from_static("no-store")),
         ];
         fields.extend(page::guards());
-        fields.extend(self.fields);
+        fields.append(&mut self.fields);
+        fields
+    }
+
+    async fn send<W: Wire>(mut self, wire: &mut W, head: &Head, cx: &ConnCx) {
+        let mut fields = self.fields();
         dress(&mut fields, &cx.listener, None, head);
         let payload = match head.method {
             Method::HEAD => Payload::Nothing(Some(self.body.len() as u64)),
@@ -219,6 +232,13 @@ impl Reply {
     }
 }
 
+impl Pages for Admin {
+    async fn page(&self, head: &Head) -> Page {
+        let mut reply = self.reply(head, None).await;
+        Page { status: reply.status, fields: reply.fields(), body: reply.body }
+    }
+}
+
 impl Serve for Admin {
     type Tail = ();
 
@@ -226,7 +246,7 @@ impl Serve for Admin {
         let client = client::identify(&mut head, cx);
         // boxed: passwords and pages are big, and rare
         let answer: Pin<Box<dyn Future<Output = Reply> + Send + '_>> =
-            Box::pin(self.answer(&head, client));
+            Box::pin(self.reply(&head, Some(client)));
         answer.await.send(wire, &head, cx).await;
         None
     }

@@ -34,6 +34,7 @@ use crate::config::admin::AdminSettings;
 use crate::config::{AccessLog as LogTo, Settings};
 use crate::control::Command;
 use crate::listen::accept::Front;
+use crate::listen::local::Local;
 use crate::listen::place::Post;
 use crate::listen::service::{Fronts, Opening, Steady};
 use crate::observe::Observer;
@@ -186,10 +187,16 @@ fn assembled(
     let sources = pages::sources(&edge, &observer, &life, &files);
     let pages = Arc::new(Admin::new(sources, settings.admin.as_ref()));
     let (close, closing) = watch::channel(false);
-    if let Some((admin, (socket, at))) = admin {
-        let front = Front::new(at, Arc::new(admin.listener.clone()), pages.clone())
-            .map_err(|e| format!("admin: TLS: {e}"))?;
-        server.add_service(Steady::new(socket, front, pages.clone().watch(), closing));
+    match admin {
+        Some((admin, bound)) if admin.is_local() => {
+            server.add_service(Local::new(bound, pages.clone(), pages.clone().watch(), closing));
+        }
+        Some((admin, (socket, at))) => {
+            let front = Front::new(at, Arc::new(admin.listener.clone()), pages.clone())
+                .map_err(|e| format!("admin: TLS: {e}"))?;
+            server.add_service(Steady::new(socket, front, pages.clone().watch(), closing));
+        }
+        None => {}
     }
     let acme = (settings.acme.clone(), keep_certificates(settings, &observer)?);
     let state = State {

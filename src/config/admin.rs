@@ -25,6 +25,13 @@ impl AdminSettings {
         Self { listener: listen::bare(defaults::ADMIN), auth: None, hosts: Vec::new() }
     }
 
+    /// Whether it is for everybody on this machine, in plain HTTP.
+    pub fn is_local(&self) -> bool {
+        let ListenerSettings { address, tls, door, .. } = &self.listener;
+        let plain = tls.is_none() && self.auth.is_none() && !door.access.asks();
+        plain && address.ip().to_canonical().is_loopback()
+    }
+
     /// `http://address` or `https://address`.
     pub fn url(&self) -> String {
         let scheme = if self.listener.tls.is_some() { "https" } else { "http" };

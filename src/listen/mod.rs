@@ -12,6 +12,7 @@ pub mod compile;
 pub mod door;
 pub mod h1;
 pub mod h2;
+pub mod local;
 pub mod place;
 pub mod proxy_protocol;
 pub mod service;
