@@ -48,7 +48,8 @@ fn requests_are_timed_by_route_upstream_status_and_method() {
     });
     let edge = before(&backend).start();
     for method in ["tools/call", "tools/call", "tools/list", "made/up", "made/up/too", "missing"] {
-        ask(&edge, post("localhost", "/mcp", "", &CALL.replace("tools/call", method)));
+        let body = CALL.replace("tools/call", method);
+        ask(&edge, post("localhost", "/mcp", "MCP-Protocol-Version: 2025-11-25\r\n", &body));
     }
     ask(&edge, get("localhost", "/mcp"));
     ask(&edge, get("localhost", "/nowhere"));
@@ -222,7 +223,7 @@ fn callers_are_counted_by_method_and_outcome() {
     let edge = counted()
         .upstream("tools", &[backend.url()], "")
         .raw_route(
-            "path: /key, upstream: tools, auth: [ api_key: { keys: [ { name: ci, value: good-key-of-some-length-0123456789 } ] } ]",
+            "path: /key, upstream: tools, auth: [ api_key: { keys: [ { name: ci, sha256: 99f760ce3239d1a861e392a79e8b196997746a5f080915de6a67a9e2c33c11d0 } ] } ]",
         )
         .route("path: /open, upstream: tools")
         .start();

@@ -27,7 +27,7 @@ def lint(text):
 
 def test_the_page_passes_promtool(fleet, edge, certificate):
     replicas = fleet("python2", 2)
-    running = edge([replica.url for replica in replicas], top={"admin": "127.0.0.1:0"})
+    running = edge([replica.url for replica in replicas], top={"admin": {"address": "127.0.0.1:0"}})
     url, at = running.https + "/mcp", admin(running)
     assert lint(page(at)) == "", "an edge that nobody has asked yet"
 

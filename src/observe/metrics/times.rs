@@ -41,19 +41,19 @@ impl<const N: usize> Times<N> {
     /// As Prometheus has it: seconds, and each bucket holds those before it.
     pub(super) fn histogram(&self, bounds: &Bounds<N>) -> Histogram {
         let mut so_far = 0;
-        let buckets = bounds.iter().zip(&self.counts).map(|(bound, count)| {
+        let mut buckets = Vec::with_capacity(N);
+        for (bound, count) in bounds.iter().zip(&self.counts) {
             so_far += count.load(Ordering::Relaxed);
-            let mut bucket = Bucket::default();
-            bucket.set_upper_bound(if *bound == u64::MAX {
-                f64::INFINITY
-            } else {
-                seconds(*bound)
-            });
-            bucket.set_cumulative_count(so_far);
-            bucket
-        });
+            // the last is the count of all: where it is not there, it is printed as `+Inf`
+            if *bound < u64::MAX {
+                let mut bucket = Bucket::default();
+                bucket.set_upper_bound(seconds(*bound));
+                bucket.set_cumulative_count(so_far);
+                buckets.push(bucket);
+            }
+        }
         let mut histogram = Histogram::default();
-        histogram.set_bucket(buckets.collect());
+        histogram.set_bucket(buckets);
         histogram.set_sample_count(so_far);
         histogram.set_sample_sum(seconds(self.sum.load(Ordering::Relaxed)));
         histogram
@@ -82,7 +82,7 @@ mod tests {
             .iter()
             .map(|b| (b.upper_bound(), b.cumulative_count()))
             .collect();
-        assert_eq!(buckets, [(0.001, 2), (0.01, 4), (0.1, 5), (f64::INFINITY, 7)]);
+        assert_eq!(buckets, [(0.001, 2), (0.01, 4), (0.1, 5)]);
         assert_eq!(histogram.get_sample_count(), 7);
         assert!((histogram.get_sample_sum() - 7.212001).abs() < 1e-9);
     }
