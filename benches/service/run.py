@@ -18,10 +18,10 @@ from pathlib import Path
 
 from load import Figures, Load
 from trials import TRIALS, Scene
-from world import Edge, Replica
+from world import Replica
 
 
-async def run(binary: Path, name: str, scale: float, keep: Path | None) -> dict:
+async def run(binary: Path, name: str, scale: float, upstream: str, keep: Path | None) -> dict:
     """One trial with its own processes."""
     with tempfile.TemporaryDirectory() as made:
         folder = keep / name.replace(" ", "-") if keep else Path(made)
@@ -30,7 +30,7 @@ async def run(binary: Path, name: str, scale: float, keep: Path | None) -> dict:
             if old.is_file():
                 old.unlink()
         replicas = [Replica(folder, f"replica{n}") for n in range(3)]
-        scene = Scene(binary, folder, replicas)
+        scene = Scene(binary, folder, replicas, upstream)
         try:
             for replica in replicas:
                 replica.begin()
@@ -97,12 +97,13 @@ def main() -> None:
     parser.add_argument("binary", type=Path)
     parser.add_argument("trials", nargs="*", help=", ".join(TRIALS))
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies the rates: 1 is 300 requests a second")
+    parser.add_argument("--upstream", default="", help="more of the upstream's config, such as `health: { mcp: { path: /mcp } }`")
     parser.add_argument("--out", type=Path, help="where table.md, table.json and the trials' logs are kept")
     args = parser.parse_intermixed_args()
     rows = []
     for name in args.trials or list(TRIALS):
         print(f"{name} …", file=sys.stderr)
-        row = asyncio.run(run(args.binary.resolve(), name, args.scale, args.out))
+        row = asyncio.run(run(args.binary.resolve(), name, args.scale, args.upstream, args.out))
         print(json.dumps(row), file=sys.stderr)
         rows.append(row)
     print(table(rows))

@@ -18,6 +18,7 @@ class Scene:
     binary: Path
     folder: Path
     replicas: list[Replica]
+    upstream: str = ""  # more of the upstream's config
     edges: list[Edge] = field(default_factory=list)
     others: list[subprocess.Popen] = field(default_factory=list)
     plain: int = 0
@@ -44,13 +45,9 @@ class Trial:
     happen: Callable[[Scene], Awaitable[None]]
 
 
-# As in the README's example, but quicker, so that a trial takes seconds.
-HEALTH = "health: { mcp: { path: /mcp }, every: 1s, timeout: 1s, down_after: 2 }"
-
-
 async def one_edge(scene: Scene) -> None:
     """Clients speak to the edge itself."""
-    edge = Edge(scene.binary, scene.folder, scene.replicas, upstream=HEALTH)
+    edge = Edge(scene.binary, scene.folder, scene.replicas, upstream=scene.upstream)
     edge.begin()
     await edge.ready()
     scene.edges.append(edge)
@@ -74,7 +71,7 @@ defaults
 async def two_edges(scene: Scene) -> None:
     """Clients speak to HAProxy, which passes TCP on to edges whose health path says 200."""
     for name in ("edge1", "edge2"):
-        edge = Edge(scene.binary, scene.folder, scene.replicas, name, top="shutdown: { delay: 1s }", upstream=HEALTH)
+        edge = Edge(scene.binary, scene.folder, scene.replicas, name, top="shutdown: { delay: 1s }", upstream=scene.upstream)
         edge.begin()
         await edge.ready()
         scene.edges.append(edge)
