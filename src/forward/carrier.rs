@@ -2,8 +2,8 @@
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
@@ -15,10 +15,12 @@ use super::conn::BackendConn;
 use super::connect::Target;
 use super::gate::{Gate, Place};
 use super::pool::Pool;
-use super::tls;
+use super::{probe, tls};
+use crate::balance::health::Cause;
 use crate::balance::settings::ServerSettings;
 use crate::balance::{InFlight, Plan, Replica, Upstream};
 use crate::base::denial::{Denial, Reason};
+use crate::base::task::Task;
 
 /// Carries requests to the replicas of one upstream.
 #[derive(Debug)]
@@ -30,6 +32,7 @@ pub struct Carrier {
     gate: Option<Gate>,
     budget: Budget,
     started: AtomicBool,
+    tasks: Mutex<Vec<Task>>,
 }
 
 /// How one replica is reached; kept with the replica, and gone with it.
@@ -75,7 +78,8 @@ impl Carrier {
         let tls = if secure { Some(tls::config(&settings.tls)?) } else { None };
         let gate = settings.circuit.as_ref().map(Gate::new);
         let budget = Budget::new(settings.retry.budget, Instant::now());
-        let carrier = Self { upstream, tls, gate, budget, started: AtomicBool::new(false) };
+        let (started, tasks) = Default::default();
+        let carrier = Self { upstream, tls, gate, budget, started, tasks };
         for replica in &carrier.upstream.members().replicas {
             // one that was there before a reload has its connections
             if replica.lane::<Lane>().is_some() {
@@ -88,14 +92,19 @@ impl Carrier {
     }
 
     /// Begins its work in the background, on a runtime that lasts; once, however many generations of the config
-    /// it serves in. What it begins ends with it ([`Task`](crate::base::task::Task)).
-    pub fn start(&self, _: &Handle) {
-        let _first = !self.started.swap(true, Ordering::AcqRel);
-        // if it is the first: probes, names that are looked up again
+    /// it serves in. What it begins ends with it.
+    pub fn start(&self, runtime: &Handle) {
+        if self.started.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let health = Task::spawn(runtime, probe::look_after(self.upstream.clone()));
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(health);
     }
 
     /// Ends what [`Carrier::start`] began, though streams may need the carrier still: another one does it now.
-    pub fn retire(&self) {}
+    pub fn retire(&self) {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
 
     /// How a server is reached.
     fn lane(&self, server: &ServerSettings, addresses: Vec<SocketAddr>) -> Result<Lane, String> {
@@ -154,6 +163,7 @@ impl Carrier {
                 Err(failed) => failed,
             };
             drop(in_flight);
+            self.upstream.failed(&replica, Cause::Connect);
             failures.push_str(&format!("{}: {failed}; ", replica.server.authority));
             tried.push(replica);
             replica = match self.another(plan, &mut tried, &mut retries).await {
@@ -216,6 +226,11 @@ impl Carrier {
     pub fn target<'r>(&self, replica: &'r Replica) -> Option<&'r Target> {
         replica.lane::<Lane>().map(|lane| &lane.target)
     }
+}
+
+/// Where a replica is, for checks.
+pub(super) fn target(replica: &Replica) -> Option<&Target> {
+    replica.lane::<Lane>().map(|lane| &lane.target)
 }
 
 /// An unused connection to a replica.
