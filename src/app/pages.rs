@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use super::files::Files;
 use crate::admin::Sources;
 use crate::admin::status::{self, UpstreamView, View};
+use crate::balance::view::State;
 use crate::base::life::Life;
 use crate::config::Settings;
 use crate::forward::carrier::Carrier;
@@ -54,8 +55,11 @@ fn refresh(metrics: &Metrics, runtime: &Runtime, files: &Files) {
         metrics.service.set_crl_expiry(&file, expires);
     }
     for (name, carrier) in &runtime.carriers {
-        for replica in carrier.upstream.views() {
-            metrics.backends.set_in_flight(name, &replica.authority, replica.in_flight);
+        for replica in &carrier.upstream.members().replicas {
+            let (backends, authority) = (&metrics.backends, &replica.server.authority);
+            backends.set_in_flight(name, authority, replica.load());
+            let up = matches!(replica.state(), State::Up | State::Starting);
+            backends.set_health(name, authority, up, &replica.health.totals());
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::process::exit;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::Signal;
 use tokio::sync::watch;
@@ -12,8 +13,12 @@ use super::upgrade::Held;
 use crate::base::life::{Life, Phase};
 use crate::base::notify;
 use crate::config::Shutdown;
+use crate::forward::probe;
 use crate::observe::Observer;
 use crate::proxy::Edge;
+
+/// For the last checks' sessions to be ended.
+const LAST_CHECKS: Duration = Duration::from_millis(500);
 
 /// What has to be told, waited for and put away.
 pub(super) struct Stop {
@@ -67,6 +72,7 @@ impl Stop {
                 let are = if left == 1 { "connection is" } else { "connections are" };
                 log::warn!("{left} {are} cut: the grace time is over");
             }
+            probe::close(LAST_CHECKS);
             observer.flush();
             exit(0);
         });

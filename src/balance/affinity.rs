@@ -50,7 +50,9 @@ impl Ring {
             let all = behind.iter().chain(before);
             all.filter_map(|(_, index)| replicas.get(*index)).filter(|r| !is_among(r, tried))
         };
-        let free = |replica: &&Arc<Replica>| !is_busy(replica, replicas.len());
+        let free = |replica: &&Arc<Replica>| {
+            replica.health.takes_place(place) && !is_busy(replica, replicas.len())
+        };
         in_order().take(LOOKED_AT).find(free).or_else(|| in_order().next())
     }
 }

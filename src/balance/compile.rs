@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use rustls::pki_types::ServerName;
 
+use super::health::settings::EjectSettings;
 use super::settings::{Affinity, HostHeader, Retry, UpstreamSettings, UpstreamTls};
 use super::spread::{self, Balance};
-use super::{credential, servers};
+use super::{credential, health, servers};
 use crate::base::compile::{Cx, Node, NodeKind};
 use crate::base::kept::{Sum, content, fingerprint};
 use crate::base::url::Origin;
@@ -60,6 +61,8 @@ pub fn from_origin(origin: &Origin) -> Option<UpstreamSettings> {
         connect_timeout: defaults::CONNECT_TIMEOUT,
         first_byte_timeout: defaults::FIRST_BYTE_TIMEOUT,
         idle_timeout: defaults::UPSTREAM_IDLE_TIMEOUT,
+        health: None,
+        eject: Some(EjectSettings::default()),
     })
 }
 
@@ -81,6 +84,8 @@ fn upstream(node: &Node, cx: &mut Cx) -> Option<UpstreamSettings> {
         fields.or(cx, "first_byte_timeout", defaults::FIRST_BYTE_TIMEOUT, |n, cx| cx.period(n));
     let idle_timeout =
         fields.or(cx, "idle_timeout", defaults::UPSTREAM_IDLE_TIMEOUT, |n, cx| cx.period(n));
+    let health = fields.optional(cx, "health", health::compile::health);
+    let eject = fields.or(cx, "eject", Some(EjectSettings::default()), health::compile::eject);
     fields.finish(cx);
     let (name, servers) = (name?, servers?);
     if let Some(node) = tls_node
@@ -109,6 +114,8 @@ fn upstream(node: &Node, cx: &mut Cx) -> Option<UpstreamSettings> {
         connect_timeout,
         first_byte_timeout,
         idle_timeout,
+        health,
+        eject,
     })
 }
 

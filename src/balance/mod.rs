@@ -7,6 +7,7 @@
 pub mod affinity;
 pub mod compile;
 mod credential;
+pub mod health;
 pub mod members;
 pub mod policy;
 mod replica;
@@ -25,6 +26,7 @@ use http::HeaderMap;
 
 use crate::base::caller::Client;
 use crate::base::denial::{Denial, Reason};
+use health::Health;
 use members::Members;
 use session::{Kind, OpenError, Owner, SessionKeys, Ticket};
 use settings::{Affinity, HashBy, ServerSettings, UpstreamSettings};
@@ -39,6 +41,8 @@ pub struct Upstream {
     members: ArcSwap<Members>,
     /// Held while the members change; never on a request's way.
     changing: Mutex<()>,
+    /// Held while it is decided whether one more replica may be taken out.
+    judging: Mutex<()>,
     /// Requests and streams under way, at all replicas.
     together: Arc<AtomicUsize>,
 }
@@ -98,11 +102,18 @@ impl Upstream {
         together: Arc<AtomicUsize>,
         known: impl Fn(&ServerSettings) -> Option<Arc<Replica>>,
     ) -> Self {
-        let new = |server: &ServerSettings| Replica::new(server.clone()).among(&together);
+        // at a start, all are taken for good until a check says something else; who joins others waits for one
+        let joins =
+            settings.health.is_some() && settings.servers.iter().any(|s| known(s).is_some());
+        let new = |server: &ServerSettings| {
+            let mut new = Replica::new(server.clone()).among(&together);
+            new.health = Health::joined(joins);
+            new
+        };
         let replica = |server: &ServerSettings| known(server).unwrap_or_else(|| new(server).into());
         let replicas = settings.servers.iter().map(replica).collect();
         let members = ArcSwap::from_pointee(Members::new(replicas, settings.policy));
-        Self { settings, members, changing: Mutex::new(()), together }
+        Self { settings, members, changing: Mutex::new(()), judging: Mutex::new(()), together }
     }
 
     /// The replicas as they are at this moment. To be dropped soon: not to be held while something is
@@ -130,7 +141,8 @@ impl Upstream {
                 known.clone()
             }
             _ => {
-                let new = Replica::new(server.clone()).among(&self.together);
+                let mut new = Replica::new(server.clone()).among(&self.together);
+                new.health = Health::joined(self.settings.health.is_some());
                 fit(&new);
                 Arc::new(new)
             }

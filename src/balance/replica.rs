@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::affinity;
+use super::health::Health;
 use super::settings::{HostHeader, ServerSettings};
 use super::view::State;
 use crate::base::head::Head;
@@ -20,6 +21,8 @@ pub struct Replica {
     refusals: AtomicU32,
     /// Its places on every ring that it is on.
     pub(super) points: Box<[u64]>,
+    /// What is known of its health.
+    pub health: Health,
     in_flight: AtomicUsize,
     /// Of all replicas of the group.
     together: Arc<AtomicUsize>,
@@ -50,8 +53,8 @@ impl Replica {
             priority: AtomicU32::new(server.priority),
             drain: AtomicBool::new(server.drain),
         };
-        let (in_flight, together, refusals) = Default::default();
-        Self { server, share, refusals, points, in_flight, together, lane: OnceLock::new() }
+        let (in_flight, together, refusals, lane, health) = Default::default();
+        Self { server, share, refusals, points, health, in_flight, together, lane }
     }
 
     /// Whether it is where that server is, however they share.
@@ -106,7 +109,11 @@ impl Replica {
     /// Whether it gets new sessions and requests, and why not. Whoever changes what this says calls
     /// [`Upstream::regroup`](super::Upstream::regroup) then.
     pub fn state(&self) -> State {
-        if self.is_drained() { State::Draining } else { State::Up }
+        match self.health.state() {
+            State::Down => State::Down,
+            _ if self.is_drained() => State::Draining,
+            state => state,
+        }
     }
 
     /// Requests and streams under way.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
+use super::health::settings::{EjectSettings, HealthSettings};
 use super::policy::Kind;
 use crate::base::defaults;
 use crate::base::kept::Sum;
@@ -42,6 +43,10 @@ pub struct UpstreamSettings {
     pub first_byte_timeout: Duration,
     /// How long an unused connection is kept. Default 4 s: uvicorn and Node close after 5.
     pub idle_timeout: Duration,
+    /// How replicas are checked; absent: they are not.
+    pub health: Option<HealthSettings>,
+    /// When failing requests take a replica out; absent: never.
+    pub eject: Option<EjectSettings>,
 }
 
 /// One replica.

@@ -56,15 +56,16 @@ impl State {
 impl Replica {
     /// What it is doing now.
     pub fn view(&self) -> ReplicaView {
+        let (since, problem) = self.health.story();
         ReplicaView {
             authority: self.server.authority.clone(),
             state: self.state(),
-            since: SystemTime::UNIX_EPOCH,
+            since,
             in_flight: self.load(),
-            latency: None,
+            latency: self.health.latency(),
             weight: self.weight(),
             priority: self.priority(),
-            problem: None,
+            problem,
         }
     }
 }

@@ -48,6 +48,23 @@ pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(600);
 /// `upstreams[].idle_timeout`: below the 5 s after which uvicorn and Node close.
 pub const UPSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
+/// `upstreams[].health.every`.
+pub const HEALTH_EVERY: Duration = Duration::from_secs(10);
+/// `upstreams[].health.timeout`.
+pub const HEALTH_TIMEOUT: Duration = Duration::from_secs(3);
+/// `upstreams[].health.up_after`.
+pub const HEALTH_UP_AFTER: u32 = 2;
+/// `upstreams[].health.down_after`.
+pub const HEALTH_DOWN_AFTER: u32 = 3;
+/// `upstreams[].health.mcp.path`.
+pub const HEALTH_PATH: &str = "/mcp";
+/// `upstreams[].eject.failures`.
+pub const EJECT_FAILURES: u32 = 5;
+/// `upstreams[].eject.for`.
+pub const EJECT_PERIOD: Duration = Duration::from_secs(30);
+/// `upstreams[].eject.at_most`, in per cent.
+pub const EJECT_AT_MOST: u8 = 50;
+
 /// `routes[].path`.
 pub const PATH: &str = "/";
 /// `routes[].body_limit`, in bytes.

@@ -4,7 +4,7 @@ use super::compile::{Cx, Node};
 
 /// Keys of features that are planned and not built. They are refused in words of their own, so
 /// that nobody takes them for typing errors or, worse, for something that works.
-const LATER: &[&str] = &["health", "mtls"];
+const LATER: &[&str] = &["mtls"];
 
 /// Whether a word belongs to a feature that is planned and not built.
 pub fn is_later(word: &str) -> bool {

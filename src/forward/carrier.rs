@@ -15,7 +15,8 @@ use super::conn::BackendConn;
 use super::connect::Target;
 use super::gate::{Gate, Place};
 use super::pool::Pool;
-use super::tls;
+use super::{probe, tls};
+use crate::balance::health::Cause;
 use crate::balance::settings::ServerSettings;
 use crate::balance::{InFlight, Plan, Replica, Upstream};
 use crate::base::denial::{Denial, Reason};
@@ -92,10 +93,13 @@ impl Carrier {
     }
 
     /// Begins its work in the background, on a runtime that lasts; once, however many generations of the config
-    /// it serves in. What it begins ends with it ([`Task`]).
-    pub fn start(&self, _: &Handle) {
-        let _first = !self.started.swap(true, Ordering::AcqRel);
-        // if it is the first: probes, names that are looked up again
+    /// it serves in. What it begins ends with it.
+    pub fn start(&self, runtime: &Handle) {
+        if self.started.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let health = Task::spawn(runtime, probe::look_after(self.upstream.clone()));
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(health);
     }
 
     /// Ends what [`Carrier::start`] began, though streams may need the carrier still: another one does it now.
@@ -160,6 +164,7 @@ impl Carrier {
                 Err(failed) => failed,
             };
             drop(in_flight);
+            self.upstream.failed(&replica, Cause::Connect);
             failures.push_str(&format!("{}: {failed}; ", replica.server.authority));
             tried.push(replica);
             replica = match self.another(plan, &mut tried, &mut retries).await {
@@ -222,6 +227,11 @@ impl Carrier {
     pub fn target<'r>(&self, replica: &'r Replica) -> Option<&'r Target> {
         replica.lane::<Lane>().map(|lane| &lane.target)
     }
+}
+
+/// Where a replica is, for checks.
+pub(super) fn target(replica: &Replica) -> Option<&Target> {
+    replica.lane::<Lane>().map(|lane| &lane.target)
 }
 
 /// An unused connection to a replica.

@@ -13,4 +13,5 @@ mod gate;
 pub mod head;
 pub mod headers;
 pub mod pool;
+pub mod probe;
 pub mod tls;

@@ -91,7 +91,7 @@ pub async fn answer<W: Wire>(
     head: &Head,
     record: &mut Record,
 ) -> Result<Option<Rest>, Failure> {
-    let Exchanged { head: mut response, mut conn, replica, mut held, carrier, sent_all } =
+    let Exchanged { head: mut response, mut conn, replica, mut held, carrier, began, sent_all } =
         exchanged;
     if !sent_all {
         wire.close_after();
@@ -127,6 +127,7 @@ pub async fn answer<W: Wire>(
     }
     let now = Instant::now();
     record.first_byte = Some(now);
+    replica.health.took(now.saturating_duration_since(began));
     let rest = match pending {
         Some(pending) => {
             if !pending.is_empty() {

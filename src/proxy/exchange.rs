@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::admit::Admitted;
 use super::body::{self, Body, Rest};
 use crate::balance::Replica;
+use crate::balance::health::Cause;
 use crate::balance::session::Kind;
 use crate::base::denial::{Denial, Reason};
 use crate::base::head::Head;
@@ -74,6 +75,8 @@ pub struct Exchanged {
     pub held: Held,
     /// What carried it.
     pub carrier: Arc<Carrier>,
+    /// When a connection was looked for.
+    pub began: std::time::Instant,
     /// Whether all of the request's body went out; else the client's connection cannot go on.
     pub sent_all: bool,
 }
@@ -97,9 +100,10 @@ pub async fn exchange<W: Wire>(
     let mut pauses = CONFLICT_PAUSES.iter();
     loop {
         let all_here = is_all_here(admitted);
+        let began = std::time::Instant::now();
         let mut opened = tokio::select! {
             biased;
-            opened = admitted.carrier.open(&admitted.plan, fresh, std::time::Instant::now()) => opened?,
+            opened = admitted.carrier.open(&admitted.plan, fresh, began) => opened?,
             () = wire.gone(), if all_here => return Err(Failure::ClientGone),
         };
         record.replica = Some(opened.replica.clone());
@@ -123,12 +127,26 @@ pub async fn exchange<W: Wire>(
                 }
             }
             Ok((answer, sent_all)) => {
+                note(&admitted.carrier, &opened.replica, answer.status);
                 let Opened { conn, replica, held } = opened;
                 let carrier = admitted.carrier.clone();
-                return Ok(Exchanged { head: answer, conn, replica, held, carrier, sent_all });
+                return Ok(Exchanged {
+                    head: answer,
+                    conn,
+                    replica,
+                    held,
+                    carrier,
+                    began,
+                    sent_all,
+                });
             }
             Err(Broken::Closed) if opened.conn.reused && repeatable && !fresh => fresh = true,
-            Err(broken) => return Err(broken.into()),
+            Err(broken) => {
+                if let Some(cause) = broken.fault(opened.conn.reused) {
+                    admitted.carrier.upstream.failed(&opened.replica, cause);
+                }
+                return Err(broken.into());
+            }
         }
     }
 }
@@ -147,6 +165,14 @@ fn conflict(
     if again { pauses.next().copied() } else { None }
 }
 
+/// What an answer says of its replica's health.
+fn note(carrier: &Carrier, replica: &Replica, status: u16) {
+    match status {
+        500 | 502..=504 => carrier.upstream.failed(replica, Cause::Status),
+        _ => replica.health.answered(),
+    }
+}
+
 enum Broken {
     /// What came, or did not come, from the client.
     Client(Failure),
@@ -154,6 +180,18 @@ enum Broken {
     Failed(String),
     Rubbish(&'static str),
     Late,
+}
+
+impl Broken {
+    /// What the replica is to blame for. A connection that was used before may just have been too old.
+    fn fault(&self, reused: bool) -> Option<Cause> {
+        match self {
+            Self::Client(_) => None,
+            Self::Closed if reused => None,
+            Self::Closed | Self::Failed(_) | Self::Rubbish(_) => Some(Cause::Broken),
+            Self::Late => Some(Cause::Timeout),
+        }
+    }
 }
 
 impl From<Broken> for Failure {

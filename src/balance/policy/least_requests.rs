@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{Kind, Policy, is_among};
+use crate::balance::health::FULL;
 use crate::balance::replica::Replica;
 
 /// The table line.
@@ -37,7 +38,8 @@ impl Policy for LeastRequests {
 
 /// What one more request would make of the load, per weight.
 fn cost(replica: &Replica) -> u64 {
-    (replica.load() as u64 + 1) * 1000 / u64::from(replica.weight().max(1))
+    let share = replica.weight().saturating_mul(replica.health.share());
+    (replica.load() as u64 + 1) * 1000 * u64::from(FULL) / u64::from(share.max(1))
 }
 
 #[cfg(test)]

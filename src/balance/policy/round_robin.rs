@@ -49,7 +49,9 @@ impl Policy for RoundRobin {
             Some(first) => replicas.iter().position(|r| Arc::ptr_eq(r, first)),
             None => self.selection.iter(b"").next().and_then(index).filter(|i| *i < n),
         };
-        from(start.unwrap_or(0), replicas, tried)
+        let start = start.unwrap_or(0);
+        let passes = |replica: &Arc<Replica>| tried.is_empty() && !replica.health.takes();
+        from(start + usize::from(replicas.get(start).is_some_and(passes)), replicas, tried)
     }
 }
 

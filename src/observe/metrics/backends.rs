@@ -1,12 +1,16 @@
 //! Metrics of replicas: in, what the balancer and the probes know; out, gauges and counters.
 
-use prometheus::{Error, IntGaugeVec};
+use prometheus::{Error, IntCounterVec, IntGaugeVec};
 
 use super::make::Make;
+use crate::balance::health::{Cause, Totals};
 
 /// Metrics of replicas.
 pub struct Backends {
     in_flight: IntGaugeVec,
+    up: IntGaugeVec,
+    probes: IntCounterVec,
+    ejections: IntCounterVec,
 }
 
 impl Backends {
@@ -16,6 +20,21 @@ impl Backends {
                 "mcp_edge_in_flight",
                 "Requests and streams under way at a replica.",
                 &["upstream", "replica"],
+            )?,
+            up: make.gauges(
+                "mcp_edge_replica_up",
+                "1 while a replica gets new sessions and requests.",
+                &["upstream", "replica"],
+            )?,
+            probes: make.counters(
+                "mcp_edge_probes_total",
+                "Health checks of a replica, by what came of them.",
+                &["upstream", "replica", "result"],
+            )?,
+            ejections: make.counters(
+                "mcp_edge_ejections_total",
+                "Times that a replica was given a rest because requests failed, by how they did.",
+                &["upstream", "replica", "cause"],
             )?,
         })
     }
@@ -30,5 +49,23 @@ impl Backends {
     pub fn set_in_flight(&self, upstream: &str, replica: &str, load: usize) {
         let load = i64::try_from(load).unwrap_or(i64::MAX);
         self.in_flight.with_label_values(&[upstream, replica]).set(load);
+    }
+
+    /// Notes a replica's health. The counts are the replica's own: those of one that was replaced begin again,
+    /// which Prometheus knows from processes that were.
+    pub fn set_health(&self, upstream: &str, replica: &str, up: bool, totals: &Totals) {
+        self.up.with_label_values(&[upstream, replica]).set(up.into());
+        let raise = |counters: &IntCounterVec, what: &str, total: u64| {
+            let counter = counters.with_label_values(&[upstream, replica, what]);
+            if total < counter.get() {
+                counter.reset();
+            }
+            counter.inc_by(total.saturating_sub(counter.get()));
+        };
+        raise(&self.probes, "good", totals.good);
+        raise(&self.probes, "bad", totals.bad);
+        for (cause, total) in Cause::ALL.iter().zip(totals.ejections) {
+            raise(&self.ejections, cause.name(), total);
+        }
     }
 }

@@ -5,6 +5,7 @@ mod choice;
 mod faults;
 mod flow;
 mod headers;
+mod health;
 mod http2;
 mod members;
 mod upgrade;

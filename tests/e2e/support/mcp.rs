@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use super::backend::{Backend, Exchange, backend};
 use super::client::{Response, post};
 
-/// A replica that mints `<name>-session-<n>` at `initialize` and answers 404 to all others.
+/// A replica that mints `<name>-session-<n>` at `initialize` and answers 404 to all others; 503 to who asks for that
+/// by `X-Break`.
 pub(crate) fn replica(name: &'static str) -> Backend {
     let minted = Mutex::new(Vec::<String>::new());
     backend(move |x| {
@@ -15,6 +16,9 @@ pub(crate) fn replica(name: &'static str) -> Backend {
         let call: Value = serde_json::from_slice(&body).unwrap_or_default();
         let session = x.header("mcp-session-id");
         let modern = x.header("mcp-protocol-version").as_deref() == Some("2026-07-28");
+        if x.header("x-break").is_some() {
+            return x.answer("503 Broken", &[], b"");
+        }
         let mut minted = minted.lock().unwrap();
         if call["method"] == "initialize" {
             let id = format!("{name}-session-{}", minted.len());

@@ -33,7 +33,8 @@ def main():
         app = server.sse_app()
     else:
         app = server.streamable_http_app(**({} if SDK == 1 else options))
-    serve(app, args.port, args.log)
+    sessions = None if args.mode == "sse" else lambda: len(server.session_manager._server_instances)
+    serve(app, args.port, args.log, sessions)
 
 
 def arguments():

@@ -7,7 +7,7 @@ import socket
 import uvicorn
 
 
-def serve(app, port, log_path):
+def serve(app, port, log_path, sessions=None):
     """Binds 127.0.0.1:port (0 = a free one), prints {"port", "pid"}, and serves until it is killed."""
     # asyncio sets TCP_NODELAY only where the protocol is named; without it each answer would wait 40 ms for an ACK.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -17,7 +17,22 @@ def serve(app, port, log_path):
     print(json.dumps({"port": listener.getsockname()[1], "pid": os.getpid()}), flush=True)
     if log_path:
         app = RequestLog(app, log_path)
+    if sessions:
+        app = SessionCount(app, sessions)
     uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1)).run(sockets=[listener])
+
+
+class SessionCount:
+    """ASGI middleware: /peers/sessions says how many sessions the server holds, which no log of requests can tell."""
+
+    def __init__(self, app, sessions):
+        self.app, self.sessions = app, sessions
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] != "http" or scope["path"] != "/peers/sessions":
+            return await self.app(scope, receive, send)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+        await send({"type": "http.response.body", "body": json.dumps(self.sessions()).encode()})
 
 
 class RequestLog:

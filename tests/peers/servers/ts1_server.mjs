@@ -1,4 +1,4 @@
-// In: a mode (http | sse) and options (pages: lists by threes; json: answers without streams). Out: a sessionful server of
+// In: a mode (http | sse) and options (pages: lists by threes; json: answers without streams; keeps: sessions cannot be ended). Out: a sessionful server of
 // TypeScript SDK 1.x on a free port: one transport per session in a map, the idiom of that SDK's examples. Run it with
 // --require ./loopback.cjs.
 import { randomUUID } from 'node:crypto';
@@ -38,7 +38,9 @@ function server() {
 
 function streamableHttp() {
     app.use(express.json({ limit: '4mb' }));
+    app.get('/peers/sessions', (_, response) => void response.json(transports.size));
     app.all('/mcp', async (request, response) => {
+        if (options.includes('keeps') && request.method === 'DELETE') return response.status(405).end();
         const id = request.headers['mcp-session-id'];
         let transport = transports.get(id);
         if (!transport && !id && request.method === 'POST' && isInitializeRequest(request.body)) {

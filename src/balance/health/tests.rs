@@ -1,0 +1,161 @@
+//! In: requests and checks that end well or badly, one after another; out: what becomes of the replica.
+
+use super::settings::Check;
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+const EJECT: EjectSettings = EjectSettings { failures: 5, period: SECOND, at_most: 50 };
+
+fn settings(slow_start: u64) -> HealthSettings {
+    HealthSettings {
+        check: Check::Tcp,
+        every: 10 * SECOND,
+        timeout: SECOND,
+        up_after: 2,
+        down_after: 3,
+        slow_start: Duration::from_secs(slow_start),
+    }
+}
+
+fn bad() -> Result<(), String> {
+    Err("refused".into())
+}
+
+/// What each of some checks changes; `+` is a good one.
+fn changes(health: &Health, checks: &str, now: Instant) -> Vec<Option<Change>> {
+    let result = |c| if c == '+' { Ok(()) } else { bad() };
+    checks.chars().map(|c| health.checked(result(c), &settings(0), now)).collect()
+}
+
+#[test]
+fn it_takes_several_checks_to_change_a_state() {
+    let (health, now) = (Health::new(), Instant::now());
+    assert_eq!(changes(&health, "+--+--", now), [None; 6], "one good check begins the count anew");
+    assert!(health.is_open() && health.in_doubt());
+    assert_eq!(changes(&health, "-", now), [Some(Change::Down)]);
+    assert_eq!((health.state(), health.is_open()), (State::Down, false));
+    assert_eq!(health.story().1.as_deref(), Some("refused"));
+    assert_eq!(changes(&health, "-+-+", now), [None; 4]);
+    assert_eq!(changes(&health, "+", now), [Some(Change::Up)]);
+    assert_eq!((health.state(), health.story().1), (State::Up, None));
+    assert_eq!(health.totals(), Totals { good: 5, bad: 7, ejections: [0; 4] });
+}
+
+#[test]
+fn the_first_check_decides_alone() {
+    let now = Instant::now();
+    assert_eq!(changes(&Health::new(), "-", now), [Some(Change::Down)]);
+    let joined = Health::joined(true);
+    assert_eq!(joined.state(), State::Down);
+    assert_eq!(changes(&joined, "+", now), [Some(Change::Up)]);
+    assert_eq!(Health::joined(false).state(), State::Up);
+}
+
+#[test]
+fn failures_count_in_a_row() {
+    let health = Health::new();
+    assert_eq!((health.failed(), health.failed()), (1, 2));
+    health.answered();
+    assert_eq!(health.failed(), 1);
+}
+
+#[test]
+fn an_ejection_ends_by_itself_and_the_next_is_longer() {
+    let (health, mut now) = (Health::new(), Instant::now());
+    let mut rests = Vec::new();
+    for _ in 0..12 {
+        let change = health.eject(Cause::Status, &EJECT, now);
+        let Change::Ejected(Cause::Status, period) = change else { panic!("{change:?}") };
+        rests.push(period.as_secs());
+        assert_eq!(health.state(), State::Ejected);
+        assert_eq!(health.tick(Duration::ZERO, now + period - SECOND / 2), None);
+        now += period;
+        assert_eq!(health.tick(Duration::ZERO, now), Some(Change::Up));
+        assert_eq!((health.state(), health.tick(Duration::ZERO, now)), (State::Up, None));
+    }
+    assert_eq!(rests, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 10, 10]);
+    let later = health.eject(Cause::Status, &EJECT, now + SECOND);
+    assert_eq!(later, Change::Ejected(Cause::Status, SECOND), "it was good for long enough");
+    assert_eq!(health.totals().ejections, [0, 13, 0, 0]);
+}
+
+#[test]
+fn who_could_not_be_reached_is_pardoned_when_he_can() {
+    let now = Instant::now();
+    for (cause, pardoned) in [(Cause::Connect, true), (Cause::Broken, false)] {
+        let health = Health::new();
+        health.eject(cause, &EJECT, now);
+        assert_eq!(health.is_unreachable(), pardoned);
+        assert_eq!(health.reached(Duration::ZERO, now).is_some(), pardoned);
+        assert_eq!(health.is_open(), pardoned);
+        // the same by checks: as many as bring back one that is down
+        let health = Health::new();
+        changes(&health, "+", now);
+        health.eject(cause, &EJECT, now);
+        let up = pardoned.then_some(Change::Up);
+        assert_eq!(changes(&health, "+-++", now), [None, None, None, up]);
+    }
+}
+
+#[test]
+fn who_is_down_stays_down_when_his_ejection_ends() {
+    let (health, now) = (Health::new(), Instant::now());
+    health.eject(Cause::Connect, &EJECT, now);
+    assert_eq!(changes(&health, "-", now), [Some(Change::Down)]);
+    assert_eq!(health.tick(Duration::ZERO, now + SECOND), None);
+    assert_eq!(health.state(), State::Down);
+    assert_eq!(changes(&health, "++", now), [None, Some(Change::Up)]);
+}
+
+#[test]
+fn a_slow_start_grows_to_the_whole_share() {
+    let (health, now, settings) = (Health::joined(true), Instant::now(), settings(10));
+    assert_eq!(health.checked(Ok(()), &settings, now), Some(Change::Up));
+    assert_eq!((health.state(), health.share()), (State::Starting, FIRST));
+    let taken = |n: u32| (0..n).filter(|_| health.takes()).count();
+    assert_eq!(taken(FULL * 10), FIRST as usize * 10);
+    // a caller that has come over stays
+    let places = || (0..10_000).filter(|place| health.takes_place(*place)).collect::<Vec<_>>();
+    let first = places();
+    health.tick(settings.slow_start, now + 5 * SECOND);
+    assert_eq!(health.share(), FIRST + (FULL - FIRST) / 2);
+    let then = places();
+    assert!(then.len() > 4 * first.len() && first.iter().all(|place| then.contains(place)));
+    health.tick(settings.slow_start, now + 10 * SECOND);
+    assert_eq!((health.state(), taken(100), places().len()), (State::Up, 100, 10_000));
+}
+
+#[test]
+fn a_slow_start_that_is_broken_off_begins_anew() {
+    let (health, now, settings) = (Health::new(), Instant::now(), settings(10));
+    health.eject(Cause::Status, &EJECT, now);
+    health.tick(settings.slow_start, now + SECOND);
+    assert_eq!(health.state(), State::Starting);
+    health.eject(Cause::Status, &EJECT, now + SECOND);
+    // who is tried because nobody is up takes all
+    assert!((0..10).all(|_| health.takes()));
+    health.tick(settings.slow_start, now + 60 * SECOND);
+    assert_eq!((health.state(), health.share()), (State::Starting, FIRST));
+}
+
+#[test]
+fn the_mean_latency_moves_by_an_eighth() {
+    let health = Health::new();
+    assert_eq!(health.latency(), None);
+    health.took(Duration::from_micros(800));
+    assert_eq!(health.latency(), Some(Duration::from_micros(800)));
+    health.took(Duration::from_micros(1600));
+    assert_eq!(health.latency(), Some(Duration::from_micros(900)));
+    for _ in 0..200 {
+        health.took(Duration::from_secs(9));
+    }
+    assert!(health.latency().is_some_and(|mean| mean > Duration::from_secs(8)));
+}
+
+#[test]
+fn enough_are_left() {
+    let most = |all, at_most| (0..=all).filter(|away| may_eject(*away, all, at_most)).count();
+    assert_eq!([1, 2, 3, 4, 10].map(|all| most(all, 50)), [0, 1, 1, 2, 5]);
+    assert_eq!([1, 2, 3].map(|all| most(all, 100)), [1, 2, 3]);
+    assert_eq!(most(3, 10), 0);
+}
