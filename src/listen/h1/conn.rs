@@ -3,9 +3,8 @@
 //! While it waits, a connection owns no buffer: bytes are read through a scratch buffer of the
 //! thread and kept only where they are needed.
 
-use std::future::pending;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -13,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 
 use super::head::{self, Request};
-use super::line::{First, Line};
+use super::line::Line;
 use super::tunnel;
 use super::write::{self, Framing};
 use crate::base::body::{BodyReader, Buffered};
@@ -21,7 +20,6 @@ use crate::base::chunked::ChunkDecoder;
 use crate::base::denial::{Denial, Reason};
 use crate::base::head::Version;
 use crate::base::io::{fill, give_out, step_aside, take_out, write_all};
-use crate::listen::LINGER;
 use crate::listen::settings::ListenerSettings;
 use crate::listen::stream::ClientStream;
 use crate::listen::wire::{Answer, BodyError, BodySize, Payload, Wire};
@@ -32,10 +30,8 @@ const MAX_AHEAD: usize = 64 * 1024;
 const MAX_THROWN: usize = 16 << 20;
 /// Unread body that is worth reading to keep the connection.
 const MAX_DRAIN: u64 = 64 * 1024;
-/// Time for that, and for a client to read a refusal before the connection is cut.
+/// Time for that.
 const DRAIN_TIME: Duration = Duration::from_secs(2);
-/// The same when the edge stops: it exits once its last connection is closed.
-const STOP_TIME: Duration = Duration::from_millis(500);
 /// RFC 9110 §15.2.1.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -94,7 +90,7 @@ impl H1 {
         }
     }
 
-    /// Waits for the next request; after the end of `draining` no longer than [`LINGER`], unless it has begun.
+    /// Waits for the next request; after the end of `draining` not for long, unless it has begun.
     pub async fn next(
         &mut self,
         settings: &ListenerSettings,
@@ -102,11 +98,7 @@ impl H1 {
     ) -> Next {
         if self.ahead.is_empty() {
             self.ahead = BytesMut::new();
-            let mut first = self.line.first(&mut self.ahead, settings.idle_timeout, draining).await;
-            if let First::Stopped = first {
-                first = self.line.first(&mut self.ahead, LINGER, pin!(pending())).await;
-            }
-            if !matches!(first, First::Bytes) {
+            if !self.line.request(&mut self.ahead, settings.idle_timeout, draining).await {
                 return Next::Closed;
             }
         }
@@ -234,15 +226,11 @@ impl H1 {
         }
     }
 
-    /// Ends the connection so that a client that is still sending can read the answer
-    /// (RFC 9112 §9.6), but never waits long for it, and less where the edge stops: it shall not keep it up.
+    /// Ends the connection so that a client that is still sending can read the answer (RFC 9112 §9.6), but
+    /// never waits long for it.
     pub async fn close(&mut self, stopping: bool) {
-        if self.broken {
-            return;
-        }
-        let limit = if stopping { STOP_TIME } else { DRAIN_TIME };
-        if timeout(limit, self.line.linger(&mut self.ahead)).await.is_err() {
-            log::debug!("a client did not close its side");
+        if !self.broken {
+            self.line.leave(&mut self.ahead, stopping).await;
         }
     }
 

@@ -1,18 +1,24 @@
 //! A client's stream and the one timer for all that waits on it: in, bounds; out, bytes read or written in time.
 
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::base::alarm::Alarm;
 use crate::base::io::{fill, poll_fill};
+use crate::listen::LINGER;
 use crate::listen::stream::ClientStream;
+
+/// For a client to read a refusal before the connection is cut.
+const LEAVE_TIME: Duration = Duration::from_secs(2);
+/// The same when the edge stops: it exits once its last connection is closed.
+const STOP_TIME: Duration = Duration::from_millis(500);
 
 /// A stream with a timer.
 pub(super) struct Line {
@@ -22,7 +28,7 @@ pub(super) struct Line {
 }
 
 /// What a wait for a request brought.
-pub(super) enum First {
+enum First {
     /// Its beginning.
     Bytes,
     /// Nothing, and nothing will come: the client has left, or was silent for too long.
@@ -41,8 +47,21 @@ impl Line {
         self.alarm.rest();
     }
 
-    /// Waits for the first bytes of a request, for `idle` or until `stop`.
-    pub(super) async fn first(
+    /// Waits for the first bytes of a request, for `idle`, and after `stop` for [`LINGER`] at most; whether any came.
+    pub(super) async fn request(
+        &mut self,
+        into: &mut BytesMut,
+        idle: Duration,
+        stop: Pin<&mut impl Future<Output = ()>>,
+    ) -> bool {
+        let mut first = self.first(into, idle, stop).await;
+        if let First::Stopped = first {
+            first = self.first(into, LINGER, pin!(pending())).await;
+        }
+        matches!(first, First::Bytes)
+    }
+
+    async fn first(
         &mut self,
         into: &mut BytesMut,
         idle: Duration,
@@ -106,8 +125,16 @@ impl Line {
         written.await
     }
 
+    /// Ends our side, and waits a moment for the client to read what was sent; less where the edge stops.
+    pub(super) async fn leave(&mut self, scratch: &mut BytesMut, stopping: bool) {
+        let limit = if stopping { STOP_TIME } else { LEAVE_TIME };
+        if timeout(limit, self.linger(scratch)).await.is_err() {
+            log::debug!("a client did not close its side");
+        }
+    }
+
     /// Ends our side, and reads until the client has ended its own or too much came.
-    pub(super) async fn linger(&mut self, scratch: &mut BytesMut) {
+    async fn linger(&mut self, scratch: &mut BytesMut) {
         if self.io.shutdown().await.is_err() {
             return;
         }
