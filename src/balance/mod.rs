@@ -8,6 +8,7 @@ pub mod affinity;
 pub mod compile;
 mod credential;
 pub mod members;
+mod minted;
 pub mod policy;
 mod replica;
 mod servers;
@@ -19,13 +20,16 @@ pub mod view;
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
-use http::HeaderMap;
+use http::header::ALLOW;
+use http::{HeaderMap, HeaderValue};
 
 use crate::base::caller::Client;
 use crate::base::denial::{Denial, Reason};
 use members::Members;
+use minted::Minted;
 use session::{Kind, OpenError, Owner, SessionKeys, Ticket};
 use settings::{Affinity, HashBy, ServerSettings, UpstreamSettings};
 
@@ -39,6 +43,7 @@ pub struct Upstream {
     members: ArcSwap<Members>,
     /// Held while the members change; never on a request's way.
     changing: Mutex<()>,
+    minted: Minted,
     /// Requests and streams under way, at all replicas.
     together: Arc<AtomicUsize>,
 }
@@ -102,7 +107,8 @@ impl Upstream {
         let replica = |server: &ServerSettings| known(server).unwrap_or_else(|| new(server).into());
         let replicas = settings.servers.iter().map(replica).collect();
         let members = ArcSwap::from_pointee(Members::new(replicas, settings.policy));
-        Self { settings, members, changing: Mutex::new(()), together }
+        let (changing, minted) = Default::default();
+        Self { settings, members, changing, minted, together }
     }
 
     /// The replicas as they are at this moment. To be dropped soon: not to be held while something is
@@ -142,6 +148,24 @@ impl Upstream {
     /// A session's replica is gone for good: the refusal that makes its client begin another session.
     pub fn lost() -> Denial {
         gone("session.replica_gone")
+    }
+
+    /// Notes that a GET, HEAD or OPTIONS without a session was refused with one at `path`.
+    pub fn minted(&self, path: &str) {
+        self.minted.note(path, Instant::now());
+    }
+
+    /// Keeps such requests from a server that would register a session for each of them.
+    ///
+    /// # Errors
+    /// 405 (RFC 9110 §15.5.6), as servers without a stream for all answer.
+    pub fn shield(&self, path: &str) -> Result<(), Denial> {
+        if !self.minted.is_at(path, Instant::now()) {
+            return Ok(());
+        }
+        let words = "Without a session, only POST is served here";
+        let denial = Denial::new(Reason::MethodNotAllowed, "session.none", words);
+        Err(denial.field(ALLOW, HeaderValue::from_static("POST")))
     }
 
     /// All replicas as they are now.
