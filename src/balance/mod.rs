@@ -9,6 +9,7 @@ pub mod compile;
 mod credential;
 pub mod health;
 pub mod members;
+mod minted;
 pub mod policy;
 mod replica;
 mod servers;
@@ -20,14 +21,17 @@ pub mod view;
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
-use http::HeaderMap;
+use http::header::ALLOW;
+use http::{HeaderMap, HeaderValue};
 
 use crate::base::caller::Client;
 use crate::base::denial::{Denial, Reason};
 use health::Health;
 use members::Members;
+use minted::Minted;
 use session::{Kind, OpenError, Owner, SessionKeys, Ticket};
 use settings::{Affinity, HashBy, ServerSettings, UpstreamSettings};
 
@@ -43,6 +47,7 @@ pub struct Upstream {
     changing: Mutex<()>,
     /// Held while it is decided whether one more replica may be taken out.
     judging: Mutex<()>,
+    minted: Minted,
     /// Requests and streams under way, at all replicas.
     together: Arc<AtomicUsize>,
 }
@@ -113,7 +118,8 @@ impl Upstream {
         let replica = |server: &ServerSettings| known(server).unwrap_or_else(|| new(server).into());
         let replicas = settings.servers.iter().map(replica).collect();
         let members = ArcSwap::from_pointee(Members::new(replicas, settings.policy));
-        Self { settings, members, changing: Mutex::new(()), judging: Mutex::new(()), together }
+        let (changing, judging, minted) = Default::default();
+        Self { settings, members, changing, judging, minted, together }
     }
 
     /// The replicas as they are at this moment. To be dropped soon: not to be held while something is
@@ -154,6 +160,24 @@ impl Upstream {
     /// A session's replica is gone for good: the refusal that makes its client begin another session.
     pub fn lost() -> Denial {
         gone("session.replica_gone")
+    }
+
+    /// Notes that a GET, HEAD or OPTIONS without a session was refused with one at `path`.
+    pub fn minted(&self, path: &str) {
+        self.minted.note(path, Instant::now());
+    }
+
+    /// Keeps such requests from a server that would register a session for each of them.
+    ///
+    /// # Errors
+    /// 405 (RFC 9110 §15.5.6), as servers without a stream for all answer.
+    pub fn shield(&self, path: &str) -> Result<(), Denial> {
+        if !self.minted.is_at(path, Instant::now()) {
+            return Ok(());
+        }
+        let words = "Without a session, only POST is served here";
+        let denial = Denial::new(Reason::MethodNotAllowed, "session.none", words);
+        Err(denial.field(ALLOW, HeaderValue::from_static("POST")))
     }
 
     /// All replicas as they are now.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use http::HeaderValue;
+use http::{HeaderValue, Method};
 
 use super::body::{self, Body, json};
 use super::exchange::Failure;
@@ -166,11 +166,19 @@ fn place(
         },
     };
     let claim = claim(head, &granted.call, token)?;
+    if matches!(claim, Claim::None) && !head.websocket && asks_only(&head.method) {
+        carrier.upstream.shield(&routed.backend_path)?;
+    }
     let owner = Owner { principal: &granted.principal, route: &routed.route.label };
     let plan = carrier.upstream.plan(claim, &rt.keys, owner, &client, &head.headers, now)?;
     let target = target(&routed, &plan, query.as_deref());
     let permits = Permits::default();
     Ok(Admitted { routed, client, granted, plan, carrier, target, body, permits })
+}
+
+/// Methods that begin no session.
+pub(super) fn asks_only(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
 /// What the request belongs to. Requests of the 2026-07-28 era ignore `Mcp-Session-Id`.

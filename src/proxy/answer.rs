@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, LOCATION, UPGRADE};
 use http::{HeaderValue, Method};
 
-use super::admit::Admitted;
+use super::admit::{Admitted, asks_only};
 use super::endpoint;
 use super::exchange::{Exchanged, Failure};
 use super::limited;
@@ -326,6 +326,9 @@ fn session(
     let known = admitted.plan.ticket.as_ref().filter(|t| t.kind == TicketKind::Session);
     if known.is_some_and(|ticket| ticket.inner == inner) {
         return head.headers.get(SESSION).cloned();
+    }
+    if admitted.plan.ticket.is_none() && response.status >= 400 && asks_only(&head.method) {
+        admitted.carrier.upstream.minted(&admitted.routed.backend_path);
     }
     // learnt from nothing but a 2xx answer to `initialize`
     if !admitted.granted.call.initialize || !(200..300).contains(&response.status) {

@@ -186,3 +186,40 @@ fn who_waits_too_long_is_refused() {
     assert_eq!(first.response().status, 200);
     assert_eq!(slow.count(), 1);
 }
+
+#[test]
+fn who_asks_without_a_session_makes_a_leaking_server_leak_once() {
+    // as Python's servers did: each request without a session registers one, refused or not
+    let leaking = backend(|x| {
+        let post = x.request.method == "POST";
+        if x.body().is_none() {
+            return;
+        }
+        let known = x.header("mcp-session-id").is_some() || x.request.target == "/mcp/other";
+        let status = if post || known { "200 OK" } else { "400 Bad Request" };
+        let json = ("content-type", "application/json");
+        match known {
+            true => x.answer(status, &[json], b"{}"),
+            false => x.answer(status, &[json, ("mcp-session-id", "minted")], b"{}"),
+        }
+    });
+    let edge = with(&format!("servers: [ \"{}\" ]", leaking.url())).start();
+    let bare = |method: &str, path: &str| {
+        edge.ask(format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        ))
+    };
+    assert_eq!(bare("GET", "/mcp").status, 400, "the first shows what the server does");
+    for method in ["GET", "OPTIONS"] {
+        let answer = bare(method, "/mcp?x=1");
+        answer.assert_refused(405);
+        assert_eq!(answer.header("allow"), Some("POST"));
+        assert_eq!(edge.log_of(&answer)["code"], "session.none");
+    }
+    assert_eq!(leaking.count(), 1, "nobody asked the server");
+    assert_eq!(bare("GET", "/mcp/other").status, 200, "another path is another matter");
+    let id = session(&edge.ask(initialize("/mcp")));
+    let mine = format!("GET /mcp HTTP/1.1\r\nHost: localhost\r\nMcp-Session-Id: {id}\r\n\r\n");
+    assert_eq!(edge.ask(mine).status, 200, "a session's GET goes on");
+    assert_eq!(leaking.count(), 4);
+}
