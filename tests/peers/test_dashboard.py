@@ -29,7 +29,6 @@ VARIABLES = {"$__rate_interval": "10s", "$instance": ".*", "$route": ".*", "$ups
 JOB = "mcp-edge"
 # What rules look at and this edge has not: it has no revocation list, no ACME.
 LATER = {"mcp_edge_crl_expiry_timestamp_seconds", "mcp_edge_acme_failed"}
-LATER |= {"mcp_edge_replica_up"}
 
 
 class Edge:
@@ -53,9 +52,9 @@ class Edge:
                 {"address": local, "deny": ["127.0.0.0/8"]},
             ],
             "upstreams": [
-                {"name": "live", "servers": [replica.url for replica in replicas]},
+                {"name": "live", "servers": [replica.url for replica in replicas], "health": {"mcp": {"path": "/mcp"}, "every": "1s"}},
                 {"name": "half", "servers": [replicas[0].url, gone]},
-                {"name": "gone", "servers": [gone]},
+                {"name": "gone", "servers": [gone], "health": {"tcp": {}, "every": "1s"}},
             ],
             "routes": [
                 {"path": "/", "upstream": "live", "auth": ["anonymous"]},
