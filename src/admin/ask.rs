@@ -74,7 +74,9 @@ pub fn ask(places: Places) -> Result<Status, String> {
     let mut problems = Vec::new();
     if let Some(state_dir) = &places.state_dir {
         match control::client::ask(state_dir, &json!({ "do": "status" })) {
-            Ok(mut answer) => return read(answer["status"].take()),
+            Ok(mut answer) => {
+                return read(answer.get_mut("status").map(Value::take).unwrap_or_default());
+            }
             Err(problem) => problems.push(problem),
         }
     }

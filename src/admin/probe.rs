@@ -17,7 +17,7 @@ pub(super) fn ready(status: &Status, details: bool) -> Reply {
     let mut text = match (status.ready, status.phase.as_str()) {
         (true, _) => "ready\n",
         (false, "ready") => "not ready: no upstream has a replica that is up\n",
-        (false, phase) if phase == "stopping" => "not ready: stopping\n",
+        (false, "stopping") => "not ready: stopping\n",
         (false, _) => "not ready: starting\n",
     }
     .to_owned();

@@ -18,7 +18,7 @@ upstreams:
   - { name: tools, servers: [ 'http://127.0.0.1:1', { url: 'http://127.0.0.1:2', weight: 3 } ],
       circuit: { in_flight: 5, pending: 7, wait: 2500ms } }
   - name: wide
-    servers: [ 'http://127.0.0.1:1', { url: 'http://127.0.0.1:2', drain: true }, { url: 'http://127.0.0.1:3', priority: 1 } ]
+    servers: [ 'http://127.0.0.1:1', { url: 'http://127.0.0.1:2', drain: true }, { url: 'http://127.0.0.1:3', priority: secondary } ]
 routes:
   - path: /open
     upstream: tools
