@@ -66,7 +66,10 @@ impl Stop {
         // a listening socket that is held takes connections which nobody would serve
         self.held.close();
         let (edge, observer, grace) = (self.edge.clone(), self.observer.clone(), self.times.grace);
+        // Pingora drops whoever waited for the signal, and the admin listener would go with the last sender
+        let pages = self.pages.clone();
         let spawned = std::thread::Builder::new().name("stop".into()).spawn(move || {
+            let _pages = pages;
             let left = edge.wait_until_idle(grace);
             if left > 0 {
                 let are = if left == 1 { "connection is" } else { "connections are" };
