@@ -3,12 +3,12 @@
 //!
 //! | path | what |
 //! |---|---|
-//! | `/` | the status page, and the three files it is made of ([`page`]) |
+//! | `/` | the status page, and the three files it is made of |
 //! | `/status` | the same as JSON ([`status`]) |
 //! | `/status/history` | what happened in each of the last intervals ([`history`]) |
 //! | `/metrics` | for Prometheus |
 //! | `/healthz` | 200 while the process is at work, 503 while it stops |
-//! | `/readyz` | 200 when requests should come here, else 503 ([`probe`]) |
+//! | `/readyz` | 200 when requests should come here, else 503 |
 //!
 //! `pingora-proxy` carries it where it is plain and for everybody on this machine; the edge's own loop, as its
 //! listeners, where there is TLS or somebody has to say who they are. On a loopback address everybody on this machine may
