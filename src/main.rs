@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use mcp_edge::admin::asked;
+use mcp_edge::admin::health;
 use mcp_edge::admin::{ask, explain, terminal};
 use mcp_edge::auth::api_key::key;
 use mcp_edge::base::compile::ConfigError;
@@ -72,7 +72,7 @@ fn check(args: &CheckArgs) -> ExitCode {
 }
 
 fn health(args: &HealthArgs) -> ExitCode {
-    match asked::ask(&args.url) {
+    match health::ask(&args.url) {
         Ok(text) => print(&text),
         Err(problem) => {
             eprintln!("mcp-edge health: {problem}");

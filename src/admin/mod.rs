@@ -17,7 +17,7 @@
 
 mod alarms;
 pub mod ask;
-pub mod asked;
+pub mod health;
 pub mod counts;
 pub mod explain;
 pub mod history;
