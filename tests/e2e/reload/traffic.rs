@@ -21,7 +21,7 @@ fn twenty_reloads_in_a_row_lose_nothing() {
             .upstream("two", &[sessions.url()], "")
             .route("upstream: one")
             .route("upstream: two, path: /mcp");
-        if n % 3 == 0 {
+        if n.is_multiple_of(3) {
             config = config.raw_listener("address: \"127.0.0.3:0\", plaintext: true");
         }
         config
