@@ -33,6 +33,9 @@ use crate::observe::Observer;
 use crate::proxy::Edge;
 use crate::proxy::runtime::Runtime;
 
+/// Keys that cannot be renewed, and that nothing else may be renewed beside.
+const WHOLE: [&str; 3] = ["audit", "state_dir", "traces"];
+
 /// What a reload renews.
 pub(super) struct Reloader {
     /// The config's file; absent where there is none.
@@ -127,6 +130,7 @@ impl Reloader {
             let text = report::errors(&path.display().to_string(), &errors);
             text.lines().map(str::to_owned).collect::<Vec<_>>()
         })?;
+        state.check_fixed(&settings)?;
         let plan = state.places(&settings)?;
         name_ports(&mut settings, &plan.iter().map(Planned::bound).collect::<Vec<_>>());
         let before = self.edge.runtime();
@@ -252,6 +256,18 @@ impl State {
     }
 
     /// What was changed and cannot be taken.
+    /// What would be in force in part: routes would be told of an audit log that nobody writes, sessions be sealed
+    /// with the key of another folder.
+    fn check_fixed(&self, settings: &Settings) -> Result<(), Vec<String>> {
+        let both = self.fixed.iter().zip(&settings.fixed);
+        let differ = both.filter(|(was, is)| was != is && WHOLE.contains(&was.0));
+        let told = |(key, _): &(&str, _)| {
+            format!("`{key}` was changed: that needs a restart, and the rest was not taken either")
+        };
+        let told: Vec<String> = differ.map(|(was, _)| told(was)).collect();
+        if told.is_empty() { Ok(()) } else { Err(told) }
+    }
+
     fn fixed_differs(&self, settings: &Settings) -> Vec<String> {
         let both = self.fixed.iter().zip(&settings.fixed);
         let differ = both.filter(|(before, now)| before != now);

@@ -14,6 +14,9 @@ const MOST: usize = 16;
 /// After this a path is forgotten, so that a server that was mended is asked again.
 const KEPT: Duration = Duration::from_secs(600);
 
+/// Stands for every path: none is empty.
+const EVERY: &str = "";
+
 /// What is known of one upstream.
 #[derive(Debug, Default)]
 pub(super) struct Minted {
@@ -27,9 +30,10 @@ impl Minted {
         self.paths.rcu(|known| {
             let fresh = |(other, since): &&(String, Instant)| other != path && now - *since < KEPT;
             let mut paths: Vec<_> = known.iter().filter(fresh).cloned().collect();
-            if paths.len() < MOST {
-                paths.push((path.to_owned(), now));
-            }
+            // so many that they must be made up: the last place stands for all of them
+            let path = if paths.len() < MOST - 1 { path } else { EVERY };
+            paths.retain(|(other, _)| other != path);
+            paths.push((path.to_owned(), now));
             paths
         });
         self.any.store(true, Ordering::Relaxed);
@@ -38,11 +42,9 @@ impl Minted {
     /// Whether requests without a session are kept from the server at `path`.
     pub(super) fn is_at(&self, path: &str, now: Instant) -> bool {
         self.any.load(Ordering::Relaxed)
-            && self
-                .paths
-                .load()
-                .iter()
-                .any(|(known, since)| known == path && now.saturating_duration_since(*since) < KEPT)
+            && self.paths.load().iter().any(|(known, since)| {
+                (known == path || known == EVERY) && now.saturating_duration_since(*since) < KEPT
+            })
     }
 }
 
@@ -63,5 +65,6 @@ mod tests {
         }
         assert_eq!(minted.paths.load().len(), MOST);
         assert!(minted.is_at("/0", start + KEPT));
+        assert!(minted.is_at("/another", start + KEPT), "made-up paths hide none");
     }
 }

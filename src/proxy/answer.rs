@@ -100,6 +100,7 @@ pub async fn answer<W: Wire>(
     let until = expiry(&admitted.granted.principal);
     if response.status == 101 {
         conn.rest();
+        held.make_room();
         let body = Body::Tunnel(Box::new(conn));
         let tunnel = Rest { body, carrier, replica, permits: Vec::new(), until, _held: held };
         let fields = fields(at, admitted, &mut response, &tunnel.replica, head, record);
@@ -121,7 +122,7 @@ pub async fn answer<W: Wire>(
     record.stream = events && pending.is_some();
     if record.stream {
         limited::stays(admitted, head, record)?;
-        if head.method == Method::GET {
+        if is_open_ended(admitted, head) {
             held.make_room();
         }
     }
@@ -184,6 +185,12 @@ async fn switch<W: Wire>(
     Ok(Some(tunnel))
 }
 
+/// Nobody waits for the end of these streams; every other one carries an answer.
+fn is_open_ended(admitted: &Admitted, head: &Head) -> bool {
+    let method = admitted.granted.call.rpc_method.as_deref();
+    head.method == Method::GET || method == Some("subscriptions/listen")
+}
+
 /// How the bytes of the body are treated.
 fn kind(
     at: &At<'_>,
@@ -202,9 +209,7 @@ fn kind(
         head.method == Method::GET && call.era != Era::Modern && admitted.plan.ticket.is_none();
     let listener = at.cx.listener.address;
     let endpoint = old.then(|| endpoint::map(at.rt, admitted, replica, head, listener));
-    // nobody waits for the end of these; every other stream carries an answer
-    let cut =
-        head.method == Method::GET || call.rpc_method.as_deref() == Some("subscriptions/listen");
+    let cut = is_open_ended(admitted, head);
     Kind::Events(Box::new(Events::new(admitted.routed.route.keepalive, endpoint, cut)))
 }
 

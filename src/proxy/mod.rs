@@ -106,7 +106,8 @@ impl Edge {
     /// Something that says who may come in has changed: connections and streams are looked at again.
     pub fn look_again(&self) {
         let epoch = self.epoch.fetch_add(1, Ordering::AcqRel) + 1;
-        self.news.send_replace(epoch);
+        // two at once may come here in any order
+        self.news.send_modify(|news| *news = epoch.max(*news));
     }
 
     /// Counts what keeps a stopping edge alive.
@@ -213,24 +214,31 @@ impl Edge {
     /// Ends when a stream has to, and has noted why.
     async fn revoked(&self, entry: &Entry, record: &mut Record, cx: &ConnCx) {
         let (mut news, mut seen) = (self.news.subscribe(), entry.epoch);
+        let mut told = true;
         loop {
-            let epoch = news.wait_for(|epoch| *epoch != seen).await.map(|epoch| *epoch);
+            let epoch = tokio::select! {
+                epoch = news.wait_for(|epoch| *epoch != seen) => epoch.map(|epoch| *epoch),
+                () = async { standing::again().await }, if !told => Ok(seen),
+            };
             match epoch {
                 Ok(epoch) => seen = epoch,
                 // whoever could tell is gone
                 Err(_) => return std::future::pending().await,
             }
             // boxed: it is there for a moment, and a silent stream for hours
-            if let Err(gone) = Box::pin(self.look(entry, record, cx)).await {
-                record.end = Some(gone.end);
-                record.detail = gone.code.to_owned();
-                return;
+            match Box::pin(self.look(entry, record, cx)).await {
+                Ok(sure) => told = sure,
+                Err(gone) => {
+                    record.end = Some(gone.end);
+                    record.detail = gone.code.to_owned();
+                    return;
+                }
             }
         }
     }
 
     /// Looks at a stream; where there are many, not at all of them at once.
-    async fn look(&self, entry: &Entry, record: &mut Record, cx: &ConnCx) -> Result<(), Gone> {
+    async fn look(&self, entry: &Entry, record: &mut Record, cx: &ConnCx) -> Result<bool, Gone> {
         if self.news.receiver_count() > FEW_STREAMS {
             let after = RandomState::new().hash_one(&record.request_id) % SPREAD;
             tokio::time::sleep(Duration::from_millis(after)).await;

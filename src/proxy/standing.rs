@@ -6,7 +6,10 @@
 //! rules about its caller, with what was kept of the head. Nothing is counted on the way, and an answer that
 //! nobody can give at present (a provider is down) ends nothing.
 
+use std::hash::{BuildHasher, RandomState};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -25,6 +28,9 @@ use crate::route::settings::RouteSettings;
 
 /// A token's own end is not the edge's word: its streams have a time of their own (`stream_grace`).
 const EXPIRED: &str = "auth.oauth.expired";
+
+/// Until a stream is looked at again of which nobody could tell, and up to twice that.
+const AGAIN: Duration = Duration::from_secs(30);
 
 /// What is kept of a stream's request besides its record: some 100 bytes, and the credential.
 #[derive(Debug)]
@@ -93,8 +99,14 @@ pub fn connection(cx: &ConnCx) -> Result<(), Denial> {
 }
 
 fn comes_in(cx: &ConnCx, now: &ListenerSettings) -> Result<(), Gone> {
-    if !now.door.access.admits(cx.peer.ip()) {
+    let peer = cx.peer.ip();
+    if !now.door.access.admits(peer) {
         return Err(Gone { end: "address.revoked", code: "listen.denied" });
+    }
+    // it would go on naming those for whom it speaks
+    let (was, is) = (&cx.listener.door.proxies.trusted, &now.door.proxies.trusted);
+    if cx.may_forward && was.contains(peer) && !is.contains(peer) {
+        return Err(Gone { end: "address.revoked", code: "client.untrusted" });
     }
     let clients = now.tls.as_ref().and_then(|tls| tls.clients.as_ref());
     let stays = match (clients, cx.certificate.is_some()) {
@@ -110,7 +122,8 @@ fn comes_in(cx: &ConnCx, now: &ListenerSettings) -> Result<(), Gone> {
 }
 
 /// Looks whether a stream would begin now, and notes in its record by which route and as whom: the generation of
-/// the config in which it began is not kept for it.
+/// the config in which it began is not kept for it. `false`: nobody could tell just now, and it is to be looked at
+/// again.
 ///
 /// # Errors
 /// Why it has to end.
@@ -119,15 +132,38 @@ pub async fn stream(
     entry: &Entry,
     record: &mut Record,
     cx: &ConnCx,
-) -> Result<(), Gone> {
+) -> Result<bool, Gone> {
     let removed = Gone { end: "listener.revoked", code: "listen.removed" };
     let now = cx.place.now().ok_or(removed)?;
     comes_in(cx, &now)?;
-    let (Some(route), Some(principal)) = (&record.route, &record.principal) else { return Ok(()) };
+    let (Some(before), Some(principal)) = (&record.route, &record.principal) else {
+        return Ok(true);
+    };
     let (head, client) = (entry.head(record), client(entry, record, cx));
-    let (route, principal) = request(rt, &head, &client, cx, route, principal).await?;
+    let (route, found) = request(rt, &head, &client, cx, before, principal).await?;
+    if !goes_on_by(before, &route, record.status == 101) {
+        return Err(Gone { end: "route.revoked", code: "route.rules" });
+    }
+    let told = found.is_some();
+    let principal = found.unwrap_or_else(|| principal.clone());
     (record.route, record.principal) = (Some(route), Some(principal));
-    Ok(())
+    Ok(told)
+}
+
+/// Whether what passes in a stream may go on by a route as it is now: nobody reads what is called in a WebSocket,
+/// and lists of tools are cut by the rules with which a stream began.
+fn goes_on_by(before: &RouteSettings, now: &RouteSettings, websocket: bool) -> bool {
+    if websocket {
+        return !now.reads_strictly();
+    }
+    let guards = before.guards_tools() || now.guards_tools();
+    !guards || format!("{:?}", before.rules) == format!("{:?}", now.rules)
+}
+
+/// The time after which a stream is looked at again of which nobody could tell; boxed, since hardly one needs it.
+pub fn again() -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    let spread = RandomState::new().hash_one(0) % AGAIN.as_secs();
+    Box::pin(tokio::time::sleep(AGAIN + Duration::from_secs(spread)))
 }
 
 fn client(entry: &Entry, record: &Record, cx: &ConnCx) -> Client {
@@ -135,7 +171,7 @@ fn client(entry: &Entry, record: &Record, cx: &ConnCx) -> Client {
     Client { address: record.client, hidden: entry.hidden, tls: entry.tls, certificate }
 }
 
-/// The way of the request, from its route to the rules about its caller.
+/// The way of the request, from its route to the rules about its caller; nobody where nobody can tell just now.
 async fn request(
     rt: &Runtime,
     head: &Head,
@@ -143,7 +179,7 @@ async fn request(
     cx: &ConnCx,
     before: &Arc<RouteSettings>,
     principal: &Arc<Principal>,
-) -> Result<(Arc<RouteSettings>, Arc<Principal>), Gone> {
+) -> Result<(Arc<RouteSettings>, Option<Arc<Principal>>), Gone> {
     let gone = |end| move |denial: Denial| Gone { end, code: denial.code };
     let routed = rt.routes.find(head, cx.listener.address).map_err(gone("route.revoked"))?;
     let route = routed.route;
@@ -152,11 +188,12 @@ async fn request(
     }
     access::check(&route, client).map_err(gone("address.revoked"))?;
     let found = match auth::again(&route.auth, head, client, principal).await {
-        Ok(found) => found,
+        Ok(found) => Some(found),
         Err(denial) if decides(&denial) => return Err(gone("auth.revoked")(denial)),
-        Err(_) => principal.clone(),
+        Err(_) => None,
     };
-    authz::enter(&route.rules, found.clone()).map_err(gone("auth.revoked"))?;
+    let caller = found.as_ref().unwrap_or(principal).clone();
+    authz::enter(&route.rules, caller).map_err(gone("auth.revoked"))?;
     Ok((route, found))
 }
 

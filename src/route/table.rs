@@ -265,7 +265,11 @@ pub fn backend_path(route: &RouteSettings, path: &str) -> String {
 pub fn host_of(authority: &str) -> &str {
     // short: a loop is over before a search has begun
     let end = match authority.bytes().rposition(|b| b == b']') {
-        Some(bracket) => bracket + 1,
+        // `[::1].example.com` is no address
+        Some(bracket) if matches!(authority.as_bytes().get(bracket + 1), None | Some(b':')) => {
+            bracket + 1
+        }
+        Some(_) => authority.len(),
         None => authority.bytes().position(|b| b == b':').unwrap_or(authority.len()),
     };
     authority.get(..end).unwrap_or(authority)

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -47,6 +48,10 @@ impl Turner {
         if self.failed.is_some_and(|at| at.elapsed() < PAUSE) || !self.is_due(sink) {
             return false;
         }
+        if !self.is_ours(sink) {
+            // another process of this edge has turned it: its new file is not to be renamed
+            return true;
+        }
         match self.rename() {
             Ok(old) => {
                 log::info!(
@@ -64,6 +69,13 @@ impl Turner {
                 false
             }
         }
+    }
+
+    /// Whether the file that is open is the one at the path.
+    fn is_ours(&self, sink: &Sink) -> bool {
+        let id = |meta: fs::Metadata| (meta.dev(), meta.ino());
+        let there = fs::metadata(&self.path).ok().map(id);
+        there.is_some() && there == sink.metadata().map(id)
     }
 
     fn is_due(&self, sink: &Sink) -> bool {

@@ -42,6 +42,7 @@ impl Backends {
     /// Replicas may have gone; the others are set when somebody reads.
     pub fn forget(&self) {
         self.in_flight.reset();
+        self.up.reset();
     }
 
     /// Notes how many requests and streams are under way at a replica. Asked for when somebody

@@ -57,6 +57,7 @@ fn name(record: &Record) -> String {
     let target = record.tool.as_deref().filter(|tool| {
         matches!(method, "tools/call" | "prompts/get")
             && record.code.is_none()
+            && record.rpc_error.is_none()
             && tool.len() <= MAX_TARGET
     });
     target.map_or_else(|| method.to_owned(), |target| format!("{method} {target}"))

@@ -61,6 +61,17 @@ fn what_needs_a_restart_is_said() {
         edge.wait_line(&words);
     }
     assert!(!told(&done).contains("state_dir"));
+    for (key, said) in
+        [("audit", "{ to: stdout }"), ("traces", "{ endpoint: 'http://127.0.0.1:1' }")]
+    {
+        let done = edge.reload(
+            &config(&format!("threads: 2\n{key}: {said}")).route("upstream: one, path: /b"),
+        );
+        assert_eq!(done.status.code(), Some(2), "{}", told(&done));
+        let words =
+            format!("`{key}` was changed: that needs a restart, and the rest was not taken");
+        assert!(told(&done).contains(&words), "{}", told(&done));
+    }
     let answer = edge.get("/x");
     assert_eq!(edge.log_of(&answer)["status"], 200, "the log goes on");
 }
