@@ -31,6 +31,11 @@ pub(super) fn alarms(
     if counts.bad_config {
         all.push(error("the last reload of the config failed: the one before it is at work"));
     }
+    if counts.bad_audit {
+        all.push(error(
+            "the audit log cannot be written: see `full` of `audit` for what becomes of calls",
+        ));
+    }
     let bad_file = |file| error(format!("the file {file}, as it is now, is not in force"));
     all.extend(counts.bad_files.iter().map(bad_file));
     let bad_acme = |name| error(format!("the last try for the certificate {name} failed"));
@@ -134,13 +139,14 @@ mod tests {
         let counts = Counts {
             log_lost: 3,
             bad_config: true,
+            bad_audit: true,
             bad_files: vec!["x".to_owned()],
             bad_acme: vec!["y".to_owned()],
             ..Counts::default()
         };
         let all = texts(&alarms(Phase::Stopping, &[], &[], &counts, 0.0));
-        assert_eq!(all.len(), 5, "{all:?}");
-        assert!(all[..3].iter().all(|text| text.starts_with("error: ")), "{all:?}");
-        assert!(all[3].contains("stopping") && all[4].contains("3 lines"), "{all:?}");
+        assert_eq!(all.len(), 6, "{all:?}");
+        assert!(all[..4].iter().all(|text| text.starts_with("error: ")), "{all:?}");
+        assert!(all[4].contains("stopping") && all[5].contains("3 lines"), "{all:?}");
     }
 }

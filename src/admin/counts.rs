@@ -34,6 +34,8 @@ pub struct Counts {
     pub bad_acme: Vec<String>,
     /// Whether the last reload of the config has failed.
     pub bad_config: bool,
+    /// Whether the audit log cannot be written.
+    pub bad_audit: bool,
 }
 
 /// A histogram: upper bounds in seconds, and how many were not above each.
@@ -54,6 +56,7 @@ impl Counts {
                 "mcp_edge_streams" => counts.streams = total(metrics),
                 "mcp_edge_sessions_sealed_total" => counts.sealed = total(metrics),
                 "mcp_edge_access_log_lost_total" => counts.log_lost = total(metrics),
+                "mcp_edge_audit_failing" => counts.bad_audit = total(metrics) > 0,
                 "mcp_edge_file_reload_failed" => counts.bad_files = raised(metrics, "file"),
                 "mcp_edge_acme_failed" => counts.bad_acme = raised(metrics, "certificate"),
                 "mcp_edge_config_last_reload_failed" => counts.bad_config = total(metrics) > 0,

@@ -48,7 +48,11 @@ impl Disclosure {
             cx.error(node, "without `arguments: all` no values are written: leave `redact` out");
         }
         match listed {
-            Some(globs) => Self::new(values, globs.patterns().collect()),
+            Some(globs) => {
+                // what is always hidden stays hidden: a list of one's own must not open the rest
+                let always = REDACTED.iter().map(|text| (*text).to_owned());
+                Self::new(values, always.chain(globs.patterns()).collect())
+            }
             None => Self { values, ..Self::default() },
         }
     }

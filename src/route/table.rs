@@ -349,6 +349,20 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_host_ends_before_its_port() {
+        for (authority, host) in [
+            ("a.example", "a.example"),
+            ("a.example:8443", "a.example"),
+            ("[::1]", "[::1]"),
+            ("[::1]:80", "[::1]"),
+            ("[::1].example.com", "[::1].example.com"),
+            ("", ""),
+        ] {
+            assert_eq!(host_of(authority), host);
+        }
+    }
+
+    #[test]
     fn the_longest_path_wins_and_a_named_host_goes_first() {
         let table = table();
         for (host, path, upstream, backend) in [

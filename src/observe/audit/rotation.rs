@@ -154,6 +154,7 @@ fn is_time(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::sink::Place;
 
     #[test]
     fn only_files_that_were_turned_are_removed_and_the_oldest_first() {
@@ -178,6 +179,23 @@ mod tests {
         for name in others {
             assert!(dir.path().join(name).exists(), "{name}");
         }
+    }
+
+    #[test]
+    fn a_file_that_another_process_has_turned_is_left_to_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.log");
+        let open = || Sink::open(Place::File(path.clone()), "audit log").unwrap();
+        let rotation = Rotation { size: Some(1), age: None, keep: Some(1) };
+        let mut sinks = [open(), open()];
+        let mut turners = [(); 2].map(|()| Turner::new(rotation.clone(), path.clone()));
+        assert_eq!(sinks[0].write(b"one\n"), 0);
+        assert!(turners[0].turn(&sinks[0]));
+        sinks[0].reopen();
+        assert_eq!(sinks[0].write(b"two\n"), 0);
+        assert!(turners[1].turn(&sinks[1]), "it is to open the new one");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "two\n");
+        assert_eq!(turned(&path).len(), 1);
     }
 
     #[test]

@@ -100,6 +100,37 @@ fn sighup_reloads_too_and_nobody_is_needed_who_answers() {
 }
 
 #[test]
+fn what_a_reload_takes_away_is_no_metric_any_more() {
+    let backend = plain();
+    let one = || edge().top(ADMIN).upstream("one", &[backend.url()], "").route("upstream: one");
+    let old = one().upstream("old", &[backend.url()], "").route("path: /old, upstream: old");
+    let edge = old.start();
+    let up = |name: &str| {
+        let label = format!(
+            "mcp_edge_replica_up{{replica=\"{}\",upstream=\"{name}\"}}",
+            backend.authority()
+        );
+        metric(&edge, &label)
+    };
+    assert_eq!((up("one"), up("old")), (Some(1.0), Some(1.0)));
+    edge.take(&one());
+    assert_eq!((up("one"), up("old")), (Some(1.0), None));
+}
+
+#[test]
+fn whom_it_does_not_trust_any_more_names_nobody() {
+    let backend = plain();
+    let route = "upstream: one, allow: [ 10.0.0.0/8 ]";
+    let config = |top: &str| edge().top(top).upstream("one", &[backend.url()], "").route(route);
+    let edge = config("trusted_proxies: [ 127.0.0.1 ]").start();
+    let mut open = edge.client();
+    let ask = "GET / HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 10.1.1.1\r\n\r\n";
+    assert_eq!(open.ask(ask).status, 200);
+    edge.take(&config("trusted_proxies: [ 127.0.0.9 ]"));
+    open.ask(ask).assert_refused(403);
+}
+
+#[test]
 fn generations_do_not_pile_up() {
     let backend = plain();
     let config = |n: usize| {

@@ -302,6 +302,28 @@ fn by_a_reload() {
 }
 
 #[test]
+fn by_rules_about_tools_by_which_they_did_not_begin() {
+    let stage = Stage::new();
+    let config = |rules: &str| {
+        stage.config(&["one"], "192.0.2.1").route(&format!("path: /ruled, upstream: one{rules}"))
+    };
+    let rules = ", tools: [ { allow: [ \"get_*\" ] } ]";
+    let edge = config("").start();
+    let open = |way, path| stage.open(&edge, 0, way, path, "", None);
+    let mut gone: Vec<Stream> = WAYS.map(|way| open(way, "/ruled")).into();
+    let mut stay: Vec<Stream> = WAYS.map(|way| open(way, "/open")).into();
+    let start = Instant::now();
+    edge.take(&config(rules));
+    all_end(&mut gone, start);
+    assert_eq!(ends(&edge, 3), ["route.revoked route.rules"]);
+    stay.push(open(Way::H1, "/ruled"));
+    stay.push(open(Way::H2, "/ruled"));
+    edge.take(&config(rules).route("path: /more, upstream: one"));
+    stage.bell.update(|n| *n += 1);
+    assert!(stay.iter_mut().all(Stream::lives));
+}
+
+#[test]
 fn an_event_under_way_has_a_moment() {
     let bell = Arc::new(Watched::new(false));
     let heard = bell.clone();
