@@ -53,7 +53,7 @@ def backend():
 @pytest.fixture
 def directory(tmp_path, certificate):
     """An ACME server that issues for a day."""
-    made = Directory(tmp_path, certificate, 86400)
+    made = Directory(tmp_path, certificate, 86400, nonces=True)
     yield made.start()
     made.end()
 

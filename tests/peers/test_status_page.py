@@ -11,6 +11,7 @@ import signal
 import pytest
 import status_page
 import wire
+from directory import wait
 from status_page import NASTY, PASSWORD
 
 SIZES = [("wide", 1280, 900), ("narrow", 360, 740)]
@@ -58,6 +59,12 @@ def test_the_page_shows_what_happens(browser, loaded, tmp_path):
     assert "default-src 'none'" in headers["content-security-policy"]
     page.do("wait", texts=["authz.tool", "forward.no_backend", "auth.none", "route.origin", "session.unknown"])
 
+    def drawn():
+        charts = page.do("shot", file=str(tmp_path / "first.png"), width=1280, height=900, dark=False)["charts"]
+        return charts and all(max(chart["points"], default=0) >= 2 for chart in charts)
+
+    # a line needs two intervals
+    wait("lines are drawn", drawn, 30)
     for name, width, height in SIZES:
         for dark in (False, True):
             file = shots / f"{name}-{'dark' if dark else 'light'}.png"

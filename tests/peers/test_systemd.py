@@ -102,7 +102,7 @@ def mode(path):
 def issued(tmp_path_factory, certificate):
     """A certificate as certbot leaves it: root's alone."""
     folder = tmp_path_factory.mktemp("certbot")
-    directory = Directory(folder, certificate, 86400).start()
+    directory = Directory(folder, certificate, 86400, nonces=True).start()
     certbot = Certbot(folder, directory, certificate)
     certbot.issue()
     live = certbot.folder / "live"
