@@ -167,35 +167,11 @@ pub(crate) fn head(session: &str) -> Head {
 
 /// What is noted of a request, at its beginning.
 pub(crate) fn record() -> Record {
+    let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
     Record {
-        started: Instant::now(),
-        at: SystemTime::now(),
         request_id: "0123456789abcdef0123456789abcdef".into(),
-        client: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        http: "1.1",
-        method: http::Method::POST,
         path: "/aws-pricing/mcp".into(),
-        route: None,
-        principal: None,
-        replica: None,
-        era: "none",
-        rpc_method: None,
-        tool: None,
-        status: 0,
-        code: None,
-        end: None,
-        detail: String::new(),
-        bytes_in: 0,
-        bytes_out: 0,
-        first_byte: None,
-        events: 0,
-        comments: 0,
-        limited: Vec::new(),
-        stream: false,
-        in_session: false,
-        rpc_error: None,
-        trace: None,
-        audit: None,
+        ..Record::begin(Instant::now(), SystemTime::now(), client, http::Method::POST)
     }
 }
 

@@ -97,6 +97,18 @@ pub fn failed(path: &Path, error: &io::Error) -> String {
     format!("cannot read `{}`: {error}", path.display())
 }
 
+/// Whether a file could stand at `path`: its folder is there, and it is none itself.
+///
+/// # Errors
+/// A sentence.
+pub fn place_for(path: &Path) -> Result<(), String> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        return Err(format!("there is no folder `{}`", folder.display()));
+    }
+    if path.is_dir() { Err(format!("`{}` is a folder", path.display())) } else { Ok(()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -25,6 +25,7 @@ pub mod memory;
 pub mod names;
 pub mod notify;
 pub mod principal;
+pub mod random;
 pub mod rate;
 pub mod rules;
 pub mod slot;

@@ -4,11 +4,9 @@
 //! A caller that is not trusted begins no trace of ours and decides nothing about sampling: it gets a new
 //! one, which names the caller's own as a link.
 
-use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::random;
 use super::text::push_hex;
 
 /// The header that names trace and span.
@@ -147,7 +145,7 @@ pub struct Trace {
 impl Trace {
     /// A trace that begins here, whatever the caller is in.
     pub fn begin(share: Share, link: Option<Parent>) -> Self {
-        let id = (u128::from(random()) << 64 | u128::from(random())).max(1);
+        let id = (u128::from(random::mixed()) << 64 | u128::from(random::mixed())).max(1);
         let flags = if share.takes(id) { SAMPLED | RANDOM } else { RANDOM };
         Self { id, span: span(), parent: None, link, flags, state: None }
     }
@@ -235,25 +233,7 @@ fn hex(digits: &[u8]) -> Option<u128> {
 }
 
 fn span() -> u64 {
-    random().max(1)
-}
-
-/// Random for all that traces need, and no secret: a counter that is mixed (SplitMix64) with what is random
-/// for the process; no system call per request.
-pub fn random() -> u64 {
-    static SEED: LazyLock<u64> = LazyLock::new(|| {
-        let mut bytes = [0u8; 8];
-        if getrandom::fill(&mut bytes).is_err() {
-            log::error!("the system's random source fails");
-        }
-        u64::from_ne_bytes(bytes)
-    });
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    let n = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let n = SEED.wrapping_add(n);
-    let n = (n ^ n >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let n = (n ^ n >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    n ^ n >> 31
+    random::mixed().max(1)
 }
 
 #[cfg(test)]

@@ -237,11 +237,8 @@ fn access_log(node: &Node, cx: &mut Cx) -> Option<AccessLog> {
         _ => {}
     }
     let path = cx.file(node)?;
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if !folder.is_dir() {
-        cx.error(node, format!("there is no folder `{}`", folder.display()));
-    } else if path.is_dir() {
-        cx.error(node, format!("`{}` is a folder", path.display()));
+    if let Err(problem) = files::place_for(&path) {
+        cx.error(node, problem);
     }
     Some(AccessLog::File(path))
 }

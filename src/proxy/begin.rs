@@ -1,11 +1,10 @@
 //! A request's beginning: in, its head; out, a record with an id.
 
 use std::net::IpAddr;
-use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime};
 
 use crate::base::head::{Head, Version};
+use crate::base::random;
 use crate::base::text::push_hex;
 use crate::observe::record::Record;
 
@@ -26,18 +25,8 @@ pub(crate) fn begin(head: &Head, client: IpAddr) -> Record {
 /// 128 bits in hex: 64 that are random for the process, and a counter that is spread over 64 more.
 /// Unique and of no pattern, but no secret; and no system call per request.
 fn request_id() -> String {
-    static PROCESS: LazyLock<u64> = LazyLock::new(|| {
-        let mut bytes = [0u8; 8];
-        if getrandom::fill(&mut bytes).is_err() {
-            log::error!("the system's random source fails");
-        }
-        u64::from_ne_bytes(bytes)
-    });
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    // an odd factor: every counter gives another number
-    let n = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mut id = Vec::with_capacity(32);
-    push_hex(*PROCESS, &mut id);
-    push_hex(n, &mut id);
+    push_hex(random::process(), &mut id);
+    push_hex(random::next(), &mut id);
     String::from_utf8(id).unwrap_or_default()
 }

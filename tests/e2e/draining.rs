@@ -104,4 +104,6 @@ fn a_stream_ends_between_two_events_and_its_client_is_told_to_come_back() {
     assert_eq!(client.chunks(12), b"retry: 500\n\n");
     assert_eq!(edge.exit().code(), Some(0));
     assert!(client.chunk().is_none_or(|piece| piece.is_empty()), "a whole answer");
+    client.end();
+    backend.wait_closed(0);
 }

@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 
 use crate::support::backend::{backend, plain};
 use crate::support::certs::Certs;
-use crate::support::client::{Client, get, get_events};
+use crate::support::client::{Client, get};
 use crate::support::edge::{Edge, binary, edge};
 use crate::support::h2::{H2, request};
 use crate::support::wait::Watched;
@@ -285,24 +285,6 @@ fn a_request_in_flight_is_finished_after_sigterm() {
     assert_eq!((answer.status, answer.text().as_str()), (200, "{\"done\":true}"));
     assert_eq!(client.end(), b"");
     assert_eq!(edge.exit().code(), Some(0));
-}
-
-#[test]
-fn sigterm_ends_open_event_streams() {
-    let backend = backend(|x| {
-        x.sse(&[]);
-        x.chunk("data: 1\n\n");
-        x.wait_closed();
-    });
-    let mut edge = edge().to(&backend).start();
-    let mut client = edge.client();
-    client.send(get_events("localhost", "/", ""));
-    client.start();
-    assert_eq!(client.chunks(9), b"data: 1\n\n");
-    edge.signal("TERM");
-    assert_eq!(edge.exit().code(), Some(0));
-    client.end();
-    backend.wait_closed(0);
 }
 
 #[test]

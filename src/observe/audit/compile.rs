@@ -1,12 +1,12 @@
 //! The `audit` of a config: in, its node; out, where its lines go, and what they tell.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use super::rotation::Rotation;
 use super::{AuditSettings, Full, To};
 use crate::base::compile::{Cx, Node};
 use crate::base::disclose::Disclosure;
+use crate::base::files;
 
 /// An audit log.
 #[derive(Debug, Clone)]
@@ -41,11 +41,8 @@ fn to(node: &Node, cx: &mut Cx) -> Option<To> {
         return Some(To::Stdout);
     }
     let path = cx.file(node)?;
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if !folder.is_dir() {
-        cx.error(node, format!("there is no folder `{}`", folder.display()));
-    } else if path.is_dir() {
-        cx.error(node, format!("`{}` is a folder", path.display()));
+    if let Err(problem) = files::place_for(&path) {
+        cx.error(node, problem);
     }
     Some(To::File(path))
 }

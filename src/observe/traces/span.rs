@@ -12,7 +12,7 @@ use opentelemetry_proto::tonic::trace::v1::span::{Link, SpanKind};
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{Span, Status};
 
-use crate::base::trace;
+use crate::base::random;
 use crate::inspect::methods::known_method;
 use crate::observe::record::{Record, bounded};
 
@@ -21,7 +21,7 @@ const MAX_TARGET: usize = 64;
 
 /// What this process is known by.
 pub(super) fn instance() -> u64 {
-    trace::random()
+    random::mixed()
 }
 
 /// The span of a request that has ended; `None` where it has no trace.
