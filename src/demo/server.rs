@@ -28,6 +28,8 @@ use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, Stream
 use rmcp::{ErrorData, Peer, RoleServer, ServerHandler, tool, tool_handler, tool_router};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 /// The path of the MCP endpoint; every other one is 404.
 pub const PATH: &str = "/mcp";
@@ -35,32 +37,40 @@ pub const PATH: &str = "/mcp";
 /// Serves MCP on `listener` until the future is dropped; `name` is what `whoami` answers.
 ///
 /// # Errors
-/// When the listener cannot be made non-blocking or is not usable by the runtime.
+/// When the listener cannot be made non-blocking or is not usable by the runtime, or nothing can be accepted.
 pub async fn serve(listener: std::net::TcpListener, name: &str) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let service = service(name);
+    let mut open = JoinSet::new();
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            // Out of file descriptors, or the peer left: give others time to finish, then go on.
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            continue;
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = open.join_next() => continue,
         };
-        if let Err(error) = stream.set_nodelay(true) {
-            log::debug!("demo server: {error}");
+        match accepted {
+            Ok((stream, _)) => drop(open.spawn(converse(stream, service.clone()))),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            // out of file descriptors: one of ours has to end first
+            Err(error) if open.is_empty() => return Err(error),
+            Err(_) => drop(open.join_next().await),
         }
-        let service = service.clone();
-        tokio::spawn(async move {
-            let answer = service_fn(move |request| answer(service.clone(), request));
-            let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
-            if let Err(error) = connection.await {
-                log::debug!("demo server: {error}");
-            }
-        });
     }
 }
 
 type Service = Arc<StreamableHttpService<Handler, LocalSessionManager>>;
+
+/// Answers on one connection until it ends.
+async fn converse(stream: TcpStream, service: Service) {
+    if let Err(error) = stream.set_nodelay(true) {
+        log::debug!("demo server: {error}");
+    }
+    let answer = service_fn(move |request| answer(service.clone(), request));
+    let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
+    if let Err(error) = connection.await {
+        log::debug!("demo server: {error}");
+    }
+}
 
 /// One handler per session in the old era, one per request in the new one; the totals are shared.
 fn service(name: &str) -> Service {
