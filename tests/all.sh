@@ -8,7 +8,7 @@ target=${CARGO_TARGET_DIR:-target}
 logs=$target/test-logs
 export MCP_EDGE=${MCP_EDGE:-$(realpath -m "$target/debug/mcp-edge")}
 # suites that must have run when `cargo test` did
-suites=(src/lib.rs tests/architecture.rs tests/config.rs tests/e2e/main.rs tests/import.rs)
+suites=(src/lib.rs tests/architecture.rs tests/config.rs tests/corpus.rs tests/e2e/main.rs tests/import.rs)
 
 passed=0 failed=0 table=()
 

@@ -36,7 +36,7 @@ fuzz_target!(|body: &[u8]| {
         return;
     }
     assert_eq!(full.get("jsonrpc"), Some(&Value::from("2.0")));
-    strictly(body, message, &full);
+    strictly(body, message, full);
     if message.method.is_some() {
         assert_eq!(full.get("method").and_then(Value::as_str), message.method.as_deref());
     }

@@ -12,7 +12,7 @@ fuzz_target!(|bytes: &[u8]| {
     let full: Value = serde_json::from_slice(bytes).expect("JSON");
     let items = full["keys"].as_array().expect("a list");
     assert_eq!(keys.len() + keys.left_out, items.len());
-    assert!(items.len() <= 64 && keys.is_empty() == (keys.len() == 0));
+    assert!(items.len() <= 64);
     let names = items.iter().map(|item| item["kid"].as_str().map(str::to_owned));
     for key in names.chain([None, Some("other".to_owned())]).take(4) {
         for name in ["RS256", "PS512", "ES256", "ES384", "EdDSA", "HS256"] {
