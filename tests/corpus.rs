@@ -44,6 +44,7 @@ macro_rules! targets {
 }
 
 targets! {
+    arguments in "fuzz/fuzz_targets/arguments.rs",
     challenge in "fuzz/fuzz_targets/challenge.rs",
     config in "fuzz/fuzz_targets/config.rs",
     endpoint in "fuzz/fuzz_targets/endpoint.rs",
@@ -59,6 +60,7 @@ targets! {
     sse in "fuzz/fuzz_targets/sse.rs",
     token in "fuzz/fuzz_targets/token.rs",
     tools in "fuzz/fuzz_targets/tools.rs",
+    trace in "fuzz/fuzz_targets/trace.rs",
 }
 
 /// Runs a target on its corpus, and on changes of it; says which input it was that failed.
