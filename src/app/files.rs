@@ -28,7 +28,9 @@ impl Files {
         Self { watched, lists: Lists::new(tls.clone()), tls, seen }
     }
 
-    /// Looks at all of them; whether any content was taken since the last look. Blocks its thread.
+    /// Looks at all of them; whether any content was taken since the last look, which is said once. Blocks its
+    /// thread.
+    #[must_use = "nobody else is told"]
     pub(super) fn refresh(&self, metrics: &Metrics) -> bool {
         for file in &self.watched {
             file.refresh();

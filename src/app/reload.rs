@@ -84,7 +84,8 @@ impl Reloader {
         let done = self.try_reload();
         let metrics = &self.observer.metrics;
         metrics.service.reloaded(done.is_ok(), self.life.generation());
-        self.files.load().refresh(metrics);
+        // what a failed one has read has changed all the same
+        self.look();
         match &done {
             Ok(Done { generation, notes }) => {
                 log::info!("generation {generation} of the config is at work");

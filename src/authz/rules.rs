@@ -45,6 +45,10 @@ impl Rule for Require {
         Ok(())
     }
 
+    fn says(&self) -> String {
+        format!("require {:?}", self.conditions)
+    }
+
     fn described(&self) -> Option<String> {
         let names: Vec<&str> = self.conditions.0.iter().map(|c| c.name.as_str()).collect();
         Some(format!("require {}", names.join(", ")))
@@ -85,6 +89,11 @@ impl Rule for Tools {
             None => format!("no rule of `tools` in line {} allows it", self.line),
         };
         Err(not_allowed("authz.tool").detail(detail))
+    }
+
+    fn says(&self) -> String {
+        let rule = |rule: &ToolRule| format!("{} {:?} {:?}", rule.allow, rule.tools, rule.when);
+        format!("tools {:?}", self.rules.iter().map(rule).collect::<Vec<_>>())
     }
 
     fn described(&self) -> Option<String> {

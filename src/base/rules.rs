@@ -29,6 +29,9 @@ pub trait Rule: fmt::Debug + Send + Sync {
         self.tool(principal, tool).is_ok()
     }
 
+    /// All that it says, wherever in the config it stands: two that say the same decide the same.
+    fn says(&self) -> String;
+
     /// What it is made of, for `check`; `None` where the method that it belongs to says enough.
     fn described(&self) -> Option<String> {
         None

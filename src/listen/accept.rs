@@ -10,6 +10,7 @@ use std::num::NonZeroU32;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::net::{TcpListener, TcpStream};
@@ -248,7 +249,12 @@ fn http1<S: Serve>(io: ClientStream, cx: ConnCx, open: Open<S>) -> impl Future<O
     let mut conn = H1::new(io, cx.listener.send_timeout);
     async move {
         // registered once, not anew for every request
-        let mut draining = std::pin::pin!(cx.draining());
+        let (mut stop, mut stopped) = (pin!(cx.draining()), false);
+        // a wait that is over is not asked again, and both the next request and a long answer wait for the stop
+        let mut draining = pin!(poll_fn(|task| {
+            stopped = stopped || stop.as_mut().poll(task).is_ready();
+            if stopped { Poll::Ready(()) } else { Poll::Pending }
+        }));
         let mut left = cx.listener.door.most_requests;
         // The big futures are boxed, so that while a stream is silent only the small one is there.
         loop {

@@ -157,7 +157,10 @@ fn goes_on_by(before: &RouteSettings, now: &RouteSettings, websocket: bool) -> b
         return !now.reads_strictly();
     }
     let guards = before.guards_tools() || now.guards_tools();
-    !guards || format!("{:?}", before.rules) == format!("{:?}", now.rules)
+    let said = |route: &RouteSettings| -> Vec<String> {
+        route.rules.iter().map(|rule| rule.says()).collect()
+    };
+    !guards || said(before) == said(now)
 }
 
 /// The time after which a stream is looked at again of which nobody could tell; boxed, since hardly one needs it.

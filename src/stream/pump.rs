@@ -23,6 +23,8 @@ const RETRY: &[u8] = b"retry: 500\n\n";
 /// A silence that is noticed within this time is early enough to have the system probe the backend. Not at the
 /// start: it takes four system calls, and most streams are never silent so long.
 const SOON: Duration = Duration::from_secs(60);
+/// So long an answer that always has bytes may keep whatever else ends it from being looked at.
+const TURN: Duration = Duration::from_millis(100);
 /// How long an event may take to end where the stream should have ended already.
 pub const UNTIL_BORDER: Duration = Duration::from_secs(5);
 /// The same where the caller may not go on: with the time until that is noticed, no more than 5 s in all.
@@ -118,32 +120,48 @@ impl Flow {
         if probed {
             self.conn.probe();
         }
-        let mut end = match std::mem::take(&mut self.pending) {
-            pending if pending.is_empty() => None,
-            pending => Box::pin(self.pass(wire, passed, Some(pending))).await,
-        };
+        let (mut end, mut asked) = (None, last);
         while end.is_none() {
-            let happened = tokio::select! {
-                biased;
-                piece = self.conn.body() => Happened::Piece(piece),
-                () = wire.gone() => Happened::Gone,
-                () = &mut timer, if wake.is_some() => Happened::Time,
-                () = &mut draining, if !stopping => Happened::Drain,
-                () = &mut revoked, if expired != Some(End::Revoked) => Happened::Revoked,
+            let pending = std::mem::take(&mut self.pending);
+            let mut happened = (!pending.is_empty()).then_some(Happened::Piece(Ok(Some(pending))));
+            // while there is always a piece nobody else would be asked, which is what it costs to ask with each
+            if happened.is_none() && last.duration_since(asked) > TURN {
+                asked = last;
+                happened = tokio::select! {
+                    biased;
+                    () = &mut revoked, if expired != Some(End::Revoked) => Some(Happened::Revoked),
+                    () = &mut draining, if !stopping => Some(Happened::Drain),
+                    () = &mut timer, if wake.is_some() => Some(Happened::Time),
+                    () = std::future::ready(()) => None,
+                };
+            }
+            let happened = match happened {
+                Some(happened) => happened,
+                None => tokio::select! {
+                    biased;
+                    piece = self.conn.body() => Happened::Piece(piece),
+                    () = wire.gone() => Happened::Gone,
+                    () = &mut timer, if wake.is_some() => Happened::Time,
+                    () = &mut draining, if !stopping => Happened::Drain,
+                    () = &mut revoked, if expired != Some(End::Revoked) => Happened::Revoked,
+                },
             };
             match happened {
                 Happened::Gone => end = Some(End::ClientGone),
                 Happened::Piece(Err(e)) => end = Some(End::BackendBroke(e.kind())),
                 Happened::Piece(Ok(piece)) => {
-                    end = Box::pin(self.pass(wire, passed, piece)).await;
-                    last = Instant::now();
+                    let bounds = Bounds { by: self.until.map(|u| u + UNTIL_BORDER), expired };
+                    let taken = bounds.keep(self.pass(wire, passed, piece), revoked.as_mut());
+                    let (ended, since) = Box::pin(taken).await;
+                    (end, last) = (ended, Instant::now());
+                    if let Some(since) = since {
+                        (expired, wake) = (Some(End::Revoked), self.revoked(since, last));
+                        timer.as_mut().reset(wake.unwrap_or(last));
+                    }
                 }
                 Happened::Drain => stopping = true,
                 Happened::Revoked => {
-                    expired = Some(End::Revoked);
-                    let now = Instant::now();
-                    self.until = now.checked_sub(UNTIL_BORDER - REVOKED_BORDER).or(Some(now));
-                    wake = self.wake(last, true);
+                    (expired, wake) = (Some(End::Revoked), self.revoked(Instant::now(), last));
                     timer.as_mut().reset(wake.unwrap_or(last));
                 }
                 Happened::Time => {
@@ -168,7 +186,16 @@ impl Flow {
             let drained = (stopping && self.may_be_cut()).then_some(End::Drained);
             let why = expired.or(drained);
             if let (None, Some(why), true) = (end, why, self.between_events()) {
-                let sent = Box::pin(wire.data(Bytes::from_static(RETRY), true)).await;
+                let retry = wire.data(Bytes::from_static(RETRY), true);
+                let by = expired.map(|_| Instant::now() + REVOKED_BORDER);
+                let sent = Box::pin(async {
+                    tokio::select! {
+                        biased;
+                        sent = retry => sent,
+                        () = until(by) => Err(io::ErrorKind::TimedOut.into()),
+                    }
+                });
+                let sent = sent.await;
                 whole = sent.is_ok();
                 end = Some(finish(sent, why));
             }
@@ -182,6 +209,12 @@ impl Flow {
             Kind::Events(events) => (events.scanner.events(), events.error),
         };
         Tally { end, events, comments, rpc_error }
+    }
+
+    /// Its caller may not go on since then; when to look next.
+    fn revoked(&mut self, since: Instant, last: Instant) -> Option<Instant> {
+        self.until = since.checked_sub(UNTIL_BORDER - REVOKED_BORDER).or(Some(since));
+        self.wake(last, true)
     }
 
     /// After how long a silence something has to be done.
@@ -276,6 +309,48 @@ impl Flow {
             },
         };
         finish(wire.data(rest, true).await, End::Complete)
+    }
+}
+
+/// For how long a client may take a piece.
+struct Bounds {
+    /// Then the answer is over, whoever takes it; absent, the wire's own bound is the only one.
+    by: Option<Instant>,
+    /// Why it is, as far as that is known.
+    expired: Option<End>,
+}
+
+impl Bounds {
+    /// Has a piece taken: how that ended, if it was the end, and since when its caller may not go on, if that was
+    /// told meanwhile.
+    async fn keep(
+        mut self,
+        passing: impl Future<Output = Option<End>>,
+        mut revoked: Pin<&mut (impl Future<Output = ()> + Send)>,
+    ) -> (Option<End>, Option<Instant>) {
+        let mut passing = std::pin::pin!(passing);
+        let mut since = None;
+        loop {
+            tokio::select! {
+                biased;
+                end = &mut passing => return (end, since),
+                () = &mut revoked, if self.expired != Some(End::Revoked) => {
+                    let now = Instant::now();
+                    (self.expired, since) = (Some(End::Revoked), Some(now));
+                    let by = now + REVOKED_BORDER;
+                    self.by = Some(self.by.map_or(by, |before| before.min(by)));
+                }
+                () = until(self.by) => return (self.expired.or(Some(End::Expired)), since),
+            }
+        }
+    }
+}
+
+/// Waits until then; for ever where there is no such time.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -25,6 +25,52 @@ fn a_request_that_was_on_its_way_to_an_idle_connection_is_answered() {
     assert_eq!(edge.exit().code(), Some(0));
 }
 
+/// The wait for a stop is over on such a connection before the answer begins that waits for it, too.
+#[test]
+fn a_long_answer_that_begins_in_that_moment_is_ended_as_any_other() {
+    let backend = backend(|x| {
+        if x.header("upgrade").is_some() {
+            x.raw(
+                "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
+                 Connection: Upgrade\r\n\r\n",
+            );
+            return x.echo();
+        }
+        if x.request.target.contains("plain") {
+            return x.json("{}");
+        }
+        x.sse(&[]);
+        x.chunk("data: 1\n\n");
+        x.wait_closed();
+    });
+    let mut edge = edge().to(&backend).start();
+    let (mut stream, mut socket) = (edge.client(), edge.client());
+    for client in [&mut stream, &mut socket] {
+        assert_eq!(client.ask(get("localhost", "/plain")).status, 200);
+    }
+    edge.signal("TERM");
+    edge.wait_line("stopping");
+    edge.wait_refusing();
+    stream.send(get_events("localhost", "/x", ""));
+    socket.send(
+        "GET /x HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+    );
+    assert_eq!(stream.start().status, 200);
+    assert_eq!(socket.start().status, 101);
+    let mut read = Vec::new();
+    while let Some(piece) = stream.chunk().filter(|piece| !piece.is_empty()) {
+        read.extend(piece);
+    }
+    assert!(read.ends_with(b"retry: 500\n\n"), "{:?}", String::from_utf8_lossy(&read));
+    socket.end();
+    assert_eq!(edge.exit().code(), Some(0));
+    let lines = edge.stdout();
+    let ends = lines.iter().filter(|line| line.contains("\"stream_end\""));
+    let stopped = ends.filter(|line| line.contains("\"end\":\"edge.stopping\"")).count();
+    assert_eq!(stopped, 2, "{lines:#?}");
+}
+
 #[test]
 fn health_paths_say_503_while_connections_are_still_accepted() {
     let backend = plain();

@@ -178,6 +178,10 @@ mod tests {
         fn tool(&self, _: &Principal, _: &str) -> Result<(), Denial> {
             Err(nobody())
         }
+
+        fn says(&self) -> String {
+            String::new()
+        }
     }
 
     impl Authenticate for Open {

@@ -1,7 +1,7 @@
 //! What a token's scopes allow (RFC 6749 §3.3): in, a principal and a tool; out, a challenge that names
 //! every scope that the call needs, where one is missing.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::challenge::Challenge;
 use crate::base::denial::{Denial, Reason};
@@ -19,16 +19,17 @@ pub(super) struct Scopes {
     pub(super) challenge: Challenge,
     /// What tools need besides; all that fit add up.
     pub(super) tools: Vec<(Globs, Vec<String>)>,
-    /// Who has the left one has the right ones: all of them, see [`closed`].
-    pub(super) includes: HashMap<String, HashSet<String>>,
+    /// Who has the left one has the right ones: all of them, see [`closed`]. Sorted, so that it reads the same
+    /// after a reload.
+    pub(super) includes: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// What each scope includes, by however many steps; circles are no harm. Once, when the config is read.
-pub(super) fn closed(includes: &[(String, Vec<String>)]) -> HashMap<String, HashSet<String>> {
+pub(super) fn closed(includes: &[(String, Vec<String>)]) -> BTreeMap<String, BTreeSet<String>> {
     let next: HashMap<&str, &[String]> =
         includes.iter().map(|(left, right)| (left.as_str(), right.as_slice())).collect();
     let reach = |from: &str| {
-        let (mut seen, mut left) = (HashSet::new(), vec![from]);
+        let (mut seen, mut left) = (BTreeSet::new(), vec![from]);
         while let Some(scope) = left.pop() {
             for more in next.get(scope).copied().unwrap_or_default() {
                 if seen.insert(more.clone()) {
@@ -65,6 +66,11 @@ impl Rule for Scopes {
     /// Who lacks a scope may come back with it, and must know what for.
     fn shows(&self, _: &Principal, _: &str) -> bool {
         true
+    }
+
+    fn says(&self) -> String {
+        let Self { resource, challenge, tools, includes } = self;
+        format!("scopes {resource:?} {:?} {tools:?} {includes:?}", challenge.scopes)
     }
 
     fn has_tools(&self) -> bool {
@@ -167,6 +173,15 @@ mod tests {
         assert!(rule.tool(&who("", "https://other"), "delete_it").is_ok());
         assert!(rule.caller(&Principal::new("basic", "", "ann")).is_ok());
         assert!(rule.has_tools() && !Scopes { tools: vec![], ..rule }.has_tools());
+    }
+
+    #[test]
+    fn two_that_were_read_from_the_same_config_say_the_same() {
+        let names: Vec<String> = (0..16).map(|n| format!("s{n}")).collect();
+        let all: Vec<_> = names.iter().map(|name| (name.clone(), names.clone())).collect();
+        let read = || Scopes { includes: closed(&all), ..rule() };
+        assert_eq!(read().says(), read().says());
+        assert_ne!(read().says(), rule().says());
     }
 
     #[test]

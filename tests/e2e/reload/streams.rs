@@ -318,9 +318,68 @@ fn by_rules_about_tools_by_which_they_did_not_begin() {
     assert_eq!(ends(&edge, 3), ["route.revoked route.rules"]);
     stay.push(open(Way::H1, "/ruled"));
     stay.push(open(Way::H2, "/ruled"));
-    edge.take(&config(rules).route("path: /more, upstream: one"));
+    // a route above moves all that is below
+    edge.take(
+        &stage
+            .config(&["one"], "192.0.2.1")
+            .route("path: /more, upstream: one")
+            .route(&format!("path: /ruled, upstream: one{rules}")),
+    );
     stage.bell.update(|n| *n += 1);
     assert!(stay.iter_mut().all(Stream::lives));
+}
+
+/// The reload has seen what changed, and nothing else looks again for it.
+#[test]
+fn by_a_file_that_a_failed_reload_has_read() {
+    let stage = Stage::new();
+    let edge = stage.config(&["one"], "192.0.2.1").start();
+    let mut gone = WAYS.map(|way| stage.open(&edge, 0, way, "/user", &basic("ann"), None));
+    let start = Instant::now();
+    stage.write("users", &format!("cid:{SHA}\n"));
+    let bad = stage.config(&["one"], "192.0.2.1").route("path: /more, upstream: none");
+    assert!(!edge.reload(&bad).status.success());
+    all_end(&mut gone, start);
+    assert_eq!(ends(&edge, 3), ["auth.revoked auth.basic.wrong"]);
+}
+
+/// Their server always has something to say, and their clients take all of it, little, or nothing.
+#[test]
+fn that_are_never_silent() {
+    let chatty = backend(|x| {
+        x.sse(&[]);
+        let event = format!("data: {}\n\n", "x".repeat(16 * 1024));
+        while x.chunk(&event) {}
+    });
+    let config = |deny: &str| {
+        edge()
+            .upstream("one", &[chatty.url()], "")
+            .route(&format!("path: /slow, upstream: one, deny: [ {deny} ]"))
+            .route(&format!("path: /fast, upstream: one, deny: [ {deny} ]"))
+            .route(&format!("path: /still, upstream: one, deny: [ {deny} ]"))
+    };
+    let edge = config("192.0.2.1").start();
+    let open = |path: &str| {
+        let mut client = edge.client();
+        client.send(get_events("localhost", path, ""));
+        assert_eq!(client.start().status, 200, "{path}");
+        client
+    };
+    let (mut slow, mut fast, still) = (open("/slow"), open("/fast"), open("/still"));
+    let fast = std::thread::spawn(move || while fast.sip(64 * 1024) > 0 {});
+    // more than fits on the way
+    slow.exact(8 << 20);
+    let start = Instant::now();
+    edge.take(&config("127.0.0.1"));
+    // what is on the way is more than is taken in that time: the log tells of the end
+    let over = || edge.stdout().iter().filter(|line| line.contains("\"stream_end\"")).count() == 3;
+    while start.elapsed() < FIVE && !over() {
+        slow.sip(512);
+    }
+    assert!(over(), "{:#?}", edge.stdout());
+    assert_eq!(ends(&edge, 3), ["address.revoked route.address"]);
+    fast.join().unwrap();
+    drop(still);
 }
 
 #[test]

@@ -266,6 +266,16 @@ impl Client {
         self.buffer.drain(..n).collect()
     }
 
+    /// Takes no more than so many bytes off the wire; how many, 0 at its end.
+    pub(crate) fn sip(&mut self, most: usize) -> usize {
+        let mut part = vec![0; most];
+        let read = match &mut self.wire {
+            Wire::Plain(s) => s.read(&mut part),
+            Wire::Tls(s) => s.read(&mut part),
+        };
+        read.unwrap_or(0)
+    }
+
     /// Waits for the end of the connection; whatever came before it.
     pub(crate) fn end(&mut self) -> Vec<u8> {
         while self.more() {}
