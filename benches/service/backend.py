@@ -2,6 +2,7 @@
 
 Sessions live in memory and die with the process, as those of the SDKs' servers do. On SIGTERM it does what uvicorn does:
 it accepts no more, closes connections that wait for a request, ends its streams, answers what is under way, and exits.
+On SIGUSR1 only its readiness (`/healthz`) turns 503, as before a rolling update; `/busy` says what it has to do still.
 """
 
 import asyncio
@@ -22,7 +23,8 @@ class Server:
         self.log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         self.sessions: set[str] = set()
         self.idle: set[asyncio.StreamWriter] = set()
-        self.busy = 0
+        self.busy = self.posts = self.streams = 0
+        self.leaving = False
         self.stopping = asyncio.Event()
         self.nothing_left = asyncio.Event()
 
@@ -47,21 +49,33 @@ class Server:
 
     async def request(self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         first, *lines = head.decode("latin-1").split("\r\n")
-        method = first.split(" ", 1)[0]
+        method, target = first.split(" ")[:2]
         fields = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in lines if line)}
         body = await self.body(fields, reader)
+        if target == "/healthz":
+            return self.answer(writer, 503 if self.leaving else 200, None)
+        if target == "/busy":
+            return self.answer(writer, 200, {"posts": self.posts, "streams": self.streams, "sessions": len(self.sessions)})
         session = fields.get("mcp-session-id")
         if session and session not in self.sessions:
             return self.answer(writer, 404, {"jsonrpc": "2.0", "id": None, "error": {"code": -32001, "message": "Session not found"}})
         if method == "GET":
-            return await self.events(writer)
+            self.streams += 1
+            try:
+                return await self.events(writer, idle=target.endswith("?idle"))
+            finally:
+                self.streams -= 1
         if method == "DELETE":
             self.sessions.discard(session or "")
             return self.answer(writer, 200, None)
         message = json.loads(body)
         # before anything else: what was begun counts as run, also when the process dies
         os.write(self.log, f"{message.get('id')} {message.get('method')}\n".encode())
-        await self.post(message, writer)
+        self.posts += 1
+        try:
+            await self.post(message, writer)
+        finally:
+            self.posts -= 1
 
     async def body(self, fields: dict[str, str], reader: asyncio.StreamReader) -> bytes:
         if "chunked" in fields.get("transfer-encoding", ""):
@@ -102,14 +116,15 @@ class Server:
         await self.event(writer, answer)
         writer.write(b"0\r\n\r\n")
 
-    async def events(self, writer: asyncio.StreamWriter) -> None:
+    async def events(self, writer: asyncio.StreamWriter, idle: bool) -> None:
+        """Four events a second; of an idle stream, one."""
         self.begin_events(writer)
         n = 0
         while not self.stopping.is_set():
             n += 1
             await self.event(writer, {"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": n}})
             try:
-                await asyncio.wait_for(self.stopping.wait(), EVERY)
+                await asyncio.wait_for(self.stopping.wait(), None if idle else EVERY)
             except TimeoutError:
                 pass
         writer.write(b"0\r\n\r\n")
@@ -133,6 +148,9 @@ class Server:
             head += "connection: close\r\n"
         writer.write(head.encode() + b"\r\n" + body)
 
+    def leave(self) -> None:
+        self.leaving = True
+
     def stop(self) -> None:
         self.stopping.set()
         for writer in list(self.idle):
@@ -146,6 +164,7 @@ async def main() -> None:
     server = Server(name, log)
     listening = await asyncio.start_server(server.connection, "127.0.0.1", port, backlog=1024)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, server.stop)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, server.leave)
     await server.stopping.wait()
     listening.close()
     try:

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from wire import H1, H2, Answer, Failed
+from wire import H1, H2, PATIENCE, Answer, Failed
 
 JSON = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
 ERA = {"mcp-protocol-version": "2025-11-25"}
@@ -24,7 +24,7 @@ class Figures:
     """What became of a load."""
 
     asked: Counter = field(default_factory=Counter)
-    failed: dict[str, Counter] = field(default_factory=dict)
+    failures: list[tuple[str, str, str]] = field(default_factory=list)  # the kind of request, the id of a POST, the cause
     ids: dict[str, str] = field(default_factory=dict)  # of POSTs, and what became of them
     slowest: float = 0.0
     connections: int = 0
@@ -32,8 +32,8 @@ class Figures:
     events: int = 0
     lost_sessions: int = 0
 
-    def fail(self, kind: str, cause: str) -> None:
-        self.failed.setdefault(kind, Counter())[cause] += 1
+    def fail(self, kind: str, cause: str, ident: str = "") -> None:
+        self.failures.append((kind, ident, cause))
 
 
 def context() -> ssl.SSLContext:
@@ -76,7 +76,7 @@ class Load:
     async def end(self) -> Figures:
         """Lets what is under way finish."""
         self.over.set()
-        _, late = await asyncio.wait(self.tasks, timeout=20)
+        _, late = await asyncio.wait(self.tasks, timeout=PATIENCE + 5) if self.tasks else ((), ())
         for task in late:
             task.cancel()
         for task in self.tasks:
@@ -130,7 +130,7 @@ class Load:
             return answer
         except Failed as why:
             self.figures.ids[ident] = "failed"
-            self.figures.fail(kind, str(why))
+            self.figures.fail(kind, str(why), ident)
             self.trouble.append(f"{time.monotonic():.3f} {kind} {ident} {why}")
             return None
 
@@ -181,7 +181,7 @@ class Load:
                 session = answer.fields.get("mcp-session-id")
             self.figures.asked[kind] += 1
             try:
-                answer = await asyncio.wait_for(client.begin("GET", {"accept": "text/event-stream", "mcp-session-id": session, **ERA}), 15)
+                answer = await asyncio.wait_for(client.begin("GET", {"accept": "text/event-stream", "mcp-session-id": session, **ERA}), PATIENCE)
                 if answer.status == 404:
                     self.figures.lost_sessions += 1
                     session = None
@@ -193,7 +193,7 @@ class Load:
                 await self.events(client, answer)
             except (Failed, TimeoutError) as why:
                 client.close()
-                self.figures.fail(kind, f"GET: {str(why) or 'no answer in 15 s'}")
+                self.figures.fail(kind, f"GET: {str(why) or f'no answer in {PATIENCE} s'}")
                 self.trouble.append(f"{time.monotonic():.3f} stream {session} {why}")
                 await self.pause(time.monotonic() + 0.5)
         client.close()

@@ -17,40 +17,42 @@ from collections import Counter
 from pathlib import Path
 
 from load import Figures, Load
-from trials import TRIALS, Scene
+from trials import TRIALS, Scene, Trial
 from world import Replica
 
 
 async def run(binary: Path, name: str, scale: float, upstream: str, keep: Path | None) -> dict:
     """One trial with its own processes."""
+    trial = TRIALS[name]
     with tempfile.TemporaryDirectory() as made:
-        folder = keep / name.replace(" ", "-") if keep else Path(made)
+        folder = keep / name.replace(",", "").replace(" ", "-") if keep else Path(made)
         folder.mkdir(parents=True, exist_ok=True)
         for old in folder.rglob("*"):
             if old.is_file():
                 old.unlink()
         replicas = [Replica(folder, f"replica{n}") for n in range(3)]
-        scene = Scene(binary, folder, replicas, upstream)
+        scene = Scene(binary, folder, replicas, upstream or trial.upstream)
         try:
             for replica in replicas:
                 replica.begin()
             for replica in replicas:
                 await replica.ready()
-            return await watch(name, scene, scale)
+            return await watch(name, trial, scene, scale)
         finally:
             scene.end()
 
 
-async def watch(name: str, scene: Scene, scale: float) -> dict:
-    trial = TRIALS[name]
+async def watch(name: str, trial: Trial, scene: Scene, scale: float) -> dict:
     await trial.prepare(scene)
     load = Load(("127.0.0.1", scene.plain), ("127.0.0.1", scene.tls), scale)
-    load.begin()
-    await asyncio.sleep(3)
+    if trial.loaded:
+        load.begin()
+        await asyncio.sleep(3)
     begun = time.monotonic()
     await trial.happen(scene)
     took = time.monotonic() - begun
-    await asyncio.sleep(3)
+    if trial.loaded:
+        await asyncio.sleep(3)
     figures = await load.end()
     for line in load.trouble[:200]:
         print(f"    {line}", file=sys.stderr)
@@ -62,12 +64,17 @@ def told(name: str, figures: Figures, scene: Scene, took: float) -> dict:
     ran = sum((replica.ran() for replica in scene.replicas), Counter())
     mine = {ident: count for ident, count in ran.items() if ident in figures.ids}
     became = Counter(figures.ids.values())
-    causes = {kind: dict(causes) for kind, causes in figures.failed.items()}
+    causes: dict[str, Counter] = {}
+    for kind, ident, cause in figures.failures:
+        # what its process had begun nobody else may begin anew, and nobody else can answer
+        died = ident in scene.died
+        causes.setdefault("under way on the replica that died" if died else cause, Counter())[kind] += 1
+    causes = {cause: dict(kinds) for cause, kinds in causes.items()}
     return {
         "trial": name,
         "seconds": round(took, 1),
         "asked": sum(figures.asked.values()),
-        "failed": sum(sum(causes.values()) for causes in figures.failed.values()),
+        "failed": len(figures.failures),
         "causes": causes,
         "twice": sum(1 for count in mine.values() if count > 1),
         "answered, never run": sum(1 for i, what in figures.ids.items() if what == "answered" and i not in mine),
@@ -85,11 +92,17 @@ def table(rows: list[dict]) -> str:
     """Markdown."""
     out = "| trial | requests | failed | causes | run twice | sessions lost | streams that ended | slowest |\n|---|---:|---:|---|---:|---:|---|---:|\n"
     for row in rows:
-        causes = "; ".join(f"{kind}: {count} × {cause}" for kind, all in row["causes"].items() for cause, count in all.items())
+        causes = "; ".join(worded(cause, kinds) for cause, kinds in sorted(row["causes"].items(), key=lambda of: -sum(of[1].values())))
         streams = ", ".join(f"{count} {how}" for how, count in row["streams"].items()) or "0"
         name = row["trial"] + (f" ({'; '.join(row['notes'])})" if row["notes"] else "")
         out += f"| {name} | {row['asked']:,} | {row['failed']} | {causes or '—'} | {row['twice']} | {row['sessions lost']} | {streams} | {row['slowest']:.2f} s |\n"
     return out
+
+
+def worded(cause: str, kinds: dict[str, int]) -> str:
+    """`8 × status 502: words (h1 5, tls 3)`"""
+    each = ", ".join(f"{kind} {count}" for kind, count in sorted(kinds.items(), key=lambda of: -of[1]))
+    return f"{sum(kinds.values())} × {cause} ({each})"
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from wire import H1
 from world import Adopted, Edge, Replica, free_ports, until
 
 
@@ -24,6 +25,7 @@ class Scene:
     plain: int = 0
     tls: int = 0
     notes: list[str] = field(default_factory=list)
+    died: set[str] = field(default_factory=set)  # POSTs that processes had begun that were killed
 
     @property
     def edge(self) -> Edge:
@@ -43,6 +45,8 @@ class Trial:
 
     prepare: Callable[[Scene], Awaitable[None]]
     happen: Callable[[Scene], Awaitable[None]]
+    upstream: str = ""  # more of the upstream's config, where nothing else is asked for
+    loaded: bool = True  # whether the steady load is there
 
 
 async def one_edge(scene: Scene) -> None:
@@ -114,11 +118,40 @@ async def rolling(scene: Scene) -> None:
         await asyncio.sleep(3)
 
 
+async def told_beforehand(scene: Scene) -> None:
+    """As Kubernetes does it: a replica says that it is not ready, and stops when the edge has left it with nothing but
+    the streams of its sessions."""
+    for replica in scene.replicas:
+        replica.signal(signal.SIGUSR1)
+        await until_so(f"{replica.name} is down", lambda: scene.edge.sees(replica)["state"] == "down")
+        await until_so(f"{replica.name} has nothing to do", lambda: is_idle(scene, replica))
+        await replica.restart()
+        await until_so(f"{replica.name} is up", lambda: scene.edge.sees(replica)["state"] == "up")
+        await asyncio.sleep(2)
+
+
+def is_idle(scene: Scene, replica: Replica) -> bool:
+    """No request is under way there; of sessions, only those are left that listen."""
+    busy = replica.busy()
+    under_way = scene.edge.sees(replica)["in_flight"]
+    return busy["posts"] == 0 and busy["sessions"] <= busy["streams"] and under_way <= busy["streams"]
+
+
+async def until_so(what: str, true: Callable[[], bool], limit: float = 30) -> None:
+    """Asks somebody again and again, and lets the load go on meanwhile."""
+    end = time.monotonic() + limit
+    while not await asyncio.to_thread(true):
+        if time.monotonic() > end:
+            raise TimeoutError(f"not within {limit:g} s: {what}")
+        await asyncio.sleep(0.05)
+
+
 async def killed(scene: Scene) -> None:
     """It comes back after five seconds, as by a service manager."""
     victim = scene.replicas[1]
     victim.signal(signal.SIGKILL)
     victim.process.wait()
+    scene.died.update(victim.ran())
     await asyncio.sleep(5)
     victim.begin()
     await victim.ready()
@@ -142,6 +175,40 @@ async def restarted(scene: Scene) -> None:
     (scene.edge.folder / "stderr").unlink()
     scene.edge.begin()
     await scene.edge.ready()
+
+
+STREAMS = 24
+
+
+async def left_idle(scene: Scene) -> None:
+    """SIGTERM while there are streams without events; how long after the end of the last one the process is there."""
+    ended: list[float] = []
+    clients = [H1(("127.0.0.1", scene.plain)) for _ in range(STREAMS)]
+    streams = [asyncio.create_task(listen(client, ended)) for client in clients]
+    await until("all streams are open", lambda: sum(r.busy()["streams"] for r in scene.replicas) == STREAMS)
+    begun = time.monotonic()
+    scene.edge.process.send_signal(signal.SIGTERM)
+    code = await asyncio.to_thread(scene.edge.process.wait)
+    gone = time.monotonic()
+    await asyncio.gather(*streams)
+    scene.notes.append(f"exit {code} {gone - max(ended):.2f} s after the last of {len(ended)} streams ended, {gone - begun:.2f} s after SIGTERM")
+
+
+async def listen(client: H1, ended: list[float]) -> None:
+    """Reads an idle stream to its end. As a client does that waits before it comes back, it keeps the connection."""
+    client.path = "/mcp?idle"
+    answer = await client.begin("GET", {"accept": "text/event-stream"})
+    async for _ in client.pieces(answer):
+        pass
+    ended.append(time.monotonic())
+
+
+async def left_alone(scene: Scene) -> None:
+    """SIGTERM while nobody is connected."""
+    begun = time.monotonic()
+    scene.edge.process.send_signal(signal.SIGTERM)
+    code = await asyncio.to_thread(scene.edge.process.wait)
+    scene.notes.append(f"exit {code} after {time.monotonic() - begun:.2f} s")
 
 
 async def drained(scene: Scene) -> None:
@@ -174,13 +241,17 @@ async def upgraded(scene: Scene) -> None:
         await asyncio.sleep(2)
 
 
+OFTEN = "every: 1s, timeout: 1s, up_after: 1, down_after: 2"
 TRIALS = {
     "nothing": Trial(one_edge, nothing),
     "20 reloads": Trial(one_edge, reloads),
     "reload with a broken file": Trial(one_edge, broken),
     "rolling restart of all replicas": Trial(one_edge, rolling),
+    "rolling restart, told beforehand": Trial(one_edge, told_beforehand, f"health: {{ http: {{ path: /healthz }}, {OFTEN} }}"),
     "kill -9 of one of three": Trial(one_edge, killed),
-    "a hung replica": Trial(one_edge, hung),
+    "a hung replica": Trial(one_edge, hung, f"health: {{ mcp: {{ path: /mcp }}, {OFTEN} }}"),
+    "SIGTERM with idle streams": Trial(one_edge, left_idle, loaded=False),
+    "SIGTERM with nothing": Trial(one_edge, left_alone, loaded=False),
     "restart of the edge": Trial(one_edge, restarted),
     "full drain": Trial(two_edges, drained),
     "binary upgrade": Trial(one_edge, upgraded),

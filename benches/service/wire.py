@@ -9,7 +9,7 @@ import h2.events
 import h2.exceptions
 import h2.settings
 
-PATIENCE = 15  # seconds until an answer counts as lost
+PATIENCE = 30  # seconds until an answer counts as lost; the clients of MCP's SDKs wait for 30 to 60 s
 
 
 class Failed(Exception):

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections import Counter
 from pathlib import Path
 
@@ -41,6 +42,12 @@ def answers(port: int) -> bool:
         return False
 
 
+def fetched(url: str) -> dict:
+    """The JSON at a place on this machine."""
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        return json.load(answer)
+
+
 class Replica:
     """An MCP server."""
 
@@ -69,6 +76,10 @@ class Replica:
         """Ids of POSTs, and how often each was run."""
         text = self.log.read_text() if self.log.exists() else ""
         return Counter(line.split(" ")[0] for line in text.splitlines())
+
+    def busy(self) -> dict[str, int]:
+        """What it has to do still: `posts`, `streams`, `sessions`."""
+        return fetched(f"http://127.0.0.1:{self.port}/busy")
 
     def end(self) -> None:
         if self.process and self.process.poll() is None:
@@ -148,6 +159,11 @@ sessions: {{ keys: [ "{'5' * 64}" ] }}
 
     def said(self) -> str:
         return (self.folder / "stderr").read_text(errors="replace")
+
+    def sees(self, replica: Replica) -> dict:
+        """What its status says of a replica."""
+        upstreams = fetched(f"http://127.0.0.1:{self.admin}/status")["upstreams"]
+        return next(r for upstream in upstreams for r in upstream["replicas"] if r["address"] == f"127.0.0.1:{replica.port}")
 
     def log(self) -> list[dict]:
         """The lines of its access log."""

@@ -53,7 +53,8 @@ fn of_upstream(upstream: &Upstream, all: &mut Vec<Alarm>) {
     if upstream.available == 0 {
         all.push(error(format!("upstream {name}: no replica is up")));
     }
-    let gone = |replica: &&Replica| matches!(replica.state.as_str(), "down" | "ejected");
+    let gone =
+        |replica: &&Replica| matches!(replica.state.as_str(), "failing" | "ejected" | "down");
     for replica in upstream.replicas.iter().filter(gone) {
         let why = replica.problem.as_ref().map_or_else(String::new, |why| format!(": {why}"));
         let text = format!("replica {} of {name} is {}{why}", replica.address, replica.state);
@@ -90,6 +91,7 @@ mod tests {
             state: (*state).to_owned(),
             since: None,
             problem: (*state == "down").then(|| "refused".to_owned()),
+            problem_at: None,
             in_flight: 0,
             latency_ms: None,
             weight: 1,
@@ -113,6 +115,10 @@ mod tests {
         };
         assert!(of(&["up", "draining", "starting"]).is_empty());
         assert_eq!(of(&["up", "down"]), ["warning: replica a:1 of u is down: refused"]);
+        assert_eq!(
+            of(&["failing"]),
+            ["error: upstream u: no replica is up", "error: replica a:1 of u is failing"]
+        );
         assert_eq!(
             of(&["down", "ejected"]),
             [

@@ -109,7 +109,7 @@ pub struct Route {
 pub struct Upstream {
     /// Its name.
     pub name: String,
-    /// Replicas that get new sessions.
+    /// Replicas that get new sessions, and whose last requests have not all failed.
     pub available: usize,
     /// All of them.
     pub replicas: Vec<Replica>,
@@ -120,12 +120,15 @@ pub struct Upstream {
 pub struct Replica {
     /// `host:port`.
     pub address: String,
-    /// `up`, `starting`, `draining`, `ejected` or `down`.
+    /// `up`, `starting`, `failing`, `draining`, `ejected` or `down`.
     pub state: String,
     /// Since when, in seconds since 1970; absent for the start of the process.
     pub since: Option<f64>,
-    /// What its last failed probe or request ended with.
+    /// What its last failed probe or request ended with; absent once that goes well again.
     pub problem: Option<String>,
+    /// When that was, in seconds since 1970.
+    #[serde(default)]
+    pub problem_at: Option<f64>,
     /// Requests and streams under way.
     pub in_flight: usize,
     /// Time to the first byte, a moving average in milliseconds.
@@ -197,7 +200,7 @@ impl Status {
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             phase: word(phase).to_owned(),
-            ready: is_ready(phase, &upstreams),
+            ready: is_ready(phase, &upstreams, now),
             now,
             started: seconds(life.at),
             uptime: millis(life.since.elapsed().as_secs_f64()),
@@ -221,10 +224,20 @@ impl Status {
     }
 }
 
+/// How long one that fails speaks against new work, from its last failure on, in seconds. A balancer sends nothing
+/// to an edge that is not ready, and only requests can show that a replica is well again.
+const FAILED_LATELY: f64 = 30.0;
+
 /// Whether new work should come here: it is at work, and somebody can do it. One upstream of several that is
 /// gone does not take the others away.
-fn is_ready(phase: Phase, upstreams: &[Upstream]) -> bool {
-    phase == Phase::Ready && upstreams.iter().any(|upstream| upstream.available > 0)
+fn is_ready(phase: Phase, upstreams: &[Upstream], now: f64) -> bool {
+    let worth_a_try = |replica: &Replica| {
+        let failed = replica.problem_at.filter(|at| now - at < FAILED_LATELY);
+        replica.state == State::Failing.name() && failed.is_none()
+    };
+    let some =
+        |upstream: &Upstream| upstream.available > 0 || upstream.replicas.iter().any(worth_a_try);
+    phase == Phase::Ready && upstreams.iter().any(some)
 }
 
 /// The word for a phase.
@@ -238,10 +251,10 @@ fn word(phase: Phase) -> &'static str {
 
 impl Upstream {
     fn of(view: UpstreamView) -> Self {
-        let gets = |replica: &&ReplicaView| matches!(replica.state, State::Up | State::Starting);
+        let is_well = |replica: &&ReplicaView| replica.state.is_well();
         Self {
             name: view.name,
-            available: view.replicas.iter().filter(gets).count(),
+            available: view.replicas.iter().filter(is_well).count(),
             replicas: view.replicas.into_iter().map(Replica::of).collect(),
         }
     }
@@ -257,7 +270,8 @@ impl Replica {
             address: view.authority,
             state: view.state.name().to_owned(),
             since: (view.since > SystemTime::UNIX_EPOCH).then(|| seconds(view.since)),
-            problem: view.problem,
+            problem_at: view.problem.as_ref().map(|problem| seconds(problem.at)),
+            problem: view.problem.map(|problem| problem.text),
             in_flight: view.in_flight,
             latency_ms: view.latency.map(as_millis),
             weight: view.weight,
@@ -321,6 +335,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::balance::health::Problem;
 
     fn replica(state: State) -> ReplicaView {
         ReplicaView {
@@ -332,6 +347,28 @@ mod tests {
             weight: 1,
             priority: 0,
             problem: None,
+        }
+    }
+
+    /// Ready, with one replica that fails and did so last some seconds ago.
+    fn failing(ago: u64) -> Status {
+        let at = SystemTime::now() - Duration::from_secs(ago);
+        let problem = Some(Problem { text: "requests failed: status".to_owned(), at });
+        let replicas = vec![ReplicaView { problem, ..replica(State::Failing) }];
+        let upstreams = vec![UpstreamView { name: "u".to_owned(), replicas }];
+        let life = Life::new();
+        life.reach(Phase::Ready);
+        let view = View { upstreams, certificates: Vec::new() };
+        Status::new(&life, Counts::default(), view, Vec::new(), SystemTime::now())
+    }
+
+    #[test]
+    fn an_upstream_that_fails_is_not_available_and_lets_requests_come_after_a_while() {
+        for (ago, ready) in [(0, false), (29, false), (31, true)] {
+            let status = failing(ago);
+            assert_eq!((status.ready, status.upstreams[0].available), (ready, 0), "{ago} s");
+            let errors = status.alarms.iter().filter(|alarm| alarm.level == "error");
+            assert_eq!(errors.count(), 2, "{:?}", status.alarms);
         }
     }
 

@@ -68,7 +68,9 @@ fn write_upstream(out: &mut String, upstream: &Upstream, now: f64) {
 
 fn more(replica: &Replica, now: f64) -> String {
     let since = replica.since.map(|since| format!(", for {}", period(now - since)));
-    let problem = replica.problem.as_ref().map(|problem| format!(": {problem}"));
+    let ago = replica.problem_at.map(|at| format!(" ({} ago)", period(now - at)));
+    let ago = ago.unwrap_or_default();
+    let problem = replica.problem.as_ref().map(|problem| format!(": {problem}{ago}"));
     since.unwrap_or_default() + &problem.unwrap_or_default()
 }
 

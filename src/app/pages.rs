@@ -7,7 +7,6 @@ use arc_swap::ArcSwap;
 use super::files::Files;
 use crate::admin::Sources;
 use crate::admin::status::{self, UpstreamView, View};
-use crate::balance::view::State;
 use crate::base::life::Life;
 use crate::config::Settings;
 use crate::forward::carrier::Carrier;
@@ -58,8 +57,8 @@ fn refresh(metrics: &Metrics, runtime: &Runtime, files: &Files) {
         for replica in &carrier.upstream.members().replicas {
             let (backends, authority) = (&metrics.backends, &replica.server.authority);
             backends.set_in_flight(name, authority, replica.load());
-            let up = matches!(replica.state(), State::Up | State::Starting);
-            backends.set_health(name, authority, up, &replica.health.totals());
+            let (up, failing) = (replica.state().is_well(), replica.health.is_failing());
+            backends.set_health(name, authority, (up, failing), &replica.health.totals());
         }
     }
 }

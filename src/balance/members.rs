@@ -9,7 +9,6 @@ use super::Bound;
 use super::affinity::Ring;
 use super::policy::{Kind, Policy};
 use super::replica::Replica;
-use super::view::State;
 use crate::base::table::Table;
 
 /// All replicas of an upstream, and those that get new sessions and requests.
@@ -35,8 +34,7 @@ impl Members {
     pub(super) fn new(replicas: Vec<Arc<Replica>>, policy: &Kind) -> Self {
         let name = |replica: &Arc<Replica>| (replica.server.authority.clone(), replica.clone());
         let by_authority = replicas.iter().map(name).collect();
-        let is_open =
-            |replica: &&Arc<Replica>| matches!(replica.state(), State::Up | State::Starting);
+        let is_open = |replica: &&Arc<Replica>| replica.state().gets_work();
         let mut open: Vec<_> = replicas.iter().filter(is_open).cloned().collect();
         if open.is_empty() {
             // rather a try at one that is said to be down than a refusal of everything

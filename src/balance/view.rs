@@ -2,10 +2,11 @@
 
 use std::time::{Duration, SystemTime};
 
+use super::health::Problem;
 use super::replica::Replica;
 
 /// One replica, at one moment.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct ReplicaView {
     /// Its `host:port`.
     pub authority: String,
@@ -21,8 +22,8 @@ pub struct ReplicaView {
     pub weight: u32,
     /// Smaller goes first.
     pub priority: u32,
-    /// What the last failed probe or request ended with.
-    pub problem: Option<String>,
+    /// What the last failed probe or request ended with, and when; absent once it goes well again.
+    pub problem: Option<Problem>,
 }
 
 /// Whether a replica gets new sessions and requests.
@@ -32,6 +33,9 @@ pub enum State {
     Up,
     /// It does, slowly more.
     Starting,
+    /// It does, and its last requests have failed: too many others are out already, or none has been answered
+    /// since its rest.
+    Failing,
     /// Its sessions go on; it gets no new ones.
     Draining,
     /// Requests have failed: it rests for a while.
@@ -41,11 +45,22 @@ pub enum State {
 }
 
 impl State {
+    /// Whether it gets new sessions and requests, before those that do not.
+    pub const fn gets_work(self) -> bool {
+        matches!(self, Self::Up | Self::Starting | Self::Failing)
+    }
+
+    /// Whether, besides, nothing speaks against it.
+    pub const fn is_well(self) -> bool {
+        matches!(self, Self::Up | Self::Starting)
+    }
+
     /// The word for labels and logs.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Up => "up",
             Self::Starting => "starting",
+            Self::Failing => "failing",
             Self::Draining => "draining",
             Self::Ejected => "ejected",
             Self::Down => "down",

@@ -169,7 +169,7 @@ fn conflict(
 fn note(carrier: &Carrier, replica: &Replica, status: u16) {
     match status {
         500 | 502..=504 => carrier.upstream.failed(replica, Cause::Status),
-        _ => replica.health.answered(),
+        _ => carrier.upstream.answered(replica),
     }
 }
 

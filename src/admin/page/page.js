@@ -35,6 +35,7 @@ function period(seconds) {
   return `${whole} ${name}${rest ? ` ${rest} ${next[1]}` : ''}`;
 }
 
+const problem = ({ problem, problem_at: at }, now) => (problem === null ? '–' : at === null ? problem : `${problem} (${period(now - at)} ago)`);
 const sum = (tally) => Object.values(tally).reduce((a, b) => a + b, 0);
 const of = (tally, ...words) => words.reduce((all, word) => all + (tally[word] ?? 0), 0);
 
@@ -114,6 +115,7 @@ function table(place, columns, items, nothing) {
 const STATES = {
   up: ['good', '●', 'up'],
   starting: ['warn', '◐', 'starting'],
+  failing: ['bad', '▲', 'failing'],
   draining: ['warn', '◑', 'draining'],
   ejected: ['bad', '▲', 'ejected'],
   down: ['bad', '✕', 'down'],
@@ -184,7 +186,7 @@ function replicas(status) {
     { label: 'Replica', kind: 'name', text: (r) => r.address },
     { label: 'State', kind: 'narrow', state: (r) => STATES[r.state] ?? ['warn', '?', r.state] },
     { label: 'Since', kind: 'narrow', text: (r) => (r.since === null ? 'the start' : `${period(status.now - r.since)} ago`) },
-    { label: 'Last problem', kind: 'labelled', text: (r) => r.problem ?? '–' },
+    { label: 'Last problem', kind: 'labelled', text: (r) => problem(r, status.now) },
     { label: 'In flight', kind: 'number narrow', text: (r) => number(r.in_flight) },
     { label: 'First byte', kind: 'number narrow', text: (r) => (r.latency_ms === null ? '–' : millis(r.latency_ms)) },
   ];

@@ -4,18 +4,39 @@
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::settings::HealthSettings;
+use super::settings::{EjectSettings, HealthSettings};
 use super::{Cause, Change, may_eject};
+use crate::balance::Upstream;
 use crate::balance::replica::Replica;
-use crate::balance::{Upstream, view::State};
+use crate::base::defaults;
 
 impl Upstream {
     /// A request failed by a replica's fault.
     pub fn failed(&self, replica: &Replica, cause: Cause) {
-        let Some(settings) = &self.settings.eject else { return };
-        if replica.health.failed() < settings.failures {
+        let settings = self.settings.eject.as_ref();
+        let too_many = settings.map_or(defaults::EJECT_FAILURES, |eject| eject.failures);
+        let streak = replica.health.failed();
+        if streak >= too_many && settings.is_some_and(|eject| self.rests(replica, cause, eject)) {
             return;
         }
+        // whoever cannot be spared goes on, and it must not look as if all were well
+        if streak >= too_many || replica.health.is_failing() {
+            let change = replica.health.fails(cause, streak, Instant::now());
+            if let Some(change) = change {
+                self.tell(replica, change);
+            }
+        }
+    }
+
+    /// A request was answered by a replica with a status that speaks for it.
+    pub fn answered(&self, replica: &Replica) {
+        if let Some(change) = replica.health.answered() {
+            self.tell(replica, change);
+        }
+    }
+
+    /// Takes a replica out, if it can be spared.
+    fn rests(&self, replica: &Replica, cause: Cause, settings: &EjectSettings) -> bool {
         // two that fail at once must not both be the last that may go
         let _judging = self.judging.lock().unwrap_or_else(PoisonError::into_inner);
         let (away, all) = {
@@ -23,10 +44,12 @@ impl Upstream {
             let away = members.replicas.iter().filter(|r| !gets_work(r)).count();
             (away, members.replicas.len())
         };
-        if replica.health.is_open() && may_eject(away, all, settings.at_most) {
-            let change = replica.health.eject(cause, settings, Instant::now());
-            self.changed(replica, change);
+        if !replica.health.is_open() || !may_eject(away, all, settings.at_most) {
+            return false;
         }
+        let change = replica.health.eject(cause, settings, Instant::now());
+        self.changed(replica, change);
+        true
     }
 
     /// A check of a replica has come to its end.
@@ -72,31 +95,46 @@ impl Upstream {
 
     fn changed(&self, replica: &Replica, change: Change) {
         self.regroup();
+        self.tell(replica, change);
+    }
+
+    fn tell(&self, replica: &Replica, change: Change) {
         let (name, authority) = (&self.settings.name, &replica.server.authority);
-        let problem = replica.health.story().1.unwrap_or_default();
+        let problem = replica.health.story().1.map(|problem| problem.text).unwrap_or_default();
         match change {
             Change::Up => log::info!("upstream `{name}`: {authority} is up"),
+            Change::Tried => log::info!("upstream `{name}`: {authority} is tried again"),
+            Change::Failing(cause, streak) => {
+                let cause = cause.name();
+                log::warn!(
+                    "upstream `{name}`: {authority} fails: {streak} requests in a row, the last one by `{cause}`; \
+                     it gets new ones all the same"
+                );
+            }
             Change::Down => log::warn!("upstream `{name}`: {authority} is down: {problem}"),
             Change::Ejected(_, period) => {
                 let seconds = period.as_secs_f32();
                 log::warn!("upstream `{name}`: {authority} rests for {seconds} s: {problem}");
             }
         }
-        if change != Change::Up && !self.members().replicas.iter().any(gets_work) {
+        let away = matches!(change, Change::Down | Change::Ejected(..));
+        if away && !self.members().replicas.iter().any(gets_work) {
             log::error!("upstream `{name}`: no replica is up: all are tried");
         }
     }
 }
 
 fn gets_work(replica: &Arc<Replica>) -> bool {
-    matches!(replica.state(), State::Up | State::Starting)
+    replica.state().gets_work()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::balance::health::settings::{Check, EjectSettings};
+    use crate::balance::health::settings::Check;
     use crate::balance::settings::UpstreamSettings;
+    use crate::balance::view::ReplicaView;
+    use crate::balance::view::State;
     use crate::balance::{Bound, Plan, compile};
     use crate::base::url;
 
@@ -127,6 +165,10 @@ mod tests {
         (0..times).for_each(|_| upstream.failed(replica, Cause::Status));
     }
 
+    fn problem(view: &ReplicaView) -> Option<String> {
+        view.problem.as_ref().map(|problem| problem.text.clone())
+    }
+
     /// How often each is chosen, in 60 choices.
     fn chosen(upstream: &Upstream, replicas: &[Arc<Replica>]) -> Vec<usize> {
         let mut counts = vec![0; replicas.len()];
@@ -154,7 +196,10 @@ mod tests {
         assert_eq!(chosen(&upstream, &all), [30, 0, 0, 30]);
         let views = upstream.views();
         assert_eq!(views[1].state, State::Ejected);
-        assert_eq!(views[1].problem.as_deref(), Some("requests failed: status"));
+        assert_eq!(problem(&views[1]).as_deref(), Some("requests failed: status"));
+        // the last of them is not spared, and it shows
+        assert_eq!(views[3].state, State::Failing);
+        assert_eq!(problem(&views[3]).as_deref(), Some("requests failed: status"));
     }
 
     #[test]
@@ -162,7 +207,21 @@ mod tests {
         let upstream = upstream(1, false);
         let all = replicas(&upstream);
         fail(&upstream, &all[0], 100);
+        assert_eq!((all[0].state(), chosen(&upstream, &all)), (State::Failing, vec![60]));
+        upstream.answered(&all[0]);
+        let view = all[0].view();
+        assert_eq!((view.state, view.problem.is_none()), (State::Up, true));
+    }
+
+    #[test]
+    fn who_must_not_rest_is_seen_to_fail() {
+        let mut upstream = upstream(2, false);
+        upstream.settings.eject = None;
+        let all = replicas(&upstream);
+        fail(&upstream, &all[0], 4);
         assert_eq!(all[0].state(), State::Up);
+        fail(&upstream, &all[0], 1);
+        assert_eq!((all[0].state(), chosen(&upstream, &all)), (State::Failing, vec![30, 30]));
     }
 
     #[test]

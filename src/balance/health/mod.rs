@@ -7,17 +7,20 @@ pub mod compile;
 mod group;
 mod outcome;
 pub mod settings;
+mod story;
 
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use outcome::Counts;
 use settings::{EjectSettings, HealthSettings};
+use story::{Ejected, Story};
 
 use super::view::State;
 
 pub use outcome::{Cause, Change, Totals};
+pub use story::Problem;
 
 /// All of a replica's share of new work.
 pub const FULL: u32 = 1024;
@@ -25,6 +28,8 @@ pub const FULL: u32 = 1024;
 const FIRST: u32 = FULL / 10;
 /// The longest ejection, in multiples of the first.
 const MOST_TIMES: u32 = 10;
+/// How long nothing more is told of one that fails now and then, from when it was told last.
+const QUIET: Duration = Duration::from_secs(30);
 
 /// Bit of `away`: its checks fail.
 const DOWN: u8 = 1;
@@ -40,38 +45,14 @@ pub struct Health {
     share: AtomicU32,
     /// Requests in a row that failed.
     streak: AtomicU32,
+    /// Whether that were too many, and none has been answered since.
+    failing: AtomicBool,
     /// Time to the first byte in microseconds, a moving average; 0: never measured.
     latency: AtomicU32,
     /// New work that it was asked to take during a slow start.
     asked: AtomicU32,
     counts: Counts,
     story: Mutex<Story>,
-}
-
-/// What only changes need.
-#[derive(Debug)]
-struct Story {
-    since: SystemTime,
-    problem: Option<String>,
-    /// Whether a check has come to its end yet.
-    checked: bool,
-    /// Checks in a row that spoke against the state it is in.
-    against: u32,
-    /// Good checks in a row since it was ejected.
-    good: u32,
-    ejected: Option<Ejected>,
-    /// How many ejections followed each other closely.
-    times: u32,
-    /// When the last one ended.
-    back: Option<Instant>,
-    /// When a slow start began, and how long it takes.
-    warming: Option<(Instant, Duration)>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Ejected {
-    cause: Cause,
-    until: Instant,
 }
 
 impl Health {
@@ -81,6 +62,7 @@ impl Health {
             away: AtomicU8::new(0),
             share: AtomicU32::new(FULL),
             streak: AtomicU32::new(0),
+            failing: AtomicBool::new(false),
             latency: AtomicU32::new(0),
             asked: AtomicU32::new(0),
             counts: Counts::default(),
@@ -129,12 +111,31 @@ impl Health {
         share >= FULL || place % u64::from(FULL) < u64::from(share)
     }
 
+    /// Whether its last requests have failed, too many in a row, and none was answered since.
+    pub fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Relaxed)
+    }
+
     /// A request was answered with a status that speaks for it.
-    pub fn answered(&self) {
+    pub fn answered(&self) -> Option<Change> {
         // most of the time there is nothing to forget, and a cache line that is only read stays with all cores
         if self.streak.load(Ordering::Relaxed) != 0 {
             self.streak.store(0, Ordering::Relaxed);
         }
+        if self.is_failing() { self.proved(&mut self.lock()) } else { None }
+    }
+
+    /// Something that had failed has succeeded.
+    fn proved(&self, story: &mut Story) -> Option<Change> {
+        self.streak.store(0, Ordering::Relaxed);
+        self.failing.store(false, Ordering::Relaxed);
+        story.failing.take()?;
+        if !self.is_open() {
+            // what is shown is why it is away
+            return None;
+        }
+        (story.since, story.problem) = (SystemTime::now(), None);
+        std::mem::take(&mut story.to_tell).then_some(Change::Up)
     }
 
     /// The time to an answer's first byte. Of two that come at once one may be lost.
@@ -150,6 +151,27 @@ impl Health {
         self.streak.fetch_add(1, Ordering::Relaxed).saturating_add(1)
     }
 
+    /// They are too many, and it gets new work all the same: `streak` in a row. That is told when it begins, and
+    /// not again of one that fails on and off.
+    pub(super) fn fails(&self, cause: Cause, streak: u32, now: Instant) -> Option<Change> {
+        let mut story = self.lock();
+        let began = story.failing.replace(cause).is_none();
+        self.failing.store(true, Ordering::Relaxed);
+        if !self.is_open() {
+            return None;
+        }
+        story.problem = Some(Problem::of(cause));
+        if !began {
+            return None;
+        }
+        (story.since, story.good) = (SystemTime::now(), 0);
+        if story.told.is_some_and(|told| now.saturating_duration_since(told) < QUIET) {
+            return None;
+        }
+        (story.told, story.to_tell) = (Some(now), true);
+        Some(Change::Failing(cause, streak))
+    }
+
     /// Takes it out because of its requests. The caller has seen to it that enough others are left.
     pub(super) fn eject(&self, cause: Cause, settings: &EjectSettings, now: Instant) -> Change {
         let mut story = self.lock();
@@ -158,7 +180,9 @@ impl Health {
         let period = settings.period.saturating_mul(story.times);
         story.ejected = Some(Ejected { cause, until: now + period });
         story.good = 0;
-        story.problem = Some(format!("requests failed: {}", cause.name()));
+        story.problem = Some(Problem::of(cause));
+        story.failing = Some(cause);
+        self.failing.store(true, Ordering::Relaxed);
         self.streak.store(0, Ordering::Relaxed);
         self.counts.ejected(cause);
         self.leave(EJECTED, &mut story);
@@ -185,6 +209,10 @@ impl Health {
             if first || story.against >= enough {
                 story.against = 0;
                 if good {
+                    // whatever has failed meanwhile, it was made to see whether that is over
+                    if story.ejected.is_none() {
+                        self.proved(&mut story);
+                    }
                     change = self.come_back(DOWN, settings.slow_start, &mut story, now);
                 } else {
                     self.leave(DOWN, &mut story);
@@ -195,25 +223,30 @@ impl Health {
             story.against = 0;
         }
         match result {
-            Err(problem) => story.problem = Some(problem),
-            Ok(()) if self.is_open() => story.problem = None,
+            Err(problem) => story.problem = Some(Problem::now(problem)),
+            Ok(()) if self.is_open() && story.failing.is_none() => story.problem = None,
             Ok(()) => {}
         }
         // that it can be reached is just what was in doubt
-        let reached = story.ejected.is_some_and(|e| e.cause == Cause::Connect);
-        if reached && story.good >= settings.up_after {
-            change = change.or(self.pardon(settings.slow_start, &mut story, now));
+        if story.unreachable() && story.good >= settings.up_after {
+            change = change.or(self.forgive(settings.slow_start, &mut story, now));
         }
         change
     }
 
-    /// A connection could be made to one that was ejected because none could.
+    /// A connection could be made to one that gets no work, or fails, because none could.
     pub fn reached(&self, slow_start: Duration, now: Instant) -> Option<Change> {
         let mut story = self.lock();
-        if story.ejected?.cause != Cause::Connect {
+        if !story.unreachable() {
             return None;
         }
-        self.pardon(slow_start, &mut story, now)
+        self.forgive(slow_start, &mut story, now)
+    }
+
+    /// What was in doubt is so.
+    fn forgive(&self, slow_start: Duration, story: &mut Story, now: Instant) -> Option<Change> {
+        let change = self.proved(story);
+        if story.ejected.is_some() { self.pardon(slow_start, story, now) } else { change }
     }
 
     /// It is checked no more: what the last checks said is forgotten.
@@ -228,7 +261,7 @@ impl Health {
 
     /// Whether nobody could connect to it, which may be over at any moment.
     pub fn is_unreachable(&self) -> bool {
-        !self.is_open() && self.lock().ejected.is_some_and(|e| e.cause == Cause::Connect)
+        (!self.is_open() || self.is_failing()) && self.lock().unreachable()
     }
 
     /// Whether the last check spoke against the state that it is in: the next one is worth having soon.
@@ -259,13 +292,14 @@ impl Health {
         match away {
             _ if away & DOWN != 0 => State::Down,
             _ if away & EJECTED != 0 => State::Ejected,
+            _ if self.is_failing() => State::Failing,
             _ if self.share() < FULL => State::Starting,
             _ => State::Up,
         }
     }
 
-    /// Since when, and what the last failure was.
-    pub fn story(&self) -> (SystemTime, Option<String>) {
+    /// Since when, and what went wrong last, while that has not turned out well since.
+    pub fn story(&self) -> (SystemTime, Option<Problem>) {
         let story = self.lock();
         (story.since, story.problem.clone())
     }
@@ -309,7 +343,16 @@ impl Health {
         }
         self.streak.store(0, Ordering::Relaxed);
         let before = self.away.fetch_and(!bit, Ordering::Release);
-        (before & !bit == 0).then_some(Change::Up)
+        if before & !bit != 0 {
+            return None;
+        }
+        if story.failing.is_some() {
+            // its first answer is to be told of, too
+            story.to_tell = true;
+            return Some(Change::Tried);
+        }
+        story.problem = None;
+        Some(Change::Up)
     }
 
     fn lock(&self) -> MutexGuard<'_, Story> {
@@ -320,22 +363,6 @@ impl Health {
 impl Default for Health {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl Story {
-    fn new() -> Self {
-        Self {
-            since: SystemTime::now(),
-            problem: None,
-            checked: false,
-            against: 0,
-            good: 0,
-            ejected: None,
-            times: 0,
-            back: None,
-            warming: None,
-        }
     }
 }
 

@@ -34,8 +34,12 @@ impl Cause {
 /// A replica has changed its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// It gets new work again.
+    /// It gets new work, and something has shown that it can do it.
     Up,
+    /// Its rest is over: it gets new work, and has shown nothing yet.
+    Tried,
+    /// Its requests fail, this many in a row so far, and it gets them all the same.
+    Failing(Cause, u32),
     /// Its checks fail.
     Down,
     /// Its requests failed: it rests for this long.

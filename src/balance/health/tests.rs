@@ -21,6 +21,10 @@ fn bad() -> Result<(), String> {
     Err("refused".into())
 }
 
+fn problem(health: &Health) -> Option<String> {
+    health.story().1.map(|problem| problem.text)
+}
+
 /// What each of some checks changes; `+` is a good one.
 fn changes(health: &Health, checks: &str, now: Instant) -> Vec<Option<Change>> {
     let result = |c| if c == '+' { Ok(()) } else { bad() };
@@ -34,10 +38,10 @@ fn it_takes_several_checks_to_change_a_state() {
     assert!(health.is_open() && health.in_doubt());
     assert_eq!(changes(&health, "-", now), [Some(Change::Down)]);
     assert_eq!((health.state(), health.is_open()), (State::Down, false));
-    assert_eq!(health.story().1.as_deref(), Some("refused"));
+    assert_eq!(problem(&health).as_deref(), Some("refused"));
     assert_eq!(changes(&health, "-+-+", now), [None; 4]);
     assert_eq!(changes(&health, "+", now), [Some(Change::Up)]);
-    assert_eq!((health.state(), health.story().1), (State::Up, None));
+    assert_eq!((health.state(), problem(&health)), (State::Up, None));
     assert_eq!(health.totals(), Totals { good: 5, bad: 7, ejections: [0; 4] });
 }
 
@@ -70,8 +74,11 @@ fn an_ejection_ends_by_itself_and_the_next_is_longer() {
         assert_eq!(health.state(), State::Ejected);
         assert_eq!(health.tick(Duration::ZERO, now + period - SECOND / 2), None);
         now += period;
-        assert_eq!(health.tick(Duration::ZERO, now), Some(Change::Up));
-        assert_eq!((health.state(), health.tick(Duration::ZERO, now)), (State::Up, None));
+        assert_eq!(health.tick(Duration::ZERO, now), Some(Change::Tried), "nothing is proved yet");
+        assert_eq!((health.state(), health.tick(Duration::ZERO, now)), (State::Failing, None));
+        assert_eq!(problem(&health).as_deref(), Some("requests failed: status"));
+        assert_eq!(health.answered(), Some(Change::Up));
+        assert_eq!((health.state(), problem(&health)), (State::Up, None));
     }
     assert_eq!(rests, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 10, 10]);
     let later = health.eject(Cause::Status, &EJECT, now + SECOND);
@@ -108,6 +115,67 @@ fn who_is_down_stays_down_when_his_ejection_ends() {
 }
 
 #[test]
+fn who_is_answered_for_during_his_rest_is_up_when_it_ends() {
+    let (health, now) = (Health::new(), Instant::now());
+    health.eject(Cause::Status, &EJECT, now);
+    // a session's: those go on
+    assert_eq!((health.answered(), health.state()), (None, State::Ejected));
+    assert_eq!(problem(&health).as_deref(), Some("requests failed: status"));
+    assert_eq!(health.tick(Duration::ZERO, now + SECOND), Some(Change::Up));
+    assert_eq!((health.state(), problem(&health)), (State::Up, None));
+}
+
+#[test]
+fn a_streak_is_told_of_when_it_begins_and_when_it_ends() {
+    let (health, now) = (Health::new(), Instant::now());
+    assert_eq!(health.fails(Cause::Connect, 5, now), Some(Change::Failing(Cause::Connect, 5)));
+    assert_eq!((health.state(), health.is_open()), (State::Failing, true));
+    let first = health.story();
+    assert_eq!(health.fails(Cause::Timeout, 6, now + SECOND), None);
+    let second = health.story();
+    assert_eq!(second.0, first.0, "the same streak");
+    let (first, second) = (first.1.unwrap(), second.1.unwrap());
+    assert!(second.at >= first.at && second.text == "requests failed: timeout");
+    assert_eq!((health.answered(), health.answered()), (Some(Change::Up), None));
+    assert_eq!((health.state(), problem(&health)), (State::Up, None));
+    // one that fails on and off does not fill the log; how it stands is shown all the same
+    assert_eq!(health.fails(Cause::Status, 5, now + 29 * SECOND), None);
+    assert_eq!((health.state(), health.answered()), (State::Failing, None));
+    assert_eq!(health.state(), State::Up);
+    let later = health.fails(Cause::Status, 5, now + 30 * SECOND);
+    assert_eq!(later, Some(Change::Failing(Cause::Status, 5)));
+    assert_eq!(health.answered(), Some(Change::Up));
+}
+
+#[test]
+fn what_ends_a_streak_is_what_was_in_doubt() {
+    let now = Instant::now();
+    for (cause, ends) in [(Cause::Connect, true), (Cause::Status, false)] {
+        let state = if ends { State::Up } else { State::Failing };
+        let health = Health::new();
+        health.fails(cause, 5, now);
+        assert_eq!(health.is_unreachable(), ends);
+        assert_eq!(health.reached(Duration::ZERO, now).is_some(), ends);
+        assert_eq!((health.state(), problem(&health).is_none()), (state, ends));
+        // checks that were good all the while say no more than before; as many as bring one back say it listens
+        let health = Health::new();
+        changes(&health, "+", now);
+        health.fails(cause, 5, now);
+        changes(&health, "+", now);
+        assert_eq!(health.state(), State::Failing);
+        changes(&health, "+", now);
+        assert_eq!((health.state(), problem(&health).is_none()), (state, ends));
+    }
+    // those that were bad, too, are a trial of their own
+    let health = Health::new();
+    changes(&health, "-", now);
+    health.fails(Cause::Status, 5, now);
+    assert_eq!(health.state(), State::Down);
+    assert_eq!(changes(&health, "++", now), [None, Some(Change::Up)]);
+    assert_eq!((health.state(), problem(&health)), (State::Up, None));
+}
+
+#[test]
 fn a_slow_start_grows_to_the_whole_share() {
     let (health, now, settings) = (Health::joined(true), Instant::now(), settings(10));
     assert_eq!(health.checked(Ok(()), &settings, now), Some(Change::Up));
@@ -130,11 +198,14 @@ fn a_slow_start_that_is_broken_off_begins_anew() {
     let (health, now, settings) = (Health::new(), Instant::now(), settings(10));
     health.eject(Cause::Status, &EJECT, now);
     health.tick(settings.slow_start, now + SECOND);
+    health.answered();
     assert_eq!(health.state(), State::Starting);
     health.eject(Cause::Status, &EJECT, now + SECOND);
     // who is tried because nobody is up takes all
     assert!((0..10).all(|_| health.takes()));
     health.tick(settings.slow_start, now + 60 * SECOND);
+    assert_eq!((health.state(), health.share()), (State::Failing, FIRST));
+    health.answered();
     assert_eq!((health.state(), health.share()), (State::Starting, FIRST));
 }
 

@@ -9,6 +9,7 @@ use crate::balance::health::{Cause, Totals};
 pub struct Backends {
     in_flight: IntGaugeVec,
     up: IntGaugeVec,
+    failing: IntGaugeVec,
     probes: IntCounterVec,
     ejections: IntCounterVec,
 }
@@ -23,7 +24,12 @@ impl Backends {
             )?,
             up: make.gauges(
                 "mcp_edge_replica_up",
-                "1 while a replica gets new sessions and requests.",
+                "1 while a replica gets new sessions and requests, and its last ones have not all failed.",
+                &["upstream", "replica"],
+            )?,
+            failing: make.gauges(
+                "mcp_edge_replica_failing",
+                "1 while a replica's last requests have failed, too many in a row, and none was answered since.",
                 &["upstream", "replica"],
             )?,
             probes: make.counters(
@@ -43,6 +49,7 @@ impl Backends {
     pub fn forget(&self) {
         self.in_flight.reset();
         self.up.reset();
+        self.failing.reset();
     }
 
     /// Notes how many requests and streams are under way at a replica. Asked for when somebody
@@ -54,8 +61,15 @@ impl Backends {
 
     /// Notes a replica's health. The counts are the replica's own: those of one that was replaced begin again,
     /// which Prometheus knows from processes that were.
-    pub fn set_health(&self, upstream: &str, replica: &str, up: bool, totals: &Totals) {
+    pub fn set_health(
+        &self,
+        upstream: &str,
+        replica: &str,
+        (up, failing): (bool, bool),
+        totals: &Totals,
+    ) {
         self.up.with_label_values(&[upstream, replica]).set(up.into());
+        self.failing.with_label_values(&[upstream, replica]).set(failing.into());
         let raise = |counters: &IntCounterVec, what: &str, total: u64| {
             let counter = counters.with_label_values(&[upstream, replica, what]);
             if total < counter.get() {

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use serde_json::Value;
+
 use crate::support::backend::{Backend, backend, plain};
 use crate::support::client::{Client, get, post};
 use crate::support::edge::{Edge, edge};
@@ -57,6 +59,55 @@ fn a_replica_whose_requests_fail_gets_no_more_of_them() {
 }
 
 #[test]
+fn the_only_replica_fails_and_everybody_can_see_it() {
+    let (bad, well) = moody();
+    let config = edge().top(ADMIN).upstream("one", &[bad.url()], "").route("upstream: one");
+    let edge = config.start();
+    let page = |path: &str| Client::plain(edge.admin()).ask(get("localhost", path));
+    let replica = || {
+        let status: Value = serde_json::from_str(&page("/status").text()).unwrap();
+        let upstream = &status["upstreams"][0];
+        assert_eq!(upstream["available"] == 1, upstream["replicas"][0]["state"] == "up");
+        upstream["replicas"][0].clone()
+    };
+    assert_eq!(ask(&edge, 4), [503; 4]);
+    assert_eq!((page("/readyz").status, replica()["state"].as_str()), (200, Some("up")));
+    ask(&edge, 1);
+    let name = bad.authority();
+    edge.wait_line(&format!("{name} fails: 5 requests in a row, the last one by `status`"));
+    let seen = replica();
+    assert_eq!(seen["state"], "failing");
+    assert_eq!(seen["problem"], "requests failed: status");
+    assert!(seen["problem_at"].as_f64().unwrap() >= seen["since"].as_f64().unwrap());
+    assert_eq!(page("/readyz").status, 503);
+    let gauge = |what: &str| metric(&edge, &format!("mcp_edge_replica_{what}"), &[]);
+    assert_eq!((gauge("up"), gauge("failing")), ("0".to_owned(), "1".to_owned()));
+    assert_eq!(ask(&edge, 1), [503], "it is tried all the same");
+
+    well.store(true, Ordering::SeqCst);
+    assert_eq!(ask(&edge, 1), [200]);
+    edge.wait_line(&format!("{name} is up"));
+    let seen = replica();
+    assert_eq!((&seen["state"], &seen["problem"]), (&"up".into(), &Value::Null));
+    assert_eq!(page("/readyz").status, 200);
+    assert_eq!((gauge("up"), gauge("failing")), ("1".to_owned(), "0".to_owned()));
+}
+
+#[test]
+fn who_has_rested_is_up_when_he_has_answered() {
+    let ((bad, well), good) = (moody(), plain());
+    let edge = two(&bad.url(), &good.url(), "eject: { failures: 2, for: 50ms }");
+    ask(&edge, 4);
+    edge.wait_line(&format!("{} rests for 0.05 s", bad.authority()));
+    edge.wait_line(&format!("{} is tried again", bad.authority()));
+    let up = format!("{} is up", bad.authority());
+    assert!(!edge.stderr().iter().any(|line| line.contains(&up)), "nothing has shown that");
+    well.store(true, Ordering::SeqCst);
+    assert_eq!(ask(&edge, 2), [200; 2]);
+    edge.wait_line(&up);
+}
+
+#[test]
 fn ejection_can_be_off() {
     let ((bad, _), good) = (moody(), plain());
     let edge = two(&bad.url(), &good.url(), "eject: off");
@@ -95,6 +146,20 @@ fn who_could_not_be_reached_comes_back_with_the_first_connection() {
     let edge = two(&format!("http://{address}"), &good.url(), "eject: { failures: 2, for: 1h }");
     assert_eq!(ask(&edge, 6), [200; 6]);
     edge.wait_line(&format!("{address} rests for 3600 s: requests failed: connect"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let _listening = runtime.block_on(async { socket.listen(64).unwrap() });
+    edge.wait_line(&format!("{address} is up"));
+}
+
+#[test]
+fn the_only_one_who_could_not_be_reached_is_up_with_the_first_connection() {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
+    let config = edge().upstream("one", &[format!("http://{address}")], "retry: off");
+    let edge = config.route("upstream: one").start();
+    assert_eq!(ask(&edge, 5), [503; 5]);
+    edge.wait_line(&format!("{address} fails: 5 requests in a row, the last one by `connect`"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let _listening = runtime.block_on(async { socket.listen(64).unwrap() });
     edge.wait_line(&format!("{address} is up"));
