@@ -211,6 +211,7 @@ impl Wire for Memory {
     async fn splice<S: AsyncRead + AsyncWrite + Unpin + Send>(
         &mut self,
         _: &mut S,
+        _: impl Future<Output = u16> + Send,
     ) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }

@@ -138,7 +138,9 @@ fn serve(settings: Settings, source: Option<PathBuf>, takes_over: bool) -> Resul
     // what the first config says is gone when the second is at work
     let (server, watch) = assembled(settings, source, takes_over)?;
     server.run(RunArgs { shutdown_signal: Box::new(watch) });
-    Ok(())
+    // what was left is cut; the thread that waits for its last words ends the process
+    std::thread::sleep(stop::LAST);
+    Err("the process did not end as it should".to_owned())
 }
 
 fn assembled(
@@ -182,7 +184,8 @@ fn assembled(
 
     announce(settings, &sockets, admin.as_ref().map(|(admin, (_, bound))| (*admin, *bound)));
     let mut server = Server::new_with_opt_and_conf(None, conf(settings));
-    let (fronts, opener) = Fronts::new(settings.threads);
+    let (close_fronts, closing_fronts) = watch::channel(false);
+    let (fronts, opener) = Fronts::new(settings.threads, closing_fronts);
     server.add_service(fronts);
     let sources = pages::sources(&edge, &observer, &life, &files);
     let pages = Arc::new(Admin::new(sources, settings.admin.as_ref()));
@@ -211,6 +214,7 @@ fn assembled(
         life: life.clone(),
         times: settings.shutdown,
         held: held.clone(),
+        fronts: close_fronts,
         pages: close,
     };
     let (upgrades, retiring) = upgrade::commands(own, held.clone());
@@ -227,9 +231,6 @@ fn conf(settings: &Settings) -> ServerConf {
         // one runtime for all threads: pooled backend connections are polled where they are used. A
         // single thread has nothing to steal from, and the simpler runtime wakes more cheaply.
         work_stealing: settings.threads > 1,
-        // ours ends first
-        grace_period_seconds: Some(settings.shutdown.grace.as_secs() + 5),
-        graceful_shutdown_timeout_seconds: Some(1),
         ..ServerConf::default()
     }
 }
@@ -349,15 +350,16 @@ impl ShutdownSignalWatch for Watch {
                 }
             }
         };
-        match relieved {
+        let hurry = match relieved {
             None => self.stop.begin(terminate, interrupt).await,
             Some(word) => {
                 desk.close(word).await;
-                self.stop.retire(terminate, interrupt);
+                self.stop.retire(terminate, interrupt)
             }
-        }
-        self.stop.end_when_idle();
-        ShutdownSignal::GracefulTerminate
+        };
+        self.stop.end(hurry).await;
+        // its other ways wait for times of their own
+        ShutdownSignal::FastShutdown
     }
 }
 

@@ -1,12 +1,15 @@
 //! The end of a process: in, the wish to stop; out, an exit as soon as nothing is left, and after the grace time
-//! whatever is left.
+//! or at a second signal whatever is left.
+//!
+//! What is left then is cut by Pingora, which drops the runtimes of its services, and every request in them tells of
+//! itself where it is dropped. A thread outside of them waits for that, for a bounded time, and ends the process.
 
 use std::process::exit;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::Signal;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::sleep;
 
 use super::upgrade::Held;
@@ -19,6 +22,10 @@ use crate::proxy::Edge;
 
 /// For the last checks' sessions to be ended.
 const LAST_CHECKS: Duration = Duration::from_millis(500);
+/// For what is cut to be dropped: longer than a task goes on without waiting for anything.
+const LAST_TASKS: Duration = Duration::from_secs(2);
+/// For all of it, should its thread have failed.
+pub(super) const LAST: Duration = Duration::from_secs(15);
 
 /// What has to be told, waited for and put away.
 pub(super) struct Stop {
@@ -27,60 +34,107 @@ pub(super) struct Stop {
     pub(super) life: Arc<Life>,
     pub(super) times: Shutdown,
     pub(super) held: Arc<Held>,
+    /// Closes the edge's listeners.
+    pub(super) fronts: watch::Sender<bool>,
     /// Closes the admin listener.
     pub(super) pages: watch::Sender<bool>,
 }
 
+/// Word that nobody wants to wait any longer.
+pub(super) type Hurry = watch::Receiver<bool>;
+
 impl Stop {
     /// Says that the edge stops, to health checks first; back when listeners are to be closed. From now on a
-    /// signal ends the process at once.
-    pub(super) async fn begin(&self, terminate: Signal, interrupt: Signal) {
+    /// signal ends all that is under way.
+    pub(super) async fn begin(&self, terminate: Signal, interrupt: Signal) -> Hurry {
         self.life.reach(Phase::Stopping);
         notify::tell("STOPPING=1");
         eprintln!("mcp-edge: stopping; a second signal stops at once");
-        self.heed(terminate, interrupt);
+        let mut hurry = self.heed(terminate, interrupt);
         // a balancer needs a few checks to see it; until then it sends more
-        sleep(self.times.delay).await;
+        tokio::select! {
+            () = sleep(self.times.delay) => {}
+            _ = hurry.wait_for(|hurried| *hurried) => {}
+        }
+        hurry
     }
 
     /// Another process has taken over: the service goes on there, and nothing is said to health checks.
-    pub(super) fn retire(&self, terminate: Signal, interrupt: Signal) {
+    pub(super) fn retire(&self, terminate: Signal, interrupt: Signal) -> Hurry {
         eprintln!("mcp-edge: retiring; a signal stops at once");
-        self.heed(terminate, interrupt);
+        let hurry = self.heed(terminate, interrupt);
         // both would answer on the one admin socket
         self.pages.send_replace(true);
+        hurry
     }
 
-    fn heed(&self, mut terminate: Signal, mut interrupt: Signal) {
-        let observer = self.observer.clone();
+    fn heed(&self, mut terminate: Signal, mut interrupt: Signal) -> Hurry {
+        let edge = self.edge.clone();
+        let (tell, hurry) = watch::channel(false);
         tokio::spawn(async move {
             tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-            observer.flush();
-            exit(1);
+            tell.send_replace(true);
+            edge.alive.hurry();
+            // nobody would hear it from a sender that is gone
+            tell.closed().await;
         });
+        hurry
     }
 
-    /// Pingora sleeps through its whole grace period; this thread ends the process when nobody accepts any
-    /// more and the last connection has gone.
-    pub(super) fn end_when_idle(&self) {
+    /// Closes the listeners, and ends the process when the last connection has gone; back where that takes too
+    /// long: then all that is left is to be cut.
+    pub(super) async fn end(&self, hurry: Hurry) {
+        self.fronts.send_replace(true);
         // a listening socket that is held takes connections which nobody would serve
         self.held.close();
-        let (edge, observer, grace) = (self.edge.clone(), self.observer.clone(), self.times.grace);
-        // Pingora drops whoever waited for the signal, and the admin listener would go with the last sender
-        let pages = self.pages.clone();
-        let spawned = std::thread::Builder::new().name("stop".into()).spawn(move || {
-            let _pages = pages;
-            let left = edge.wait_until_idle(grace);
-            if left > 0 {
-                let are = if left == 1 { "connection is" } else { "connections are" };
-                log::warn!("{left} {are} cut: the grace time is over");
+        let (cut, cutting) = oneshot::channel();
+        let last = Last {
+            edge: self.edge.clone(),
+            observer: self.observer.clone(),
+            grace: self.times.grace,
+            hurry,
+            cut,
+        };
+        match std::thread::Builder::new().name("stop".into()).spawn(move || last.run()) {
+            Ok(_) if cutting.await.is_err() => {
+                log::error!("the thread that ends the process failed")
             }
-            probe::close(LAST_CHECKS);
-            observer.flush();
-            exit(0);
-        });
-        if let Err(e) = spawned {
-            log::error!("cannot start the stop thread, stopping takes the whole grace period: {e}");
+            Ok(_) => {}
+            Err(e) => log::error!("no thread can be started to wait for what is under way: {e}"),
         }
+    }
+}
+
+/// What ends the process.
+struct Last {
+    edge: Arc<Edge>,
+    observer: Observer,
+    grace: Duration,
+    hurry: Hurry,
+    cut: oneshot::Sender<()>,
+}
+
+impl Last {
+    fn run(self) {
+        let left = self.edge.alive.wait_until_idle(self.grace);
+        let hurried = *self.hurry.borrow();
+        if !hurried {
+            // first: who makes them is cut, too
+            probe::close(LAST_CHECKS);
+        }
+        if left > 0 {
+            let are = if left == 1 { "connection is" } else { "connections are" };
+            let why = if hurried { "a second signal came" } else { "the grace time is over" };
+            log::warn!("{left} {are} cut: {why}");
+            if self.cut.send(()).is_err() {
+                log::error!("nobody is there to cut them");
+            }
+            let left = self.edge.alive.wait_until_gone(LAST_TASKS);
+            if left > 0 {
+                log::error!("{left} of them do not end, and leave no line in the log");
+            }
+        }
+        self.observer.flush();
+        exit(hurried.into())
     }
 }

@@ -30,6 +30,7 @@ pub struct Fronts<S> {
     /// Those that come, each with its socket: the first ones wait here already.
     coming: UnboundedReceiver<Opening<S>>,
     threads: usize,
+    stop: ShutdownWatch,
 }
 
 /// A socket that is bound, and who receives there.
@@ -73,10 +74,11 @@ fn open(address: SocketAddr, v6_only: bool) -> io::Result<TcpListener> {
 }
 
 impl<S: Serve> Fronts<S> {
-    /// A service on so many threads of the listeners that are sent to it, before and while it runs.
-    pub fn new(threads: usize) -> (Self, UnboundedSender<Opening<S>>) {
+    /// A service on so many threads of the listeners that are sent to it, before and while it runs. `stop` is
+    /// said where they are to be closed; what Pingora says then comes too late, with the end of its runtimes.
+    pub fn new(threads: usize, stop: ShutdownWatch) -> (Self, UnboundedSender<Opening<S>>) {
         let (opener, coming) = unbounded_channel();
-        (Self { coming, threads }, opener)
+        (Self { coming, threads, stop }, opener)
     }
 }
 
@@ -112,11 +114,11 @@ async fn tick() {
 
 #[async_trait]
 impl<S: Serve> ServiceTrait for Fronts<S> {
-    async fn start_service(&mut self, _: Option<ListenFds>, shutdown: ShutdownWatch, _: usize) {
+    async fn start_service(&mut self, _: Option<ListenFds>, _: ShutdownWatch, _: usize) {
         let aside = [tokio::spawn(tick()), tokio::spawn(memory::tidy())];
         let mut accepting = JoinSet::new();
         let mut posts: Vec<Arc<Post<S>>> = Vec::new();
-        let mut stop = pin!(until_stop(shutdown));
+        let mut stop = pin!(until_stop(self.stop.clone()));
         loop {
             let (socket, post) = tokio::select! {
                 Some(opening) = self.coming.recv() => opening,

@@ -92,14 +92,15 @@ pub trait Wire: Send {
     /// Breaks the answer off so that the client can tell it from a complete one.
     fn abort(&mut self) -> impl Future<Output = ()> + Send;
 
-    /// Joins the connection with another stream, both ways, until both have ended. What follows on
-    /// it is no longer HTTP.
+    /// Joins the connection, on which WebSocket is spoken from here on, with another stream, both ways, until both
+    /// have ended, or `leave` has: with the code of a close frame (RFC 6455 §7.4.1) for the client.
     ///
     /// # Errors
     /// Those of either side; `Unsupported` where a wire cannot do this.
     fn splice<S: AsyncRead + AsyncWrite + Unpin + Send>(
         &mut self,
         other: &mut S,
+        leave: impl Future<Output = u16> + Send,
     ) -> impl Future<Output = io::Result<()>> + Send;
 
     /// No further request on this connection after this answer.

@@ -20,6 +20,11 @@ use crate::route::settings::RouteSettings;
 /// Longest foreign text in a field, in bytes.
 const MAX_TEXT: usize = 256;
 
+/// [`Record::end`] of what was cut: the edge has exited before it had ended.
+pub const CUT: &str = "edge.cut";
+/// The same of what the edge's own code broke off.
+pub const FAILED: &str = "edge.failed";
+
 /// What is known of a request so far.
 #[derive(Debug, Clone)]
 pub struct Record {

@@ -135,7 +135,7 @@ pub async fn answer<W: Wire>(
                 wire.expect_piece();
             }
             conn.rest();
-            let body = Body::Flow(Flow { conn, kind, pending, patience, until });
+            let body = Body::Flow(Flow { conn, kind, pending, patience, until, comments: 0 });
             Some(Rest { body, carrier, replica, permits: Vec::new(), until, _held: held })
         }
         None => {

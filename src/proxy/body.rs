@@ -245,6 +245,7 @@ pub(super) mod tests {
         async fn splice<S: AsyncRead + AsyncWrite + Unpin + Send>(
             &mut self,
             _: &mut S,
+            _: impl Future<Output = u16> + Send,
         ) -> io::Result<()> {
             Ok(())
         }

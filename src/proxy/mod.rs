@@ -4,8 +4,10 @@
 //! WebSocket, is a [`Tail`].
 
 pub mod admit;
+pub mod alive;
 pub mod answer;
 mod begin;
+mod begun;
 mod body;
 mod challenge;
 mod endpoint;
@@ -22,8 +24,8 @@ pub mod standing;
 
 use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -41,8 +43,10 @@ use crate::listen::{ConnCx, Serve};
 use crate::observe::Observer;
 use crate::observe::metrics::Open;
 use crate::observe::record::Record;
+use alive::Alive;
 use answer::{At, Body, Rest};
 use begin::begin;
+use begun::{Begun, Going};
 use exchange::Failure;
 use rest::{Ended, note_end, tunnel};
 use runtime::Runtime;
@@ -64,9 +68,7 @@ pub struct Edge {
     /// The same for those who wait for it: streams.
     news: watch::Sender<u64>,
     /// Connections, and listeners that accept more.
-    alive: AtomicUsize,
-    /// Whether somebody waits for the last of them to go, and what is rung then.
-    idle: (Mutex<bool>, Condvar),
+    pub alive: Alive,
 }
 
 /// What is left of a long answer.
@@ -87,8 +89,7 @@ impl Edge {
             life,
             epoch: AtomicU64::new(0),
             news: watch::Sender::new(0),
-            alive: AtomicUsize::new(0),
-            idle: Default::default(),
+            alive: Alive::default(),
         }
     }
 
@@ -108,32 +109,6 @@ impl Edge {
         let epoch = self.epoch.fetch_add(1, Ordering::AcqRel) + 1;
         // two at once may come here in any order
         self.news.send_modify(|news| *news = epoch.max(*news));
-    }
-
-    /// Counts what keeps a stopping edge alive.
-    fn count(&self, one_more: bool) {
-        if one_more {
-            self.alive.fetch_add(1, Ordering::AcqRel);
-        } else if self.alive.fetch_sub(1, Ordering::AcqRel) == 1 {
-            // Under the lock, or it could ring between the look and the wait. And ringing is a system
-            // call, whether anybody hears it or not.
-            let awaited = self.idle.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if *awaited {
-                self.idle.1.notify_all();
-            }
-        }
-    }
-
-    /// Waits until nobody accepts connections and none is open, for `limit` at most; how many are left then.
-    /// Blocks its thread.
-    pub fn wait_until_idle(&self, limit: Duration) -> usize {
-        let mut guard = self.idle.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *guard = true;
-        let busy = |_: &mut bool| self.alive.load(Ordering::Acquire) > 0;
-        if self.idle.1.wait_timeout_while(guard, limit, busy).is_err() {
-            log::error!("a thread that closed a connection has failed");
-        }
-        self.alive.load(Ordering::Acquire)
     }
 
     /// The client must not send its next request into a connection that we close. It is told so early, before
@@ -266,40 +241,33 @@ impl Serve for Edge {
         let mut record =
             Box::new(begin(&head, client.as_ref().map_or(cx.peer.ip(), |c| c.address)));
         async move {
-            if cx.listener.health_path.as_deref() == Some(head.path.as_str()) {
-                respond::health(wire, &head, self.life.phase(), cx, &mut record).await;
-                self.finish(wire, &mut record);
-                return None;
-            }
-            match self.serve(wire, &head, client, cx, &mut record).await {
-                Ok(None) => {
+            let begun = Begun::new(&self.observer, wire, &mut record);
+            let long = {
+                let (wire, record) = (&mut *begun.wire, &mut *begun.record);
+                if cx.listener.health_path.as_deref() == Some(head.path.as_str()) {
+                    respond::health(wire, &head, self.life.phase(), cx, record).await;
+                    None
+                } else {
+                    match self.serve(wire, &head, client, cx, record).await {
+                        Ok(long) => long,
+                        Err(failure) => {
+                            respond::fail(wire, &head, failure, cx, record).await;
+                            None
+                        }
+                    }
+                }
+            };
+            begun.over();
+            match long {
+                None => {
                     self.finish(wire, &mut record);
                     None
                 }
-                Ok(Some((rest, entry))) => {
+                Some((rest, entry)) => {
                     memory::changed();
                     (record.bytes_in, record.bytes_out) = wire.counts();
                     let open = self.observer.begun(&record);
                     Some(Tail { rest, record, entry, open })
-                }
-                Err(failure) => {
-                    // its answer may have been one, but was not sent
-                    record.stream = false;
-                    match failure {
-                        Failure::ClientGone => {
-                            record.end = Some("client.gone");
-                            wire.abort().await;
-                        }
-                        Failure::Settled(answer) => {
-                            respond::settle(wire, &head, *answer, cx, &mut record).await;
-                        }
-                        Failure::Denied(denial, rpc_id) => {
-                            let id = rpc_id.as_deref();
-                            respond::refuse(wire, &head, &denial, id, cx, &mut record).await;
-                        }
-                    }
-                    self.finish(wire, &mut record);
-                    None
                 }
             }
         }
@@ -312,12 +280,14 @@ impl Serve for Edge {
         cx: &ConnCx,
         mut draining: Pin<&mut (impl Future<Output = ()> + Send)>,
     ) {
-        let Tail { rest, record, entry, open } = tail;
-        let passed = open.passed();
+        let going = Going::new(&self.observer, wire, tail);
         let ended = {
+            let (wire, tail) = (&mut *going.wire, &mut *going.tail);
+            let Tail { rest, record, entry, open } = tail;
             let mut revoked = std::pin::pin!(self.revoked(entry, record, cx));
             match &mut rest.body {
                 Body::Flow(flow) => {
+                    let passed = open.passed();
                     Ended::Flow(flow.run(wire, passed, draining.as_mut(), revoked.as_mut()).await)
                 }
                 Body::Tunnel(conn) => {
@@ -327,6 +297,8 @@ impl Serve for Edge {
                 Body::Over => Ended::Already,
             }
         };
+        going.over();
+        let Tail { rest, record, open, .. } = tail;
         let complete = note_end(record, ended);
         if let Body::Flow(flow) = std::mem::replace(&mut rest.body, Body::Over)
             && complete
@@ -348,7 +320,9 @@ impl Serve for Edge {
             websocket: false,
         };
         let mut record = begin(&head, cx.peer.ip());
-        respond::refuse(wire, &head, &denial, None, cx, &mut record).await;
+        let begun = Begun::new(&self.observer, wire, &mut record);
+        respond::refuse(begun.wire, &head, &denial, None, cx, begun.record).await;
+        begun.over();
         self.finish(wire, &mut record);
     }
 
@@ -357,11 +331,11 @@ impl Serve for Edge {
     }
 
     fn accepting(&self, begun: bool) {
-        self.count(begun);
+        self.alive.listener(begun);
     }
 
     fn connection(&self, opened: bool) {
-        self.count(opened);
+        self.alive.connection(opened);
         self.observer.metrics.service.connection(opened);
         if !opened {
             memory::changed();

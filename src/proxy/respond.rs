@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 
+use super::exchange::Failure;
 use super::{whole, without_body};
 use crate::base::denial::Denial;
 use crate::base::head::Head;
@@ -15,6 +16,28 @@ use crate::listen::ConnCx;
 use crate::listen::wire::{Answer, Payload, Wire};
 use crate::observe::record::Record;
 use crate::route::dress::dress;
+
+/// Answers a request that no backend has answered, and notes it.
+pub(super) async fn fail<W: Wire>(
+    wire: &mut W,
+    head: &Head,
+    failure: Failure,
+    cx: &ConnCx,
+    record: &mut Record,
+) {
+    // its answer may have been one, but was not sent
+    record.stream = false;
+    match failure {
+        Failure::ClientGone => {
+            record.end = Some("client.gone");
+            wire.abort().await;
+        }
+        Failure::Settled(answer) => settle(wire, head, *answer, cx, record).await,
+        Failure::Denied(denial, rpc_id) => {
+            refuse(wire, head, &denial, rpc_id.as_deref(), cx, record).await;
+        }
+    }
+}
 
 /// Refuses a request, and notes it.
 pub async fn refuse<W: Wire>(

@@ -12,6 +12,9 @@ use crate::stream::pump::{End, Tally};
 
 /// Why a stream ended before its time: its caller's token has expired.
 const EXPIRED: &str = "auth.expired";
+/// Codes of WebSocket's close frames (RFC 6455 §7.4.1): the server goes down, or the caller may not go on.
+const GOING_AWAY: u16 = 1001;
+const POLICY: u16 = 1008;
 
 /// How the rest of an answer ended.
 pub(super) enum Ended {
@@ -54,18 +57,25 @@ pub(super) async fn tunnel<W: Wire>(
     revoked: Pin<&mut (impl Future<Output = ()> + Send)>,
 ) -> (Option<&'static str>, String) {
     let (stream, ahead) = conn.parts();
-    let joined = async {
-        if ahead.is_empty() {
-            return wire.splice(stream).await;
-        }
-        let (read, write) = tokio::io::split(stream);
-        wire.splice(&mut tokio::io::join(ahead.chain(read), write)).await
+    let mut why = None;
+    let leave = async {
+        let (end, code) = tokio::select! {
+            () = draining => (Some("edge.stopping"), GOING_AWAY),
+            () = at(until) => (Some(EXPIRED), POLICY),
+            () = revoked => (None, POLICY),
+        };
+        why = Some(end);
+        code
     };
-    tokio::select! {
-        ended = joined => (None, ended.err().map(|e| e.to_string()).unwrap_or_default()),
-        () = draining => (Some("edge.stopping"), String::new()),
-        () = at(until) => (Some(EXPIRED), String::new()),
-        () = revoked => (None, String::new()),
+    let ended = if ahead.is_empty() {
+        wire.splice(stream, leave).await
+    } else {
+        let (read, write) = tokio::io::split(stream);
+        wire.splice(&mut tokio::io::join(ahead.chain(read), write), leave).await
+    };
+    match why {
+        Some(end) => (end, String::new()),
+        None => (None, ended.err().map(|e| e.to_string()).unwrap_or_default()),
     }
 }
 

@@ -43,6 +43,8 @@ pub struct Flow {
     /// When it ends whatever comes, because its caller's token has: between two events, or
     /// [`UNTIL_BORDER`] later. `None`: with the answer.
     pub until: Option<Instant>,
+    /// Comments put in so far.
+    pub comments: u64,
 }
 
 /// What is known of an answer's bytes.
@@ -109,7 +111,6 @@ impl Flow {
         mut draining: Pin<&mut (impl Future<Output = ()> + Send)>,
         mut revoked: Pin<&mut (impl Future<Output = ()> + Send)>,
     ) -> Tally {
-        let mut comments = 0;
         let period = self.silence();
         let mut last = Instant::now();
         // one timer for both: a silent stream is to be small
@@ -176,7 +177,7 @@ impl Flow {
                     }
                     // the timer is not moved with every event: it is cheaper to look when it fires
                     if end.is_none() && period.is_some_and(|period| now - last >= period) {
-                        end = Box::pin(self.comment(wire, passed, &mut comments)).await;
+                        end = Box::pin(self.comment(wire, passed)).await;
                         last = Instant::now();
                     }
                     wake = self.wake(last, expired.is_some());
@@ -204,11 +205,19 @@ impl Flow {
         if !whole && end != End::Complete {
             Box::pin(wire.abort()).await;
         }
-        let (events, rpc_error) = match &self.kind {
-            Kind::Opaque => (0, None),
-            Kind::Events(events) => (events.scanner.events(), events.error),
+        let rpc_error = match &self.kind {
+            Kind::Opaque => None,
+            Kind::Events(events) => events.error,
         };
-        Tally { end, events, comments, rpc_error }
+        Tally { end, events: self.events(), comments: self.comments, rpc_error }
+    }
+
+    /// Events seen so far.
+    pub fn events(&self) -> u64 {
+        match &self.kind {
+            Kind::Opaque => 0,
+            Kind::Events(events) => events.scanner.events(),
+        }
     }
 
     /// Its caller may not go on since then; when to look next.
@@ -240,18 +249,13 @@ impl Flow {
         matches!(&self.kind, Kind::Events(events) if events.scanner.at_boundary())
     }
 
-    async fn comment<W: Wire>(
-        &mut self,
-        wire: &mut W,
-        passed: &Passed,
-        comments: &mut u64,
-    ) -> Option<End> {
+    async fn comment<W: Wire>(&mut self, wire: &mut W, passed: &Passed) -> Option<End> {
         let Kind::Events(events) = &mut self.kind else { return Some(End::BackendSilent) };
         let comment = events.scanner.comment()?;
         if !events.scanner.started() {
             events.bom.get_or_insert_default();
         }
-        *comments += 1;
+        self.comments += 1;
         passed.put_in_a_comment();
         wire.data(Bytes::from_static(comment), false).await.err().map(|e| left(&e))
     }

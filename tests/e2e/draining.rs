@@ -1,12 +1,24 @@
 //! In: a stop signal, and connections in every state; out: what clients and health checks still get, and an exit.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use crate::support::backend::{backend, plain};
+use serde_json::{Value, json};
+
+use crate::support::backend::{backend, feed, plain};
 use crate::support::certs::Certs;
-use crate::support::client::{get, get_events};
-use crate::support::edge::edge;
+use crate::support::client::{get, get_events, post};
+use crate::support::edge::{Edge, edge};
+use crate::support::h2::{H2, request};
+
+const CALL: &str =
+    r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x","arguments":{}}}"#;
+const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
+     Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+const UPGRADED: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
+     Connection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
 #[test]
 fn a_request_that_was_on_its_way_to_an_idle_connection_is_answered() {
@@ -107,6 +119,17 @@ fn what_does_not_end_is_cut_after_the_grace_time() {
     edge.wait_line("1 connection is cut: the grace time is over");
 }
 
+/// Speaks HTTP/2 and never acknowledges a farewell: it is waited for, but not for long.
+fn deaf(edge: &Edge, certs: &Certs) -> impl Sized + use<> {
+    let tcp = TcpStream::connect(edge.listener(0)).unwrap();
+    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+    let session = rustls::ClientConnection::new(certs.client(&["h2"]), name).unwrap();
+    let mut deaf = rustls::StreamOwned::new(session, tcp);
+    deaf.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+    deaf.read_exact(&mut [0; 9]).unwrap();
+    deaf
+}
+
 #[test]
 fn a_client_that_says_nothing_does_not_keep_a_stopping_edge_up() {
     let (certs, backend) = (Certs::new(), plain());
@@ -119,18 +142,140 @@ fn a_client_that_says_nothing_does_not_keep_a_stopping_edge_up() {
         .start();
     let mut silent: Vec<_> =
         (0..3).map(|n| TcpStream::connect(edge.listener(n)).unwrap()).collect();
-    // speaks HTTP/2 and never acknowledges a farewell
-    let tcp = TcpStream::connect(edge.listener(0)).unwrap();
-    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
-    let session = rustls::ClientConnection::new(certs.client(&["h2"]), name).unwrap();
-    let mut deaf = rustls::StreamOwned::new(session, tcp);
-    deaf.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
-    deaf.read_exact(&mut [0; 9]).unwrap();
+    let _deaf = deaf(&edge, &certs);
     edge.signal("TERM");
     assert_eq!(edge.exit().code(), Some(0));
     for tcp in &mut silent {
         assert_eq!(tcp.read(&mut [0; 1]).unwrap_or(0), 0);
     }
+}
+
+/// What was begun is told of, whatever ends it; once on one thread and once on several, which Pingora stops in
+/// different ways.
+#[test]
+fn what_is_cut_leaves_its_lines() {
+    cut("threads: 1\nshutdown: { grace: 1h }", true, "a second signal came");
+    cut("threads: 2\nshutdown: { grace: 300ms }", false, "the grace time is over");
+}
+
+fn cut(top: &str, twice: bool, why: &str) {
+    let (dir, certs) = (tempfile::tempdir().unwrap(), Certs::new());
+    let audit = dir.path().join("audit.log");
+    let backend = backend(|x| {
+        x.body();
+        if x.request.target == "/stream" {
+            x.sse(&[]);
+            x.chunk("data: 1\n\n");
+        }
+        if x.request.target == "/ws" {
+            // a frame without an end: it is not closed at the drain
+            x.raw(format!("{UPGRADED}\u{1}\u{5}he"));
+        }
+        x.wait_closed();
+    });
+    let mut edge = edge()
+        .top(top)
+        .top(&format!("audit: {{ to: \"{}\" }}", audit.display()))
+        .listener(&certs.listener())
+        .listener("")
+        .upstream("one", &[backend.url()], "")
+        .route("upstream: one")
+        .route("upstream: one, path: /ws, audit: off")
+        .start();
+    let plain = || crate::support::client::Client::plain(edge.listener(1));
+    let (mut call, mut stream, mut ws) = (plain(), plain(), plain());
+    call.send(post("localhost", "/call", "", CALL));
+    stream.send(post("localhost", "/stream", "", CALL));
+    stream.start();
+    assert_eq!(stream.chunks(9), b"data: 1\n\n");
+    ws.send(UPGRADE);
+    assert_eq!(ws.start().status, 101);
+    assert_eq!(ws.exact(4), b"\x01\x05he");
+    let mut h2 = H2::connect(edge.listener(0), certs.client(&["h2"]));
+    let _waiting = h2.begin(request("GET", "/h2", &[]), true);
+    backend.wait_request(3);
+    edge.signal("TERM");
+    if twice {
+        edge.wait_line("stopping");
+        edge.signal("TERM");
+    }
+    assert_eq!(edge.exit().code(), Some(twice.into()));
+    edge.wait_line(&format!("4 connections are cut: {why}"));
+    for (path, event, status, sent) in [
+        ("/call", "request", 0, 0),
+        ("/h2", "request", 0, 0),
+        ("/stream", "stream_end", 200, 9),
+        ("/ws", "stream_end", 101, 4),
+    ] {
+        let line = edge.log(path, |line| line["path"] == path && line["event"] == event);
+        assert_eq!((&line["end"], &line["status"]), (&json!("edge.cut"), &json!(status)), "{path}");
+        assert_eq!(line["bytes_out"], json!(sent), "{path}");
+    }
+    let lines = fs::read_to_string(&audit).unwrap();
+    let lines: Vec<Value> = lines.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let answers: Vec<_> = lines.iter().filter(|line| line["event"] == "answer").collect();
+    assert_eq!((lines.len(), answers.len()), (4, 2), "{lines:?}");
+    for line in answers {
+        assert_eq!((&line["outcome"], &line["end"]), (&json!("unknown"), &json!("edge.cut")));
+    }
+}
+
+#[test]
+fn a_websocket_is_closed_between_two_frames() {
+    let (feed, source) = feed();
+    let backend = backend(move |x| {
+        x.raw(UPGRADED);
+        while let Some(part) = source.next() {
+            x.raw(part);
+        }
+        x.wait_closed();
+    });
+    let mut edge = edge().to(&backend).start();
+    let mut client = edge.client();
+    client.send(UPGRADE);
+    assert_eq!(client.start().status, 101);
+    feed.push(b"\x81\x05he");
+    assert_eq!(client.exact(4), b"\x81\x05he");
+    edge.signal("TERM");
+    edge.wait_refusing();
+    feed.push("llo");
+    drop(feed);
+    assert_eq!(client.end(), b"llo\x88\x02\x03\xe9", "going away");
+    assert_eq!(edge.exit().code(), Some(0));
+    let line = edge.log("its end", |line| line["event"] == "stream_end");
+    assert_eq!((&line["end"], &line["bytes_out"]), (&json!("edge.stopping"), &json!(7)));
+    backend.wait_closed(0);
+}
+
+/// Three edges are stopped one after the other, and end in another order.
+#[test]
+fn nothing_is_waited_for_where_nothing_is_left() {
+    let certs = Certs::new();
+    let backend = backend(|x| {
+        if x.header("accept").is_some_and(|accept| accept.contains("event-stream")) {
+            x.sse(&[]);
+            x.chunk("data: 1\n\n");
+            return x.wait_closed();
+        }
+        x.json("{}");
+    });
+    let mut waiting = edge().listener(&certs.listener()).to(&backend).start();
+    let (mut empty, mut streaming) = (edge().to(&backend).start(), edge().to(&backend).start());
+    let _deaf = deaf(&waiting, &certs);
+    assert_eq!(empty.get("/x").status, 200);
+    let mut stream = streaming.client();
+    stream.send(get_events("localhost", "/", ""));
+    stream.start();
+    assert_eq!(stream.chunks(9), b"data: 1\n\n");
+    for edge in [&waiting, &empty, &streaming] {
+        edge.signal("TERM");
+        edge.wait_line("stopping");
+    }
+    assert_eq!(stream.chunks(12), b"retry: 500\n\n");
+    drop(stream);
+    assert_eq!((empty.exit().code(), streaming.exit().code()), (Some(0), Some(0)));
+    assert!(!waiting.has_ended(), "a client that may still say something is waited for");
+    assert_eq!(waiting.exit().code(), Some(0));
 }
 
 /// The client does not close its own side.

@@ -374,16 +374,15 @@ impl Wire for H1 {
     async fn splice<S: AsyncRead + AsyncWrite + Unpin + Send>(
         &mut self,
         other: &mut S,
+        leave: impl Future<Output = u16> + Send,
     ) -> io::Result<()> {
         // whatever comes after is not HTTP
         self.broken = true;
         let ahead = std::mem::take(&mut self.ahead);
         self.received = ahead.len() as u64;
         write_all(other, &ahead, self.send_timeout).await?;
-        let (ended, up, down) = tunnel::join(&mut self.line.io, other).await;
-        self.received += up;
-        self.sent += down;
-        ended
+        let counts = (&mut self.received, &mut self.sent);
+        tunnel::join(&mut self.line.io, other, leave, counts).await
     }
 
     fn close_after(&mut self) {

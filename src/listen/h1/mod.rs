@@ -2,6 +2,7 @@
 
 pub mod authority;
 pub mod conn;
+mod frames;
 pub mod head;
 mod line;
 mod request_line;

@@ -332,6 +332,7 @@ impl Wire for H2 {
     async fn splice<S: AsyncRead + AsyncWrite + Unpin + Send>(
         &mut self,
         _: &mut S,
+        _: impl Future<Output = u16> + Send,
     ) -> io::Result<()> {
         // RFC 8441 is not spoken
         Err(io::ErrorKind::Unsupported.into())

@@ -4,7 +4,7 @@
 //! from outside is bounded.
 
 use crate::base::text::{push_ip, push_json, push_millis, push_number, push_time};
-use crate::observe::record::{Record, bounded};
+use crate::observe::record::{CUT, FAILED, Record, bounded};
 
 /// The call goes to the server.
 pub(super) const ALLOWED: &str = "allowed";
@@ -12,6 +12,16 @@ pub(super) const ALLOWED: &str = "allowed";
 pub(super) const REFUSED: &str = "refused";
 /// It does not, because the client left before.
 pub(super) const GONE: &str = "gone";
+
+/// It does not, because the edge has exited before.
+pub(super) const BROKEN_OFF: &str = "cut";
+/// The call went to the server, and the edge has exited before it knew what came of it.
+const UNKNOWN: &str = "unknown";
+
+/// Whether the edge itself has ended a request before it was answered.
+pub(super) fn is_cut(record: &Record) -> bool {
+    matches!(record.end, Some(CUT | FAILED))
+}
 
 /// Who wants to call what, and whether that is allowed.
 pub(super) fn call(record: &Record, seq: u64, outcome: &str, out: &mut Vec<u8>) {
@@ -58,6 +68,9 @@ pub(super) fn answer(record: &Record, seq: u64, out: &mut Vec<u8>) {
     if let Some(code) = record.rpc_error {
         out.extend_from_slice(b",\"rpc_error\":");
         out.extend_from_slice(code.to_string().as_bytes());
+    }
+    if is_cut(record) {
+        text(out, "outcome", UNKNOWN);
     }
     causes(record, out);
     out.extend_from_slice(b",\"duration_ms\":");

@@ -173,7 +173,11 @@ impl AuditLog {
             self.push(None, |seq, out| line::answer(record, seq, out));
         } else if record.principal.is_some() {
             // who is not known fills no disks: such refusals are in the access log
-            let outcome = if record.code.is_some() { line::REFUSED } else { line::GONE };
+            let outcome = match record.code {
+                Some(_) => line::REFUSED,
+                None if line::is_cut(record) => line::BROKEN_OFF,
+                None => line::GONE,
+            };
             self.push(None, |seq, out| line::call(record, seq, outcome, out));
         }
     }

@@ -11,7 +11,7 @@ use http::Method;
 
 use super::times::{Bounds, MS, S, Times};
 use crate::inspect::methods::{METHODS, number};
-use crate::observe::record::Record;
+use crate::observe::record::{CUT, FAILED, Record};
 use crate::stream::passed::Passed;
 
 /// From what the edge adds by itself to what a long-running tool takes.
@@ -43,7 +43,7 @@ pub(super) const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"
 /// Labels of `era`.
 pub(super) const ERAS: [&str; 3] = ["none", "legacy", "modern"];
 /// Labels of `end`: as the access log has them, but for the first. The last is for all others.
-pub(super) const ENDS: [&str; 14] = [
+pub(super) const ENDS: [&str; 16] = [
     "complete",
     "client.gone",
     "client.stalled",
@@ -51,6 +51,8 @@ pub(super) const ENDS: [&str; 14] = [
     "forward.silent",
     "stream.bad_endpoint",
     "edge.stopping",
+    CUT,
+    FAILED,
     "auth.expired",
     "auth.revoked",
     "address.revoked",
