@@ -12,6 +12,7 @@ use super::nginx::{Directive, Tree};
 use super::note::{Note, Notes};
 use super::place::places;
 use super::plan::{Item, Plan};
+use super::prefer;
 use super::route::{self, Path, Place, Route};
 use super::scope::{Scope, audit};
 use super::site::site;
@@ -50,7 +51,7 @@ pub(super) fn convert(
     let routes: Vec<(&Server<'_>, Vec<Route<'_, '_>>)> = servers
         .iter()
         .filter(|server| !server.serves.is_empty())
-        .map(|server| (server, route::routes(&server.entries, &mut notes)))
+        .map(|server| (server, prefer::routes(&server.entries, &mut notes)))
         .collect();
     if !routes.iter().any(|(_, routes)| !routes.is_empty()) {
         return Err("nothing in it passes requests on to a server (`proxy_pass`)".to_owned());

@@ -40,6 +40,7 @@ pub mod nginx;
 mod note;
 mod place;
 mod plan;
+mod prefer;
 mod route;
 mod scope;
 mod site;

@@ -9,6 +9,8 @@ pub(super) struct Place<'t> {
     pub(super) directive: &'t Directive,
     pub(super) scope: Scope<'t>,
     pub(super) matches: Matches,
+    /// How many locations it stands within.
+    pub(super) depth: usize,
 }
 
 /// Which paths a location is for.
@@ -23,7 +25,8 @@ pub(super) enum Matches {
     Paths(Vec<Simple>),
     /// Any other regular expression.
     Regex,
-    /// `@name`, which only nginx itself goes to.
+    /// `@name`, which only nginx itself goes to, and what stands within a location of whose paths another
+    /// one takes those.
     Named,
 }
 
@@ -38,19 +41,65 @@ pub(super) enum Simple {
 /// All locations of a server, those within others too. A server without any is one for all paths.
 pub(super) fn places<'t>(block: &'t Directive, server: &Scope<'t>) -> Vec<Place<'t>> {
     let mut out = Vec::new();
-    collect(server, &mut out);
+    collect(server, &[], &mut out);
     if out.is_empty() {
         let matches = Matches::Prefix { path: "/".to_owned(), first: false };
-        out.push(Place { directive: block, scope: server.clone(), matches });
+        out.push(Place { directive: block, scope: server.clone(), matches, depth: 0 });
     }
     out
 }
 
-fn collect<'t>(around: &Scope<'t>, out: &mut Vec<Place<'t>>) {
-    for directive in around.own().iter().filter(|d| d.name == "location") {
+fn collect<'t>(around: &Scope<'t>, within: &[Level], out: &mut Vec<Place<'t>>) {
+    let here: Vec<_> = around.own().iter().filter(|d| d.name == "location").collect();
+    let all: Vec<Matches> = here.iter().map(|directive| matches(directive)).collect();
+    for (n, directive) in here.into_iter().enumerate() {
+        let Some((before, behind)) = all.split_at_checked(n) else { continue };
+        let Some((own, behind)) = behind.split_first() else { continue };
         let scope = around.inside(directive.inner());
-        out.push(Place { directive, scope: scope.clone(), matches: matches(directive) });
-        collect(&scope, out);
+        let depth = within.len();
+        let matches = nested(own, within);
+        out.push(Place { directive, scope: scope.clone(), matches, depth });
+        let beside = before.iter().chain(behind).cloned().collect();
+        let level = Level { own: own.clone(), beside };
+        collect(&scope, &[within, &[level]].concat(), out);
+    }
+}
+
+/// A location around others, and those beside it.
+#[derive(Debug, Clone)]
+struct Level {
+    own: Matches,
+    beside: Vec<Matches>,
+}
+
+/// What a location within others is for. nginx comes to it only where it has chosen those around it, and
+/// whether regular expressions are asked before it, the outermost says.
+fn nested(own: &Matches, within: &[Level]) -> Matches {
+    let Some(outermost) = within.first() else { return own.clone() };
+    let (path, exact) = match own {
+        Matches::Exact(path) => (path, true),
+        Matches::Prefix { path, .. } => (path, false),
+        // it is asked for the paths around it alone, before others: no path of ours says that
+        Matches::Paths(_) | Matches::Regex => return Matches::Regex,
+        Matches::Named => return Matches::Named,
+    };
+    let taken = within.iter().any(|level| {
+        let Matches::Prefix { path: around, .. } = &level.own else { return false };
+        level.beside.iter().any(|beside| match beside {
+            Matches::Prefix { path: other, .. } => {
+                other.len() > around.len() && path.starts_with(other.as_str())
+            }
+            Matches::Exact(other) => exact && other == path,
+            _ => false,
+        })
+    });
+    match own {
+        _ if taken => Matches::Named,
+        Matches::Prefix { path, .. } => {
+            let first = matches!(outermost.own, Matches::Prefix { first: true, .. });
+            Matches::Prefix { path: path.clone(), first }
+        }
+        _ => own.clone(),
     }
 }
 

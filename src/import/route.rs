@@ -1,15 +1,12 @@
-//! Routes: in, what a server does at its paths; out, the edge's routes, those that must refuse included.
+//! Routes: in, what a server does at a path and why it must not; out, the edge's route as it is written.
 
 use super::access::Access;
 use super::entry::{Content, Entry};
 use super::guard::Guard;
 use super::headers::Answers;
 use super::nginx::At;
-use super::note::Notes;
-use super::place::{Matches, Simple, edge_prefix};
 use super::plan::Item;
 use super::values::{list, scalar};
-use crate::base::url;
 use crate::route::path::is_below;
 
 /// A path as routes match it.
@@ -23,13 +20,13 @@ pub(super) enum Path {
 }
 
 impl Path {
-    fn text(&self) -> &str {
+    pub(super) fn text(&self) -> &str {
         let (Self::Exact(path) | Self::Prefix(path) | Self::Letters(path)) = self;
         path
     }
 
     /// Whether a path, not this one itself, would come here without a route of its own.
-    fn is_around(&self, other: &Self) -> bool {
+    pub(super) fn is_around(&self, other: &Self) -> bool {
         let inside = match self {
             Self::Exact(_) => false,
             Self::Prefix(prefix) => is_below(other.text(), prefix),
@@ -54,18 +51,22 @@ pub(super) struct Place<'a> {
 pub(super) struct Route<'e, 't> {
     pub(super) path: Path,
     pub(super) entry: &'e Entry<'t>,
+    /// What the path becomes, where it is not what the entry says.
+    pub(super) rewrite: Option<String>,
     /// Why it refuses.
     pub(super) refusing: Vec<At>,
+    /// Whether nginx has nothing at this path: it is here so that no other route takes it.
+    pub(super) gap: bool,
     /// The letters of nginx's prefix, and its rank: regular expressions are asked before plain prefixes.
-    letters: String,
-    rank: Rank,
+    pub(super) letters: String,
+    pub(super) rank: Rank,
     /// Its place in the file.
-    number: usize,
+    pub(super) number: usize,
 }
 
 /// Which of two that both match a path nginx prefers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Rank {
+pub(super) enum Rank {
     Exact,
     /// `^~`
     First,
@@ -74,169 +75,9 @@ enum Rank {
     Plain,
 }
 
-/// The routes of a server. What the edge would let through more than nginx did is noted, and refuses.
-pub(super) fn routes<'e, 't>(entries: &'e [Entry<'t>], notes: &mut Notes) -> Vec<Route<'e, 't>> {
-    let mut routes: Vec<Route<'e, 't>> = Vec::new();
-    let mut without: Vec<(String, &Entry<'t>)> = Vec::new();
-    let slashed: Vec<String> = entries.iter().filter_map(|entry| slashed(entry)).collect();
-    // exact ones first: what a prefix has beside them is not theirs
-    let mut order: Vec<(usize, &'e Entry<'t>)> = entries.iter().enumerate().collect();
-    order.sort_by_key(|(_, entry)| !matches!(entry.place.matches, Matches::Exact(_)));
-    for (n, entry) in order {
-        if matches!(entry.content, Content::Acme(_) | Content::Well) {
-            continue;
-        }
-        for (path, letters, rank) in paths(n, entry, &slashed) {
-            let Some(path) = path else {
-                notes.refused(entry.place.directive, "no route can have this path");
-                without.push((letters, entry));
-                continue;
-            };
-            if routes.iter().any(|route| route.path == path) {
-                continue;
-            }
-            let refusing = entry.refusing.clone();
-            routes.push(Route { path, entry, refusing, letters, rank, number: n });
-        }
-    }
-    regexes(entries, &mut routes, notes);
-    preferences(&mut routes, notes);
-    unspeakable(&without, &mut routes);
-    routes.sort_by_key(|route| route.number);
-    // what nobody is let into needs a route only where another one would take its paths
-    let covered = |route: &Route<'_, '_>| {
-        routes.iter().any(|other| other.entry.is_proxy() && other.path.is_around(&route.path))
-    };
-    let keep: Vec<bool> =
-        routes.iter().map(|route| route.entry.is_proxy() || covered(route)).collect();
-    let mut keep = keep.into_iter();
-    routes.retain(|_| keep.next().unwrap_or(true));
-    routes
-}
-
-/// The edge's paths for a location, with nginx's letters. `None`: no route can have it.
-fn paths(n: usize, entry: &Entry<'_>, slashed: &[String]) -> Vec<(Option<Path>, String, Rank)> {
-    let exact = |path: &str| url::path(path).ok().map(Path::Exact);
-    let below = |path: &str, rank: Rank| {
-        let mut out = vec![(below(path), path.to_owned(), rank)];
-        // `location /a/` takes `/a` along here, which nginx gives to `location /a`
-        if slashed.iter().any(|other| other.strip_suffix('/') == Some(path)) {
-            out.push((exact(path), path.to_owned(), rank));
-        }
-        out
-    };
-    match &entry.place.matches {
-        Matches::Exact(path) => vec![(exact(path), path.clone(), Rank::Exact)],
-        Matches::Prefix { path, first } => {
-            below(path, if *first { Rank::First } else { Rank::Plain })
-        }
-        Matches::Paths(simple) => {
-            let each = simple.iter().flat_map(|simple| match simple {
-                Simple::Exact(path) => vec![(exact(path), path.clone(), Rank::Regex(n))],
-                Simple::Prefix(path) => below(path, Rank::Regex(n)),
-            });
-            each.collect()
-        }
-        Matches::Regex | Matches::Named => Vec::new(),
-    }
-}
-
-/// A prefix of nginx: with a slash at its end it ends at a segment border.
-fn below(path: &str) -> Option<Path> {
-    let trimmed = edge_prefix(path)?;
-    Some(if path.ends_with('/') { Path::Prefix(trimmed) } else { Path::Letters(trimmed) })
-}
-
-/// Regular expressions that the edge cannot match: what they kept out, the prefixes must not let in.
-fn regexes(entries: &[Entry<'_>], routes: &mut [Route<'_, '_>], notes: &mut Notes) {
-    for (n, entry) in entries.iter().enumerate().filter(|(_, e)| e.place.matches == Matches::Regex)
-    {
-        let strict = entry.strictness();
-        let restricts =
-            !matches!(entry.content, Content::Nothing | Content::ToHttps(_)) || !strict.is_open();
-        let mut opened = false;
-        for route in routes.iter_mut().filter(|route| route.rank > Rank::Regex(n)) {
-            if restricts && route.entry.is_proxy() && !route.strictness().is_as_strict_as(&strict) {
-                route.refusing.push(entry.place.directive.at.clone());
-                opened = true;
-            }
-        }
-        let why = "the edge matches no regular expressions; what this kept out, the other paths would let in. \
-                   If it guards nothing at the servers, take it out and import again";
-        match &entry.content {
-            _ if opened => notes.refused(entry.place.directive, why),
-            Content::Proxy(_) => {
-                notes.refused(entry.place.directive, "the edge matches no regular expressions")
-            }
-            _ => notes.dropped(entry.place.directive, "the edge matches no regular expressions"),
-        }
-    }
-}
-
-/// Paths below a location that nginx would have preferred: the longer path wins here.
-fn preferences(routes: &mut [Route<'_, '_>], notes: &mut Notes) {
-    let preferred: Vec<(String, Rank, Guard, At)> = routes
-        .iter()
-        .filter(|route| {
-            matches!(route.rank, Rank::Regex(_)) && !matches!(route.path, Path::Exact(_))
-        })
-        .map(|route| {
-            (
-                route.letters.clone(),
-                route.rank,
-                route.strictness(),
-                route.entry.place.directive.at.clone(),
-            )
-        })
-        .collect();
-    for route in routes.iter_mut() {
-        for (letters, rank, strict, at) in &preferred {
-            let below = route.letters.starts_with(letters.as_str()) && route.letters != *letters;
-            if below && route.rank > *rank && !route.strictness().is_as_strict_as(strict) {
-                notes.refused(
-                    route.entry.place.directive,
-                    "nginx preferred a regular expression here",
-                );
-                route.refusing.push(at.clone());
-            }
-        }
-    }
-    let first: Vec<String> =
-        routes.iter().filter(|r| r.rank == Rank::First).map(|r| r.letters.clone()).collect();
-    for route in routes.iter_mut().filter(|route| matches!(route.rank, Rank::Regex(_))) {
-        if first.iter().any(|letters| route.letters.starts_with(letters.as_str())) {
-            let directive = route.entry.place.directive;
-            notes.refused(directive, "nginx preferred a `^~` location to this one");
-            route.refusing.push(directive.at.clone());
-        }
-    }
-}
-
-/// The letters of a prefix that ends with a slash.
-fn slashed(entry: &Entry<'_>) -> Option<String> {
-    match &entry.place.matches {
-        Matches::Prefix { path, .. } if path.ends_with('/') => Some(path.clone()),
-        _ => None,
-    }
-}
-
-/// Paths that no route can have, such as `/a b`: requests for them come to the route around, which must not
-/// let in whom nginx did not: it refuses.
-fn unspeakable(without: &[(String, &Entry<'_>)], routes: &mut [Route<'_, '_>]) {
-    for (letters, entry) in without {
-        let around = routes.iter_mut().filter(|route| {
-            !matches!(route.path, Path::Exact(_)) && letters.starts_with(&route.letters)
-        });
-        let Some(route) = around.max_by_key(|route| route.letters.len()) else { continue };
-        if route.entry.is_proxy() && !route.strictness().is_as_strict_as(&entry.strictness()) {
-            route.refusing.push(entry.place.directive.at.clone());
-        }
-    }
-}
-
 impl Route<'_, '_> {
-    fn strictness(&self) -> Guard {
-        if self.refusing.is_empty() {
+    pub(super) fn strictness(&self) -> Guard {
+        if self.refusing.is_empty() && !self.gap {
             return self.entry.strictness();
         }
         Guard { access: Access::nobody(), ..Guard::default() }
@@ -265,14 +106,12 @@ impl Route<'_, '_> {
         if let Some(url) = place.public_url {
             item.key("public_url", scalar(&format!("{url}{}", self.path.text())), "");
         }
-        let Content::Proxy(proxy) = &self.entry.content else {
-            item.key("upstream", scalar(NOWHERE), "nothing is served here");
-            refuse(&mut item, &refusing);
-            item.key("auth", "[ anonymous ]", "");
-            return item;
+        let proxy = match &self.entry.content {
+            Content::Proxy(proxy) if !self.gap => proxy,
+            _ => return self.nothing(item, &refusing),
         };
         item.key("upstream", scalar(&proxy.upstream), "");
-        if let Some(rewrite) = &proxy.rewrite {
+        if let Some(rewrite) = self.rewrite.as_ref().or(proxy.rewrite.as_ref()) {
             item.key("rewrite", scalar(rewrite), "");
         }
         guard(&mut item, self.entry.guard.as_ref(), &refusing);
@@ -287,6 +126,20 @@ impl Route<'_, '_> {
         }
         dressed(&mut item, &self.entry.answers, answers);
         item.key("body_limit", &proxy.body_limit.0, &proxy.body_limit.1);
+        item
+    }
+
+    /// Nobody comes in.
+    fn nothing(&self, mut item: Item, refusing: &[At]) -> Item {
+        if self.gap {
+            item.head = vec![format!(
+                "nginx has nothing at this path, which the prefix of {} would take along",
+                self.entry.place.directive.at
+            )];
+        }
+        item.key("upstream", scalar(NOWHERE), "nothing is served here");
+        refuse(&mut item, refusing);
+        item.key("auth", "[ anonymous ]", "");
         item
     }
 }
