@@ -188,7 +188,7 @@ impl Status {
         recent: Vec<recent::Refusal>,
         now: SystemTime,
     ) -> Self {
-        let upstreams: Vec<Upstream> = view.upstreams.into_iter().map(Upstream::of).collect();
+        let upstreams = upstreams(view.upstreams);
         let mut certificates = view.certificates;
         certificates.sort_by_key(|certificate| certificate.expires);
         let phase = life.phase();
@@ -223,8 +223,13 @@ impl Status {
 
 /// Whether new work should come here: it is at work, and somebody can do it. One upstream of several that is
 /// gone does not take the others away.
-fn is_ready(phase: Phase, upstreams: &[Upstream]) -> bool {
+pub(super) fn is_ready(phase: Phase, upstreams: &[Upstream]) -> bool {
     phase == Phase::Ready && upstreams.iter().any(|upstream| upstream.available > 0)
+}
+
+/// How upstreams stand.
+pub(super) fn upstreams(views: Vec<UpstreamView>) -> Vec<Upstream> {
+    views.into_iter().map(Upstream::of).collect()
 }
 
 /// The word for a phase.
