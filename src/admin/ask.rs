@@ -74,9 +74,10 @@ pub fn ask(places: Places) -> Result<Status, String> {
     let mut problems = Vec::new();
     if let Some(state_dir) = &places.state_dir {
         match control::client::ask(state_dir, &json!({ "do": "status" })) {
-            Ok(mut answer) => {
-                return read(answer.get_mut("status").map(Value::take).unwrap_or_default());
-            }
+            Ok(mut answer) => match answer.get_mut("status") {
+                Some(status) => return read(status.take()),
+                None => problems.push(refused(&answer)),
+            },
             Err(problem) => problems.push(problem),
         }
     }
@@ -88,6 +89,12 @@ pub fn ask(places: Places) -> Result<Status, String> {
         None => problems.push("the config names no admin listener that could be asked".to_owned()),
     }
     Err(problems.join("\n"))
+}
+
+/// What an edge says that does not tell how it stands.
+fn refused(answer: &Value) -> String {
+    let said = answer.get("error").and_then(Value::as_str);
+    format!("the edge does not say how it stands: {}", said.unwrap_or("no reason is given"))
 }
 
 fn read(answer: Value) -> Result<Status, String> {
@@ -108,4 +115,27 @@ async fn asked(url: &Uri, places: &Places) -> Result<Value, String> {
     let fetch = Fetch::new(places.ca.as_deref(), PATIENCE)?;
     let answer = fetch.get_with(url, &places.fields).await?;
     serde_json::from_slice(&answer).map_err(|e| format!("{url} is no edge's: {e}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::oneshot;
+
+    #[test]
+    fn what_the_edge_says_instead_is_told_and_the_next_place_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let server = control::Server::bind(folder.path()).unwrap();
+        let (_close, closing) = oneshot::channel();
+        runtime.spawn(server.run(Vec::new(), closing));
+        let places = Places { state_dir: Some(folder.path().into()), ..Places::default() };
+        let told = ask(places).unwrap_err();
+        assert!(told.contains("does not say how it stands: unknown `do`"), "{told}");
+        assert!(told.contains("no admin listener"), "{told}");
+    }
 }

@@ -137,7 +137,7 @@ impl Admin {
         let refused = self.admit(head, client).await.err();
         match (head.path.as_str(), refused) {
             ("/healthz", _) => probe::health(self.sources.life.phase()),
-            ("/readyz", refused) => probe::ready(&self.status(), refused.is_none()),
+            ("/readyz", refused) => self.ready(refused.is_none()),
             (_, Some(denial)) => Reply::denied(&denial),
             ("/metrics", None) => self.metrics(),
             ("/status", None) => Reply::json(&self.status()),
@@ -168,6 +168,13 @@ impl Admin {
         let unknown = || Denial::new(Reason::Internal, "admin.client", "Internal error");
         let client = client.ok_or_else(unknown)?.map_err(|denial| *denial)?;
         auth::authenticate(chain, head, &client).await.map(drop)
+    }
+
+    /// Everybody may ask: so it costs no look at what was counted.
+    fn ready(&self, details: bool) -> Reply {
+        let (life, view) = (&self.sources.life, (self.sources.view)());
+        let now = history::seconds(SystemTime::now());
+        probe::ready(life.phase(), &status::upstreams(view.upstreams), now, details)
     }
 
     fn metrics(&self) -> Reply {

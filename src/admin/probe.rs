@@ -1,7 +1,7 @@
-//! What probes ask: in, a phase or a status; out, 200 or 503, and why.
+//! What probes ask: in, a phase, and upstreams; out, 200 or 503, and why.
 
 use super::Reply;
-use super::status::Status;
+use super::status::{Upstream, is_ready};
 use crate::base::life::Phase;
 
 /// Whether the process is at work. It says no while it stops: nobody should send it more.
@@ -13,19 +13,20 @@ pub(super) fn health(phase: Phase) -> Reply {
 }
 
 /// Whether requests should come here; with each upstream where the asker may read it.
-pub(super) fn ready(status: &Status, details: bool) -> Reply {
-    let mut text = match (status.ready, status.phase.as_str()) {
+pub(super) fn ready(phase: Phase, upstreams: &[Upstream], now: f64, details: bool) -> Reply {
+    let ready = is_ready(phase, upstreams, now);
+    let mut text = match (ready, phase) {
         (true, _) => "ready\n",
-        (false, "ready") => "not ready: no upstream has a replica that is up\n",
-        (false, "stopping") => "not ready: stopping\n",
-        (false, _) => "not ready: starting\n",
+        (false, Phase::Ready) => "not ready: no upstream has a replica that is up\n",
+        (false, Phase::Stopping) => "not ready: stopping\n",
+        (false, Phase::Starting) => "not ready: starting\n",
     }
     .to_owned();
     if details {
-        for upstream in &status.upstreams {
+        for upstream in upstreams {
             let (up, all) = (upstream.available, upstream.replicas.len());
             text.push_str(&format!("upstream {}: {up} of {all} replicas up\n", upstream.name));
         }
     }
-    Reply::words(if status.ready { 200 } else { 503 }, text)
+    Reply::words(if ready { 200 } else { 503 }, text)
 }

@@ -191,7 +191,7 @@ impl Status {
         recent: Vec<recent::Refusal>,
         now: SystemTime,
     ) -> Self {
-        let upstreams: Vec<Upstream> = view.upstreams.into_iter().map(Upstream::of).collect();
+        let upstreams = upstreams(view.upstreams);
         let mut certificates = view.certificates;
         certificates.sort_by_key(|certificate| certificate.expires);
         let phase = life.phase();
@@ -230,7 +230,7 @@ const FAILED_LATELY: f64 = 30.0;
 
 /// Whether new work should come here: it is at work, and somebody can do it. One upstream of several that is
 /// gone does not take the others away.
-fn is_ready(phase: Phase, upstreams: &[Upstream], now: f64) -> bool {
+pub(super) fn is_ready(phase: Phase, upstreams: &[Upstream], now: f64) -> bool {
     let worth_a_try = |replica: &Replica| {
         let failed = replica.problem_at.filter(|at| now - at < FAILED_LATELY);
         replica.state == State::Failing.name() && failed.is_none()
@@ -238,6 +238,11 @@ fn is_ready(phase: Phase, upstreams: &[Upstream], now: f64) -> bool {
     let some =
         |upstream: &Upstream| upstream.available > 0 || upstream.replicas.iter().any(worth_a_try);
     phase == Phase::Ready && upstreams.iter().any(some)
+}
+
+/// How upstreams stand.
+pub(super) fn upstreams(views: Vec<UpstreamView>) -> Vec<Upstream> {
+    views.into_iter().map(Upstream::of).collect()
 }
 
 /// The word for a phase.

@@ -24,7 +24,7 @@ use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 
 use crate::admin::Admin;
 use crate::admin::ask::Asked;
@@ -374,13 +374,35 @@ async fn again(mut user: Signal, observer: Observer) {
 /// On SIGHUP the same, and the config is loaded anew; where there is no file of it, the files that it names.
 /// Several that come meanwhile are one.
 async fn anew(mut hangup: Signal, work: Arc<Reloader>) {
-    while hangup.recv().await.is_some() {
-        log::info!("SIGHUP was taken");
-        work.observer.reopen();
-        let work = work.clone();
-        let done = tokio::task::spawn_blocking(move || work.on_signal()).await;
-        if let Err(e) = done {
-            log::error!("the config was not reloaded: {e}");
+    let (mut wanted, mut running) = (false, None);
+    loop {
+        tokio::select! {
+            heard = hangup.recv() => {
+                if heard.is_none() {
+                    return;
+                }
+                log::info!("SIGHUP was taken");
+                // at once, also while a reload waits for a file system
+                work.observer.reopen();
+                wanted = true;
+            }
+            done = ended(&mut running) => {
+                running = None;
+                done.unwrap_or_else(|e| log::error!("the config was not reloaded: {e}"));
+            }
         }
+        if wanted && running.is_none() {
+            wanted = false;
+            let work = work.clone();
+            running = Some(tokio::task::spawn_blocking(move || work.on_signal()));
+        }
+    }
+}
+
+/// Waits for the end of a task; for ever where there is none.
+async fn ended(task: &mut Option<JoinHandle<()>>) -> Result<(), JoinError> {
+    match task {
+        Some(task) => task.await,
+        None => std::future::pending().await,
     }
 }

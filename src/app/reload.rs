@@ -22,7 +22,8 @@ use super::upgrade::{Held, Inherited};
 use crate::acme::{self, store::Store};
 use crate::base::kept::{Kept, Sum};
 use crate::base::life::{Life, Phase};
-use crate::config::{self, Settings, report};
+
+use crate::config::{self, Fixed, Settings, report};
 use crate::control;
 use crate::listen::accept::Front;
 use crate::listen::acme::AcmeSettings;
@@ -126,12 +127,12 @@ impl Reloader {
             return Err(vec!["the edge is stopping".into()]);
         }
         let env = |name: &str| std::env::var(name).ok();
-        let loaded = config::load_again(path, &env, state.kept.clone());
+        let refuse = |fixed: &[Fixed]| state.whole_differs(fixed);
+        let loaded = config::load_again(path, &env, state.kept.clone(), &refuse);
         let mut settings = loaded.map_err(|errors| {
             let text = report::errors(&path.display().to_string(), &errors);
             text.lines().map(str::to_owned).collect::<Vec<_>>()
         })?;
-        state.check_fixed(&settings)?;
         let plan = state.places(&settings)?;
         name_ports(&mut settings, &plan.iter().map(Planned::bound).collect::<Vec<_>>());
         let before = self.edge.runtime();
@@ -186,7 +187,7 @@ impl Reloader {
         self.observer.metrics.backends.forget();
         let mut notes = state.fixed_differs(&settings);
         notes.extend(self.files.load().problems());
-        state.renew_acme(&settings, &self.observer);
+        notes.extend(state.renew_acme(&settings, &self.observer));
         state.kept = settings.kept;
         Done { generation, notes }
     }
@@ -256,17 +257,15 @@ impl State {
         if problems.is_empty() { Ok(places) } else { Err(problems) }
     }
 
-    /// What was changed and cannot be taken.
-    /// What would be in force in part: routes would be told of an audit log that nobody writes, sessions be sealed
-    /// with the key of another folder.
-    fn check_fixed(&self, settings: &Settings) -> Result<(), Vec<String>> {
-        let both = self.fixed.iter().zip(&settings.fixed);
+    /// What was changed and would be in force in part: routes would be told of an audit log that nobody writes,
+    /// sessions be sealed with the key of another folder.
+    fn whole_differs(&self, fixed: &[Fixed]) -> Vec<String> {
+        let both = self.fixed.iter().zip(fixed);
         let differ = both.filter(|(was, is)| was != is && WHOLE.contains(&was.0));
         let told = |(key, _): &(&str, _)| {
             format!("`{key}` was changed: that needs a restart, and the rest was not taken either")
         };
-        let told: Vec<String> = differ.map(|(was, _)| told(was)).collect();
-        if told.is_empty() { Ok(()) } else { Err(told) }
+        differ.map(|(was, _)| told(was)).collect()
     }
 
     fn fixed_differs(&self, settings: &Settings) -> Vec<String> {
@@ -275,15 +274,21 @@ impl State {
         differ.map(|((key, _), _)| format!("`{key}` was changed: that needs a restart")).collect()
     }
 
-    fn renew_acme(&mut self, settings: &Settings, observer: &Observer) {
+    /// Why no certificate is kept any more, if that is so; the next reload tries again.
+    fn renew_acme(&mut self, settings: &Settings, observer: &Observer) -> Option<String> {
         if self.acme.0 == settings.acme {
-            return;
+            return None;
         }
         // first the old one ends: both would want the same locks
-        self.acme = (settings.acme.clone(), None);
+        self.acme = (Vec::new(), None);
+        // what it failed at may not be wanted any more
+        observer.metrics.service.forget_acme();
         match keep_certificates(settings, observer) {
-            Ok(keeper) => self.acme.1 = keeper,
-            Err(problem) => log::error!("{problem}"),
+            Ok(keeper) => {
+                self.acme = (settings.acme.clone(), keeper);
+                None
+            }
+            Err(problem) => Some(problem),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::acme;
 use super::admin::{AdminSettings, admin};
-use super::place;
+use super::place::{self, Fixed};
 use super::session_keys;
 use super::shutdown::{Shutdown, shutdown};
 use super::substitute::{Env, substitute};
@@ -45,21 +45,28 @@ pub enum Mode {
 /// # Errors
 /// Every mistake in it, in the order of its lines.
 pub fn load(path: &Path, env: Env<'_>, mode: Mode) -> Result<Settings, Vec<ConfigError>> {
-    read(path, env, mode, Kept::default())
+    let text = files::read_text_from_anywhere(path).map_err(|problem| vec![placeless(problem)])?;
+    load_text(&text, folder(path), env, mode)
 }
 
-/// Loads a file for an edge that runs: what remembers goes on where its part of the config says the same.
+/// Loads a file for an edge that runs: what remembers goes on where its part of the config says the same. Only a
+/// regular file is read: nobody sees that a reload waits. What `refuse` says of the keys that a process keeps is an
+/// error, before anything is written.
 ///
 /// # Errors
 /// Every mistake in it, in the order of its lines.
-pub fn load_again(path: &Path, env: Env<'_>, before: Kept) -> Result<Settings, Vec<ConfigError>> {
-    read(path, env, Mode::Run, before)
+pub fn load_again(
+    path: &Path,
+    env: Env<'_>,
+    before: Kept,
+    refuse: &dyn Fn(&[Fixed]) -> Vec<String>,
+) -> Result<Settings, Vec<ConfigError>> {
+    let text = files::read_text(path).map_err(|problem| vec![placeless(problem)])?;
+    load_with(&text, folder(path), env, Mode::Run, before, refuse)
 }
 
-fn read(path: &Path, env: Env<'_>, mode: Mode, before: Kept) -> Result<Settings, Vec<ConfigError>> {
-    let text = files::read_text_from_anywhere(path).map_err(|problem| vec![placeless(problem)])?;
-    let base_dir = path.parent().unwrap_or(Path::new(""));
-    load_with(&text, base_dir, env, mode, before)
+fn folder(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new(""))
 }
 
 /// Loads a text.
@@ -72,7 +79,7 @@ pub fn load_text(
     env: Env<'_>,
     mode: Mode,
 ) -> Result<Settings, Vec<ConfigError>> {
-    load_with(text, base_dir, env, mode, Kept::default())
+    load_with(text, base_dir, env, mode, Kept::default(), &|_| Vec::new())
 }
 
 fn load_with(
@@ -81,21 +88,27 @@ fn load_with(
     env: Env<'_>,
     mode: Mode,
     before: Kept,
+    refuse: &dyn Fn(&[Fixed]) -> Vec<String>,
 ) -> Result<Settings, Vec<ConfigError>> {
     let mut root = yaml::parse(text).map_err(|e| vec![e])?;
     let mut cx = Cx::new(base_dir);
     cx.checking = mode == Mode::Check;
     cx.before = before;
     substitute(&mut root, env, &mut cx);
-    match compile(&root, env, &mut cx) {
-        Some(parts) if cx.errors.is_empty() => finish(parts, mode, &mut cx)
-            .map(|settings| Settings { fixed: place::fixed(&root), ..settings })
-            .map_err(|e| {
-                let problem = cx.masks.apply(e.problem);
-                vec![ConfigError { problem, ..e }]
-            }),
-        _ => Err(sorted(cx.errors)),
+    let parts = match compile(&root, env, &mut cx) {
+        Some(parts) if cx.errors.is_empty() => parts,
+        _ => return Err(sorted(cx.errors)),
+    };
+    let fixed = place::fixed(&root);
+    let refused = refuse(&fixed);
+    if !refused.is_empty() {
+        return Err(refused.into_iter().map(placeless).collect());
     }
+    // from here on files are written
+    finish(parts, mode, &mut cx).map(|settings| Settings { fixed, ..settings }).map_err(|e| {
+        let problem = cx.masks.apply(e.problem);
+        vec![ConfigError { problem, ..e }]
+    })
 }
 
 /// All of the settings but the session keys, which may have to be generated.

@@ -24,7 +24,7 @@ use admin::AdminSettings;
 
 use crate::balance::session::SessionKeys;
 use crate::balance::settings::UpstreamSettings;
-use crate::base::kept::{Kept, Sum};
+use crate::base::kept::Kept;
 use crate::base::watch::Refresh;
 use crate::listen::acme::AcmeSettings;
 use crate::listen::settings::ListenerSettings;
@@ -33,7 +33,7 @@ use crate::observe::traces::TraceSettings;
 use crate::route::settings::RouteSettings;
 
 pub use load::{Mode, load, load_again, load_text};
-pub use place::state_dir;
+pub use place::{Fixed, state_dir};
 pub use shutdown::Shutdown;
 pub use substitute::Env;
 
@@ -71,7 +71,7 @@ pub struct Settings {
     /// Files that are read again when they change.
     pub watched: Vec<Arc<dyn Refresh>>,
     /// What a reload cannot renew: top-level keys, each with a sum of what it says, in a fixed order.
-    pub fixed: Vec<(&'static str, Sum)>,
+    pub fixed: Vec<Fixed>,
     /// What remembers: handed on to the generation of the config after this one.
     pub kept: Kept,
     /// How long a session id is good for after it was issued; no limit where absent.

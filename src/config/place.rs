@@ -23,12 +23,15 @@ pub fn state_dir(path: &Path, env: Env<'_>) -> Result<PathBuf, String> {
     cx.file(&node).ok_or_else(|| format!("`{}`: `state_dir` cannot be read", path.display()))
 }
 
+/// A key that a reload cannot renew, and a sum of what a config says there.
+pub type Fixed = (&'static str, Sum);
+
 /// Top-level keys that a reload cannot renew.
 const FIXED: &[&str] =
     &["state_dir", "threads", "admin", "access_log", "audit", "traces", "shutdown"];
 
 /// Those keys, each with a sum of what a config says there.
-pub(super) fn fixed(root: &Node) -> Vec<(&'static str, Sum)> {
+pub(super) fn fixed(root: &Node) -> Vec<Fixed> {
     let NodeKind::Map(entries) = &root.kind else { return Vec::new() };
     let said = |key: &str| {
         let found = entries.iter().find(|(name, ..)| name == key);

@@ -29,6 +29,8 @@ const FILE: &str = "control.sock";
 const MAX_QUESTION: usize = 4 * 1024;
 /// For a question to come, and for an answer to be taken.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// For what was asked for to be done: as long as [`client`] waits.
+const LONGEST: Duration = Duration::from_secs(60);
 /// Questions at once.
 const MOST: usize = 8;
 /// Until a connection is accepted again after that has failed.
@@ -142,7 +144,11 @@ fn placed(path: &Path) -> io::Result<net::UnixListener> {
 
 async fn converse(mut peer: UnixStream, commands: &[Arc<dyn Command>]) {
     let answer = match timeout(PATIENCE, question(&mut peer)).await {
-        Ok(Ok(asked)) => answer(&asked, &peer, commands).await,
+        Ok(Ok(asked)) => match timeout(LONGEST, answer(&asked, &peer, commands)).await {
+            Ok(answer) => answer,
+            // what waits on a file system may do so for ever, and would hold its place among the questions
+            Err(_) => failed("not done within 60 s; it may still be done"),
+        },
         Ok(Err(problem)) => failed(&problem),
         Err(_) => failed("no whole line came in time"),
     };

@@ -9,12 +9,11 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
 use super::door::Guest;
@@ -36,7 +35,8 @@ pub struct Front<S> {
     bound: SocketAddr,
     settings: Arc<ListenerSettings>,
     tls: Option<Arc<Tls>>,
-    slots: Arc<Semaphore>,
+    /// Connections, over all of its settings.
+    taken: Arc<AtomicUsize>,
     /// Connections by address.
     places: Option<Arc<Counts>>,
     handler: Arc<S>,
@@ -53,10 +53,10 @@ impl<S: Serve> Front<S> {
         handler: Arc<S>,
     ) -> Result<Self, rustls::Error> {
         let tls = settings.tls.clone().map(Tls::new).transpose()?.map(Arc::new);
-        let slots = Arc::new(Semaphore::new(settings.max_connections));
+        let taken = Arc::default();
         let places = settings.door.most_per_address;
         let places = places.map(|most| Arc::new(Counts::new(most.get())));
-        Ok(Self { bound, settings, tls, slots, places, handler })
+        Ok(Self { bound, settings, tls, taken, places, handler })
     }
 
     /// The same listener by other settings. What they leave as it is goes on: tickets of TLS, and the counts of
@@ -69,16 +69,12 @@ impl<S: Serve> Front<S> {
             (Some(tls), Some(wanted)) if tls.is_of(wanted) => Some(tls.clone()),
             (_, wanted) => wanted.clone().map(Tls::new).transpose()?.map(Arc::new),
         };
-        let slots = match self.settings.max_connections == settings.max_connections {
-            true => self.slots.clone(),
-            false => Arc::new(Semaphore::new(settings.max_connections)),
-        };
+        // those who are there count by another bound, too
+        let new = |most: NonZeroU32| Arc::new(Counts::new(most.get()));
         let most = settings.door.most_per_address;
-        let places = match self.settings.door.most_per_address == most {
-            true => self.places.clone(),
-            false => most.map(|most| Arc::new(Counts::new(most.get()))),
-        };
-        Ok(Self { bound: self.bound, settings, tls, slots, places, handler: self.handler.clone() })
+        let places = most.map(|most| self.places.clone().unwrap_or_else(|| new(most)));
+        let (bound, taken, handler) = (self.bound, self.taken.clone(), self.handler.clone());
+        Ok(Self { bound, settings, tls, taken, places, handler })
     }
 
     /// What it goes by.
@@ -94,7 +90,7 @@ impl<S: Serve> Front<S> {
 
 impl<S: Serve> Post<S> {
     /// Accepts until the place is closed, or we are to stop.
-    pub(super) async fn run(self: Arc<Self>, socket: TcpListener) {
+    pub(super) async fn run(self: Arc<Self>, socket: Arc<TcpListener>) {
         let front = self.front();
         let (_accepting, bound) = (Accepting::new(&front.handler), front.bound);
         drop(front);
@@ -122,7 +118,7 @@ impl<S: Serve> Post<S> {
 impl<S: Serve> Front<S> {
     /// Gives a connection a task; most know at once who came and need no TLS.
     fn welcome(self: &Arc<Self>, tcp: TcpStream, peer: SocketAddr, place: &Arc<Place>) {
-        let Ok(slot) = self.slots.clone().try_acquire_owned() else {
+        let Some(slot) = Slot::take(&self.taken, self.settings.max_connections) else {
             warn_of_limit(self.bound);
             return self.handler.turned_away("full");
         };
@@ -306,9 +302,27 @@ fn warn_of_limit(listener: SocketAddr) {
 pub(super) struct Open<S: Serve> {
     /// Answers its requests.
     pub(super) handler: Arc<S>,
-    _slot: OwnedSemaphorePermit,
+    _slot: Slot,
     #[allow(dead_code, reason = "held")]
     place: Option<Permit>,
+}
+
+/// One connection of a listener.
+struct Slot(Arc<AtomicUsize>);
+
+impl Slot {
+    /// One more, where fewer than `most` are there.
+    fn take(taken: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
+        let one_more = |n: usize| (n < most).then_some(n + 1);
+        taken.fetch_update(Ordering::AcqRel, Ordering::Relaxed, one_more).ok()?;
+        Some(Self(taken.clone()))
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// Says that a listener accepts for as long as it lives.

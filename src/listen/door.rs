@@ -208,7 +208,9 @@ impl Door {
             return Ok(None);
         }
         let held = places.hold(subscriber(peer.ip()));
-        if held.has_room() { Ok(Some(held.take())) } else { Err("per_address") }
+        // by the settings of now: the counters outlive a reload
+        let most = self.most_per_address.map_or(0, NonZeroU32::get);
+        if held.is_below(most) { Ok(Some(held.take())) } else { Err("per_address") }
     }
 
     /// Whom the PROXY protocol announces. A header that names nobody leaves the peer, who is then taken

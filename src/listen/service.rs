@@ -112,6 +112,17 @@ async fn tick() {
     }
 }
 
+/// Accepts until the place is closed. What fails in it is a mistake of ours, and takes the connection with it that
+/// it met, not the listener.
+async fn keep<S: Serve>(post: Arc<Post<S>>, socket: tokio::net::TcpListener) {
+    let socket = Arc::new(socket);
+    while let Err(e) = tokio::spawn(post.clone().run(socket.clone())).await {
+        let bound = post.front().bound();
+        log::error!("{bound}: accepting has failed, and is begun anew: {e}");
+        tokio::time::sleep(TICK).await;
+    }
+}
+
 #[async_trait]
 impl<S: Serve> ServiceTrait for Fronts<S> {
     async fn start_service(&mut self, _: Option<ListenFds>, _: ShutdownWatch, _: usize) {
@@ -128,7 +139,7 @@ impl<S: Serve> ServiceTrait for Fronts<S> {
             };
             posts.retain(|post| post.is_open());
             match tokio::net::TcpListener::from_std(socket) {
-                Ok(socket) => drop(accepting.spawn(post.clone().run(socket))),
+                Ok(socket) => drop(accepting.spawn(keep(post.clone(), socket))),
                 Err(e) => log::error!("a listener cannot be polled: {e}"),
             }
             posts.push(post);
@@ -164,7 +175,7 @@ impl<S: Serve> ServiceTrait for Steady<S> {
             until_stop(stop).await;
             post.place().stop();
         });
-        self.post.clone().run(socket).await;
+        keep(self.post.clone(), socket).await;
     }
 
     fn name(&self) -> &str {
@@ -179,6 +190,70 @@ impl<S: Serve> ServiceTrait for Steady<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::denial::Denial;
+    use crate::base::head::Head;
+    use crate::listen::ConnCx;
+    use crate::listen::wire::{Answer, Payload, Wire};
+
+    /// Fails at the first connection.
+    struct Fails(std::sync::atomic::AtomicBool);
+
+    impl Serve for Fails {
+        type Tail = ();
+
+        async fn handle<W: Wire>(&self, wire: &mut W, _: Head, _: &ConnCx) -> Option<()> {
+            let answer = Answer { status: 204, fields: Vec::new() };
+            wire.answer(answer, Payload::Nothing(None)).await.unwrap();
+            None
+        }
+
+        async fn tail<W: Wire>(
+            &self,
+            (): &mut (),
+            _: &mut W,
+            _: &ConnCx,
+            _: Pin<&mut (impl Future<Output = ()> + Send)>,
+        ) {
+        }
+
+        async fn refuse<W: Wire>(&self, _: &mut W, _: Denial, _: &ConnCx) {}
+
+        fn epoch(&self) -> u64 {
+            assert!(self.0.swap(true, std::sync::atomic::Ordering::AcqRel), "as it is to");
+            0
+        }
+
+        fn accepting(&self, _: bool) {}
+
+        fn connection(&self, _: bool) {}
+
+        fn turned_away(&self, _: &'static str) {}
+
+        fn handshake_failed(&self, _: &'static str) {}
+    }
+
+    #[tokio::test]
+    async fn a_listener_outlives_a_failure_of_ours() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let (socket, address) = bind("127.0.0.1:0".parse().unwrap(), false).unwrap();
+        let settings = Arc::new(crate::listen::compile::bare(address));
+        let front = Front::new(address, settings, Arc::new(Fails(false.into()))).unwrap();
+        let socket = tokio::net::TcpListener::from_std(socket).unwrap();
+        tokio::spawn(keep(Post::new(front), socket));
+        for status in ["", "HTTP/1.1 204"] {
+            let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+            client
+                .write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+                .await
+                .unwrap();
+            let mut answer = String::new();
+            let read = client.read_to_string(&mut answer).await;
+            assert!(
+                answer.starts_with(status) && answer.is_empty() == status.is_empty(),
+                "{read:?} {answer}"
+            );
+        }
+    }
 
     #[tokio::test]
     async fn accepted_sockets_inherit_their_options() {

@@ -135,8 +135,8 @@ impl Edge {
         }
         let rt = &self.runtime();
         if cx.listener.answers_itself() {
-            self.close_if_stopping(wire, cx);
             if let Some(answer) = Box::pin(redirect::answer(rt, head, cx)).await? {
+                self.close_if_stopping(wire, cx);
                 respond::show(wire, head, answer, cx, record).await;
                 return Ok(None);
             }
@@ -152,26 +152,19 @@ impl Edge {
         let client = client.map_err(|denial| Failure::Denied(denial, None))?;
         let mut rpc_id = None;
         // results are matched in place: one with a name would be held, too, until the answer is out
-        let mut admitted = match admit::admit(rt, wire, head, client, cx, record, &mut rpc_id).await
-        {
+        let admitted = admit::admit(rt, wire, head, client, cx, record, &mut rpc_id).await;
+        let mut admitted = match admitted {
             Ok(admitted) => admitted,
-            Err(failure) => {
-                self.close_if_stopping(wire, cx);
-                return Err(failure.with_id(rpc_id.as_deref()));
-            }
+            Err(failure) => return Err(failure.with_id(rpc_id.as_deref())),
         };
         if record.audit.is_some()
             && let Err(denial) = Box::pin(self.observer.call(record)).await
         {
-            self.close_if_stopping(wire, cx);
             return Err(Failure::from(denial).with_id(rpc_id.as_deref()));
         }
         let exchanged = match exchange::exchange(&mut admitted, wire, head, cx, record).await {
             Ok(exchanged) => exchanged,
-            Err(failure) => {
-                self.close_if_stopping(wire, cx);
-                return Err(failure.with_id(rpc_id.as_deref()));
-            }
+            Err(failure) => return Err(failure.with_id(rpc_id.as_deref())),
         };
         self.close_if_stopping(wire, cx);
         let at = At { rt, observer: &self.observer, cx };
@@ -251,6 +244,7 @@ impl Serve for Edge {
                     match self.serve(wire, &head, client, cx, record).await {
                         Ok(long) => long,
                         Err(failure) => {
+                            self.close_if_stopping(wire, cx);
                             respond::fail(wire, &head, failure, cx, record).await;
                             None
                         }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::backend::{backend, feed, plain};
 use crate::support::certs::Certs;
-use crate::support::client::{get, get_events, post};
+use crate::support::client::{Client, get, get_events, post};
 use crate::support::edge::{Edge, edge};
 use crate::support::h2::{H2, request};
 
@@ -105,6 +105,31 @@ fn health_paths_say_503_while_connections_are_still_accepted() {
     }
     edge.signal("TERM");
     assert_eq!(edge.exit().code(), Some(1), "a second signal ends it at once");
+}
+
+#[test]
+fn a_refusal_closes_its_connection_too() {
+    let backend = plain();
+    let edge = edge()
+        .top("shutdown: { delay: 1h }\ntrusted_proxies: [ 127.0.0.0/8 ]")
+        .listener("redirect: https")
+        .listener("")
+        .upstream("one", &[backend.url()], "")
+        .route("upstream: one, path: /x")
+        .start();
+    edge.signal("TERM");
+    edge.wait_line("stopping");
+    let malformed = "GET /x HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: who\r\n\r\n";
+    for (listener, request, status) in [
+        (1, malformed.to_owned(), 400),
+        (1, get("localhost", "/none"), 404),
+        (0, get("evil.example", "/"), 421),
+    ] {
+        let mut client = Client::plain(edge.listener(listener));
+        let answer = client.ask(request);
+        assert_eq!((answer.status, answer.header("connection")), (status, Some("close")));
+        client.end();
+    }
 }
 
 #[test]

@@ -265,16 +265,24 @@ fn why_no_directory_answers_is_told_to_the_end() {
         "domains: [ localhost.example ], directory: \"https://{address}/dir\", ca: {}",
         ca.display()
     );
-    let edge = edge()
-        .listener("redirect: https, redirect_port: 443")
-        .listener(&format!("tls: {{ acme: {{ {acme} }} }}"))
-        .upstream("one", &[backend.url()], "")
-        .route("upstream: one, host: localhost.example")
-        .start();
+    let config = |tls: &str| {
+        edge()
+            .top("admin: { address: \"127.0.0.1:0\" }")
+            .listener("redirect: https, redirect_port: 443")
+            .listener(tls)
+            .upstream("one", &[backend.url()], "")
+            .route("upstream: one, host: localhost.example")
+    };
+    let edge = config(&format!("tls: {{ acme: {{ {acme} }} }}")).start();
     edge.wait_line("ACME: no certificate for localhost.example: ");
     let all = edge.stderr();
     let line = all.iter().find(|line| line.contains("ACME: no certificate")).unwrap();
     assert!(line.contains("Connection refused"), "{line}");
+    let failed =
+        || metrics(&edge).contains("mcp_edge_acme_failed{certificate=\"localhost.example\"} 1");
+    eventually("it is an alarm", failed);
+    edge.take(&config(&certs.listener()));
+    assert!(!failed(), "nobody wants that certificate any more");
 }
 
 #[test]

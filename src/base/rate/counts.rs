@@ -66,7 +66,12 @@ pub struct HeldCount<'a> {
 impl HeldCount<'_> {
     /// Whether there is room for one more.
     pub fn has_room(&self) -> bool {
-        self.shard.get(&self.key).is_none_or(|count| *count < self.counts.most)
+        self.is_below(self.counts.most)
+    }
+
+    /// The same by another bound.
+    pub fn is_below(&self, most: u32) -> bool {
+        self.shard.get(&self.key).copied().unwrap_or(0) < most
     }
 
     /// Takes one, room or not, and lets go.

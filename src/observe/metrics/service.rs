@@ -129,6 +129,11 @@ impl Service {
         self.acme_failed.with_label_values(&[certificate]).set(failed.into());
     }
 
+    /// Forgets how the tries for certificates went: others are wanted now.
+    pub fn forget_acme(&self) {
+        self.acme_failed.reset();
+    }
+
     /// Notes whether the last change of a file was bad.
     pub fn set_reload_failed(&self, file: &str, failed: bool) {
         self.reload_failed.with_label_values(&[file]).set(failed.into());

@@ -1,7 +1,7 @@
 //! What an operator is told of a reload, and how often.
 
 use super::{ADMIN, metric, told};
-use crate::support::backend::plain;
+use crate::support::backend::{Backend, plain};
 use crate::support::client::get;
 use crate::support::edge::edge;
 use crate::support::wait::eventually;
@@ -97,6 +97,37 @@ fn sighup_reloads_too_and_nobody_is_needed_who_answers() {
     let done = edge.reload(&config());
     assert_eq!(done.status.code(), Some(1));
     assert!(told(&done).contains("no edge can be reached"), "{}", told(&done));
+}
+
+#[test]
+fn a_pipe_in_the_place_of_the_config_holds_nothing_up() {
+    let backend = plain();
+    let edge = edge().to(&backend).start();
+    let good = std::fs::read(edge.config()).unwrap();
+    std::fs::remove_file(edge.config()).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(edge.config()).status().unwrap();
+    assert!(made.success());
+    edge.signal("HUP");
+    edge.wait_line("is not a regular file");
+    std::fs::remove_file(edge.config()).unwrap();
+    std::fs::write(edge.config(), good).unwrap();
+    edge.signal("HUP");
+    edge.wait_line("generation 2 of the config is at work");
+}
+
+#[test]
+fn a_reload_that_is_refused_has_written_nothing() {
+    let backend = plain();
+    let edge = edge().to(&backend).start();
+    let other = edge.config().with_file_name("other");
+    std::fs::write(edge.config(), edge_yaml(&backend, &other)).unwrap();
+    edge.signal("HUP");
+    edge.wait_line("`state_dir` was changed: that needs a restart, and the rest was not taken");
+    assert!(!other.exists(), "a key of a state folder that is not taken");
+}
+
+fn edge_yaml(backend: &Backend, state: &std::path::Path) -> String {
+    edge().to(backend).yaml(state)
 }
 
 #[test]

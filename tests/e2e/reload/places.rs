@@ -57,6 +57,35 @@ fn they_are_added_removed_and_added_again() {
 }
 
 #[test]
+fn those_who_are_there_count_by_the_bounds_of_a_reload() {
+    let backend = plain();
+    for key in ["max_connections", "max_connections_per_address"] {
+        let config = |most: u32| edge().listener(&format!("{key}: {most}")).to(&backend);
+        let edge = config(3).start();
+        let serves = |client: &mut Client| {
+            client.send(get("localhost", "/x"));
+            client.try_response().is_some_and(|answer| answer.status == 200)
+        };
+        let mut there: Vec<Client> = (0..3).map(|_| edge.client()).collect();
+        assert!(there.iter_mut().all(serves), "{key}");
+        assert!(!serves(&mut edge.client()), "{key}: 3 are there");
+        edge.take(&config(2));
+        assert!(there.iter_mut().all(serves), "{key}: who is there stays");
+        assert!(!serves(&mut edge.client()), "{key}: 3 are there, of 2");
+        there.truncate(1);
+        let mut more = None;
+        eventually("there is room for one", || {
+            let mut client = edge.client();
+            let serves = serves(&mut client);
+            more = Some(client);
+            serves
+        });
+        assert!(!serves(&mut edge.client()), "{key}: and not for two");
+        drop(more);
+    }
+}
+
+#[test]
 fn a_port_that_is_taken_changes_nothing() {
     let backend = plain();
     let edge = edge().to(&backend).start();
