@@ -81,7 +81,7 @@ fn one(node: &Node, prefix: &str, cx: &mut Cx) -> Option<(Sum, Key)> {
         (true, false) => given,
         (false, true) => value,
     };
-    let principal = Principal { metadata, ..Principal::new(NAME, "", name?) };
+    let principal = Principal { metadata, until: expires, ..Principal::new(NAME, "", name?) };
     Some((sum?, Key { principal: Arc::new(principal), expires }))
 }
 
