@@ -60,6 +60,7 @@ impl Bed {
             may_forward: true,
             certificate: None,
             shown: Vec::new(),
+            good_until: 0.into(),
             listener,
             place,
             looked_at: AtomicU64::new(0),

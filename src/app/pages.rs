@@ -54,6 +54,7 @@ fn refresh(metrics: &Metrics, runtime: &Runtime, files: &Files) {
         metrics.service.set_crl_expiry(&file, expires);
     }
     for (name, carrier) in &runtime.carriers {
+        metrics.backends.set_carried(name, &carrier.counts.totals(), carrier.waiting());
         for replica in &carrier.upstream.members().replicas {
             let (backends, authority) = (&metrics.backends, &replica.server.authority);
             backends.set_in_flight(name, authority, replica.load());

@@ -23,6 +23,9 @@ pub struct Principal {
     /// What the caller was let in by, where that can be recognized without the caller: a sum of the line of a
     /// password file. It never leaves the process.
     pub proof: Option<u64>,
+    /// When the credential is good no more by which the caller was let in, and streams end that it began. `None`:
+    /// nobody has said; of a token, see [`Token::streams_until`].
+    pub until: Option<SystemTime>,
 }
 
 /// What an access token says, once it was found good.
@@ -73,6 +76,7 @@ impl Principal {
             metadata: Vec::new(),
             token: None,
             proof: None,
+            until: None,
         }
     }
 
@@ -87,7 +91,7 @@ impl Principal {
     }
 
     /// An unambiguous byte form (fields are length-prefixed), bound into session ids. Name,
-    /// metadata, token and proof are not in it: a session outlives a change of these.
+    /// metadata, token, proof and end are not in it: a session outlives a change of these.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(24 + self.issuer.len() + self.subject.len());
         for field in [self.method, &self.issuer, &self.subject] {

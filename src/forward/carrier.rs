@@ -13,6 +13,7 @@ use tokio::time::sleep;
 use super::budget::Budget;
 use super::conn::BackendConn;
 use super::connect::Target;
+use super::counts::{Counts, Retry};
 use super::gate::{Gate, Place};
 use super::pool::Pool;
 use super::{probe, tls};
@@ -31,6 +32,8 @@ pub struct Carrier {
     tls: Option<Arc<ClientConfig>>,
     gate: Option<Gate>,
     budget: Budget,
+    /// Retries and waits.
+    pub counts: Arc<Counts>,
     started: AtomicBool,
     /// What goes on in the background: whoever begins something there puts it here.
     tasks: Mutex<Vec<Task>>,
@@ -69,18 +72,21 @@ impl Held {
 }
 
 impl Carrier {
-    /// Resolves the replicas' names and reads the TLS files.
+    /// Resolves the replicas' names and reads the TLS files. Requests that are under way by the one before count here.
     ///
     /// # Errors
     /// A sentence that names the server or file.
-    pub fn new(upstream: Arc<Upstream>) -> Result<Self, String> {
+    pub fn new(upstream: Arc<Upstream>, before: Option<&Self>) -> Result<Self, String> {
         let settings = &upstream.settings;
         let secure = settings.servers.iter().any(|s| s.https);
         let tls = if secure { Some(tls::config(&settings.tls)?) } else { None };
-        let gate = settings.circuit.as_ref().map(Gate::new);
+        let counts = before.map(|before| before.counts.clone()).unwrap_or_default();
+        let old = before.and_then(|before| before.gate.as_ref());
+        let gate = settings.circuit.as_ref();
+        let gate = gate.map(|circuit| Gate::new(circuit, old, counts.clone()));
         let budget = Budget::new(settings.retry.budget, Instant::now());
         let (started, tasks) = (AtomicBool::new(false), Mutex::default());
-        let carrier = Self { upstream, tls, gate, budget, started, tasks };
+        let carrier = Self { upstream, tls, gate, budget, counts, started, tasks };
         for replica in &carrier.upstream.members().replicas {
             // one that was there before a reload has its connections
             if replica.lane::<Lane>().is_some() {
@@ -97,6 +103,9 @@ impl Carrier {
     pub fn start(&self, runtime: &Handle) {
         if self.started.swap(true, Ordering::AcqRel) {
             return;
+        }
+        if let Some(gate) = &self.gate {
+            gate.open();
         }
         let health = Task::spawn(runtime, probe::look_after(self.upstream.clone()));
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(health);
@@ -187,13 +196,18 @@ impl Carrier {
         retries: &mut u32,
     ) -> Option<Arc<Replica>> {
         let retry = &self.upstream.settings.retry;
-        if *retries >= retry.most || !self.budget.spend(Instant::now()) {
+        if *retries >= retry.most {
+            return None;
+        }
+        if !self.budget.spend(Instant::now()) {
+            self.counts.unpaid();
             return None;
         }
         if let Some(doubled) = retries.checked_sub(1) {
             sleep(jittered(retry.backoff.saturating_mul(1 << doubled.min(16)))).await;
         }
         *retries += 1;
+        self.counts.retried(Retry::Connect);
         if let Some(next) = self.upstream.choose(plan, tried) {
             return Some(next);
         }
@@ -218,9 +232,9 @@ impl Carrier {
         }
     }
 
-    /// Requests that wait for room.
-    pub fn waiting(&self) -> usize {
-        self.gate.as_ref().map_or(0, Gate::waiting)
+    /// Requests that wait for room; absent where there is no `circuit`.
+    pub fn waiting(&self) -> Option<usize> {
+        self.gate.as_ref().map(Gate::waiting)
     }
 
     /// Where a replica is, for what carries its bytes by other means.

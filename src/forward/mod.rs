@@ -9,6 +9,7 @@ mod budget;
 pub mod carrier;
 pub mod conn;
 pub mod connect;
+pub mod counts;
 mod gate;
 pub mod head;
 pub mod headers;

@@ -226,6 +226,7 @@ fn open_with<S: Serve>(
         may_forward,
         certificate: None,
         shown: Vec::new(),
+        good_until: 0.into(),
         listener,
         shutdown: place.shutdown(),
         place,

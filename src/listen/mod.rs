@@ -25,7 +25,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::time::Duration;
 
 use pingora::server::ShutdownWatch;
@@ -56,6 +56,8 @@ pub struct ConnCx {
     pub certificate: Option<Arc<ClientCertificate>>,
     /// The same as it came, with those between it and its CA; empty where there is none.
     pub shown: Vec<CertificateDer<'static>>,
+    /// When what it has shown may be good no more, in seconds since 1970; 0: nobody has looked.
+    pub good_until: AtomicI64,
     /// The listener that it came in on, as it was then.
     pub listener: Arc<ListenerSettings>,
     /// The same as it is now.

@@ -21,6 +21,7 @@ use crate::base::head::Head;
 use crate::base::io::{give_out, step_aside, take_out};
 use crate::forward::carrier::{Carrier, Held, Opened};
 use crate::forward::conn::{BackendConn, NoAnswer};
+use crate::forward::counts::Retry;
 use crate::forward::head::ResponseHead;
 use crate::forward::headers::{self, Outgoing};
 use crate::listen::ConnCx;
@@ -125,6 +126,7 @@ pub async fn exchange<W: Wire>(
                     () = sleep(pause) => {}
                     () = wire.gone() => return Err(Failure::ClientGone),
                 }
+                admitted.carrier.counts.retried(Retry::Conflict);
             }
             Ok((answer, sent_all)) => {
                 note(&admitted.carrier, &opened.replica, answer.status);
@@ -140,7 +142,10 @@ pub async fn exchange<W: Wire>(
                     sent_all,
                 });
             }
-            Err(Broken::Closed) if opened.conn.reused && repeatable && !fresh => fresh = true,
+            Err(Broken::Closed) if opened.conn.reused && repeatable && !fresh => {
+                fresh = true;
+                admitted.carrier.counts.retried(Retry::Closed);
+            }
             Err(broken) => {
                 if let Some(cause) = broken.fault(opened.conn.reused) {
                     admitted.carrier.upstream.failed(&opened.replica, cause);

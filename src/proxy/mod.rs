@@ -26,7 +26,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -129,8 +129,9 @@ impl Edge {
     ) -> Result<Option<(Rest, Box<Entry>)>, Failure> {
         // before the config at work: what changes in between is looked at once too often, and not never
         let epoch = self.epoch();
-        if cx.looked_at.load(Ordering::Relaxed) != epoch {
+        if cx.looked_at.load(Ordering::Relaxed) != epoch || standing::may_have_expired(cx) {
             standing::connection(cx)?;
+            standing::looked_at(cx);
             cx.looked_at.store(epoch, Ordering::Relaxed);
         }
         let rt = &self.runtime();
@@ -183,10 +184,12 @@ impl Edge {
     async fn revoked(&self, entry: &Entry, record: &mut Record, cx: &ConnCx) {
         let (mut news, mut seen) = (self.news.subscribe(), entry.epoch);
         let mut told = true;
+        let mut end = standing::next_end(record, cx, UNIX_EPOCH);
         loop {
             let epoch = tokio::select! {
                 epoch = news.wait_for(|epoch| *epoch != seen) => epoch.map(|epoch| *epoch),
                 () = async { standing::again().await }, if !told => Ok(seen),
+                () = async { standing::until(end).await }, if end.is_some() => Ok(seen),
             };
             match epoch {
                 Ok(epoch) => seen = epoch,
@@ -195,7 +198,10 @@ impl Edge {
             }
             // boxed: it is there for a moment, and a silent stream for hours
             match Box::pin(self.look(entry, record, cx)).await {
-                Ok(sure) => told = sure,
+                Ok(sure) => {
+                    told = sure;
+                    end = standing::next_end(record, cx, SystemTime::now());
+                }
                 Err(gone) => {
                     record.end = Some(gone.end);
                     record.detail = gone.code.to_owned();

@@ -149,7 +149,7 @@ fn carrier(
         Some(before) => Upstream::after(settings.clone(), &before.upstream),
         None => Upstream::new(settings.clone()),
     };
-    Carrier::new(Arc::new(upstream)).map(Arc::new)
+    Carrier::new(Arc::new(upstream), before.map(Arc::as_ref)).map(Arc::new)
 }
 
 /// Seconds since 1970.

@@ -1,15 +1,16 @@
 //! May it stay? In: a connection or a stream that was let in, and what is in force now; out: nothing, or why
 //! it has to go.
 //!
-//! Asked when the config was reloaded or a file has changed that it names: of a connection before its next
-//! request, of a stream at once. A stream takes the way of its request once more, from the listener to the
+//! Asked when the config was reloaded, a file has changed that it names, or a credential has expired: of a connection
+//! before its next request, of a stream at once. A stream takes the way of its request once more, from the listener to the
 //! rules about its caller, with what was kept of the head. Nothing is counted on the way, and an answer that
 //! nobody can give at present (a provider is down) ends nothing.
 
 use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -31,6 +32,8 @@ const EXPIRED: &str = "auth.oauth.expired";
 
 /// Until a stream is looked at again of which nobody could tell, and up to twice that.
 const AGAIN: Duration = Duration::from_secs(30);
+/// The longest time that is waited at once for the end of a credential: clocks are set.
+const LONGEST: Duration = Duration::from_secs(3600);
 
 /// What is kept of a stream's request besides its record: some 100 bytes, and the credential.
 #[derive(Debug)]
@@ -96,6 +99,62 @@ pub fn connection(cx: &ConnCx) -> Result<(), Denial> {
         Denial::new(Reason::Forbidden, gone.code, "This connection is not let in any more")
             .closing()
     })
+}
+
+/// Whether what a connection has shown may be good no more since it was last looked at.
+pub fn may_have_expired(cx: &ConnCx) -> bool {
+    if cx.shown.is_empty() {
+        return false;
+    }
+    let now = unix(SystemTime::now());
+    match cx.good_until.load(Ordering::Relaxed) {
+        // it was good when it was shown
+        0 => {
+            cx.good_until.store(certificate_ends(cx, 0).unwrap_or(i64::MAX), Ordering::Relaxed);
+            may_have_expired(cx)
+        }
+        until => until <= now,
+    }
+}
+
+/// A connection was found good: what it has shown is to be looked at again when it may have expired.
+pub fn looked_at(cx: &ConnCx) {
+    if !cx.shown.is_empty() {
+        let end = certificate_ends(cx, unix(SystemTime::now()));
+        cx.good_until.store(end.unwrap_or(i64::MAX), Ordering::Relaxed);
+    }
+}
+
+/// The next time after `after` at which what a stream was let in by may be over, though nothing has changed.
+pub fn next_end(record: &Record, cx: &ConnCx, after: SystemTime) -> Option<SystemTime> {
+    let caller = record.principal.as_ref().and_then(|principal| principal.until);
+    let shown = certificate_ends(cx, unix(after)).and_then(|end| u64::try_from(end).ok());
+    let shown = shown.and_then(|end| UNIX_EPOCH.checked_add(Duration::from_secs(end)));
+    caller.filter(|end| *end > after).into_iter().chain(shown).min()
+}
+
+/// Ends when that time has come; boxed, as [`again`].
+pub fn until(end: Option<SystemTime>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    let left = move || end?.duration_since(SystemTime::now()).ok().filter(|left| !left.is_zero());
+    Box::pin(async move {
+        while let Some(left) = left() {
+            tokio::time::sleep(left.min(LONGEST)).await;
+        }
+    })
+}
+
+fn certificate_ends(cx: &ConnCx, after: i64) -> Option<i64> {
+    if cx.shown.is_empty() {
+        return None;
+    }
+    let now = cx.place.now()?;
+    let clients = now.tls.as_ref()?.clients.as_ref()?;
+    clients.trust.current().next_end(&cx.shown, after)
+}
+
+fn unix(at: SystemTime) -> i64 {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 fn comes_in(cx: &ConnCx, now: &ListenerSettings) -> Result<(), Gone> {

@@ -187,12 +187,14 @@ impl Flow {
             let drained = (stopping && self.may_be_cut()).then_some(End::Drained);
             let why = expired.or(drained);
             if let (None, Some(why), true) = (end, why, self.between_events()) {
-                let retry = wire.data(Bytes::from_static(RETRY), true);
+                // whoever may not go on is not asked to come back
+                let word: &[u8] = if why == End::Revoked { b"" } else { RETRY };
+                let word = wire.data(Bytes::from_static(word), true);
                 let by = expired.map(|_| Instant::now() + REVOKED_BORDER);
                 let sent = Box::pin(async {
                     tokio::select! {
                         biased;
-                        sent = retry => sent,
+                        sent = word => sent,
                         () = until(by) => Err(io::ErrorKind::TimedOut.into()),
                     }
                 });

@@ -145,15 +145,17 @@ async fn wait(verdicts: Vec<Verdict<'_>>) -> Result<Arc<Principal>, Denial> {
 }
 
 /// The first of them, with whatever token and proof one of them has: scopes and claims are asked of the one,
-/// and streams by the other whether they may go on.
+/// and streams by the other whether they may go on. It ends with the first of all.
 fn joined(principals: Vec<Arc<Principal>>) -> Result<Arc<Principal>, Denial> {
     let token = principals.iter().find_map(|principal| principal.token.clone());
     let proof = principals.iter().find_map(|principal| principal.proof);
+    let until = principals.iter().filter_map(|principal| principal.until).min();
     let first = principals.into_iter().next().ok_or_else(nobody)?;
-    if (first.token.is_some() || token.is_none()) && first.proof == proof {
+    let token_too = first.token.is_some() || token.is_none();
+    if token_too && first.proof == proof && first.until == until {
         return Ok(first);
     }
-    Ok(Arc::new(Principal { token, proof, ..(*first).clone() }))
+    Ok(Arc::new(Principal { token, proof, until, ..(*first).clone() }))
 }
 
 fn nobody() -> Denial {
@@ -216,6 +218,19 @@ mod tests {
     fn all(tokens: [bool; 2], later: bool) -> All {
         let method = |token| Arc::new(Open { token, later }) as Arc<dyn Authenticate>;
         All { methods: tokens.map(method).to_vec() }
+    }
+
+    #[test]
+    fn it_ends_with_the_first_of_its_credentials() {
+        use std::time::{Duration, SystemTime};
+        let at = |n: u64| Some(SystemTime::UNIX_EPOCH + Duration::from_secs(n));
+        let who = |until| Arc::new(Principal { until, ..Principal::new(NAME, "", "ann") });
+        for (first, second, until) in
+            [(None, None, None), (at(2), at(1), at(1)), (None, at(1), at(1)), (at(1), None, at(1))]
+        {
+            let joined = joined(vec![who(first), who(second)]).unwrap();
+            assert_eq!(joined.until, until);
+        }
     }
 
     #[test]

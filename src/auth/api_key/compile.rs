@@ -8,7 +8,7 @@ use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue};
 
 use super::super::{quoted, realm};
-use super::{ApiKeys, Key, NAME, Sum, key};
+use super::{ApiKeys, NAME, Sum, key};
 use crate::base::caller::Authenticate;
 use crate::base::compile::{Cx, Node, NodeKind};
 use crate::base::principal::Principal;
@@ -40,17 +40,17 @@ pub(super) fn compile(node: Option<&Node>, cx: &mut Cx) -> Option<Arc<dyn Authen
     Some(Arc::new(ApiKeys { header, prefix, challenge, keys: keys? }))
 }
 
-fn keys(node: &Node, prefix: &str, cx: &mut Cx) -> Option<HashMap<Sum, Key>> {
+fn keys(node: &Node, prefix: &str, cx: &mut Cx) -> Option<HashMap<Sum, Arc<Principal>>> {
     let mut names: Vec<(String, usize)> = Vec::new();
-    let mut keys: HashMap<Sum, Key> = HashMap::new();
+    let mut keys: HashMap<Sum, Arc<Principal>> = HashMap::new();
     cx.filled_list(node, |node, cx| {
         let (sum, key) = one(node, prefix, cx)?;
-        let name = key.principal.subject.clone();
+        let name = key.subject.clone();
         if let Some((_, line)) = names.iter().find(|(other, _)| *other == name) {
             cx.error(node, format!("a key with the name `{name}` stands already in line {line}"));
         }
         if let Some(other) = keys.get(&sum) {
-            let other = &other.principal.subject;
+            let other = &other.subject;
             cx.error(node, format!("this is the same key as that of the name `{other}`"));
         }
         names.push((name, node.line));
@@ -60,7 +60,7 @@ fn keys(node: &Node, prefix: &str, cx: &mut Cx) -> Option<HashMap<Sum, Key>> {
     Some(keys)
 }
 
-fn one(node: &Node, prefix: &str, cx: &mut Cx) -> Option<(Sum, Key)> {
+fn one(node: &Node, prefix: &str, cx: &mut Cx) -> Option<(Sum, Arc<Principal>)> {
     let mut fields = cx.map(node)?;
     let name = fields.required(cx, "name", |n, cx| cx.parse(n, "a name", text));
     let given = fields.optional(cx, "sha256", sum);
@@ -81,8 +81,8 @@ fn one(node: &Node, prefix: &str, cx: &mut Cx) -> Option<(Sum, Key)> {
         (true, false) => given,
         (false, true) => value,
     };
-    let principal = Principal { metadata, ..Principal::new(NAME, "", name?) };
-    Some((sum?, Key { principal: Arc::new(principal), expires }))
+    let principal = Principal { metadata, until: expires, ..Principal::new(NAME, "", name?) };
+    Some((sum?, Arc::new(principal)))
 }
 
 fn fields_given(node: &Node, key: &str) -> bool {

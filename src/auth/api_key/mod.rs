@@ -40,15 +40,8 @@ struct ApiKeys {
     /// What every key begins with; may be empty.
     prefix: String,
     challenge: HeaderValue,
-    keys: HashMap<Sum, Key>,
-}
-
-/// One key.
-#[derive(Debug)]
-struct Key {
-    principal: Arc<Principal>,
-    /// It is good before this time.
-    expires: Option<SystemTime>,
+    /// Whose they are; they are good before the [`Principal::until`] of that.
+    keys: HashMap<Sum, Arc<Principal>>,
 }
 
 /// The SHA-256 sum of a key.
@@ -112,11 +105,11 @@ impl ApiKeys {
         let known = if sent.len() > MAX_KEY { None } else { self.keys.get(&Sum::of(sent)) };
         match known {
             None => Verdict::Refused(refused("auth.api_key.unknown", "The API key is not known")),
-            Some(key) if key.expires.is_some_and(|end| SystemTime::now() >= end) => {
+            Some(owner) if owner.until.is_some_and(|end| SystemTime::now() >= end) => {
                 let expired = refused("auth.api_key.expired", "The API key has expired");
-                Verdict::Refused(expired.detail(format!("key `{}`", key.principal.subject)))
+                Verdict::Refused(expired.detail(format!("key `{}`", owner.subject)))
             }
-            Some(key) => Verdict::Known(key.principal.clone()),
+            Some(owner) => Verdict::Known(owner.clone()),
         }
     }
 }
@@ -132,8 +125,8 @@ mod tests {
             let day = Duration::from_secs(seconds.unsigned_abs());
             let now = SystemTime::now();
             let expires = if seconds < 0 { now - day } else { now + day };
-            let principal = Arc::new(Principal::new(NAME, "", name));
-            Key { principal, expires: (seconds != 0).then_some(expires) }
+            let until = (seconds != 0).then_some(expires);
+            Arc::new(Principal { until, ..Principal::new(NAME, "", name) })
         };
         let all = [("k_one", key("one", 0)), ("k_two", key("two", 60)), ("k_old", key("old", -1))];
         ApiKeys {

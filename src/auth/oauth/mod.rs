@@ -237,6 +237,7 @@ impl OAuth {
             metadata,
             token: Some(Arc::new(shown)),
             proof: None,
+            until: None,
         });
         let entry = Entry {
             principal: principal.clone(),

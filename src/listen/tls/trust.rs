@@ -80,6 +80,16 @@ impl Trust {
         let Some((leaf, between)) = shown.split_first() else { return false };
         self.verifier.verify_client_cert(leaf, between, UnixTime::now()).is_ok()
     }
+
+    /// The next time, in seconds since 1970 and later than `after`, at which a client that has shown these may be
+    /// believed no more though nothing has changed: a certificate has expired, or the revocations are too old.
+    pub fn next_end(&self, shown: &[CertificateDer<'_>], after: i64) -> Option<i64> {
+        let due = self.revocations.as_ref().map(|days| days.due);
+        let last = shown.iter().filter_map(last_second).chain(due);
+        // what is dated is good for all of its last second (RFC 5280 §4.1.2.5)
+        let ends = last.filter(|last| *last < i64::MAX).map(|last| last.saturating_add(1));
+        ends.filter(|end| *end > after).min()
+    }
 }
 
 impl Dated for Trust {
@@ -94,6 +104,11 @@ impl Days {
         let (file, on) = (self.file.display(), time_text(self.due));
         format!("the revocation list `{file}` is too old since {on}")
     }
+}
+
+fn last_second(der: &CertificateDer<'_>) -> Option<i64> {
+    let (_, parsed) = X509Certificate::from_der(der).ok()?;
+    Some(parsed.validity().not_after.timestamp())
 }
 
 /// Names of CAs, as they stand in certificates and as people read them.

@@ -1,9 +1,10 @@
 //! Metrics of replicas: in, what the balancer and the probes know; out, gauges and counters.
 
-use prometheus::{Error, IntCounterVec, IntGaugeVec};
+use prometheus::{CounterVec, Error, IntCounterVec, IntGaugeVec, Opts};
 
 use super::make::Make;
 use crate::balance::health::{Cause, Totals};
+use crate::forward::counts::{self, Retry};
 
 /// Metrics of replicas.
 pub struct Backends {
@@ -12,6 +13,12 @@ pub struct Backends {
     failing: IntGaugeVec,
     probes: IntCounterVec,
     ejections: IntCounterVec,
+    retries: IntCounterVec,
+    retries_refused: IntCounterVec,
+    waiting: IntGaugeVec,
+    waits: IntCounterVec,
+    waited: CounterVec,
+    circuit_refused: IntCounterVec,
 }
 
 impl Backends {
@@ -42,6 +49,38 @@ impl Backends {
                 "Times that a replica was given a rest because requests failed, by how they did.",
                 &["upstream", "replica", "cause"],
             )?,
+            retries: make.counters(
+                "mcp_edge_retries_total",
+                "Times that a request was tried again, by why.",
+                &["upstream", "reason"],
+            )?,
+            retries_refused: make.counters(
+                "mcp_edge_retries_refused_total",
+                "Times that a request was not tried again because the budget had no room.",
+                &["upstream"],
+            )?,
+            waiting: make.gauges(
+                "mcp_edge_circuit_waiting",
+                "Requests that wait for room at an upstream.",
+                &["upstream"],
+            )?,
+            waits: make.counters(
+                "mcp_edge_circuit_waits_total",
+                "Requests that have waited for room at an upstream, however that ended.",
+                &["upstream"],
+            )?,
+            waited: make.add(CounterVec::new(
+                Opts::new(
+                    "mcp_edge_circuit_wait_seconds_total",
+                    "How long requests have waited for room at an upstream, together.",
+                ),
+                &["upstream"],
+            )?)?,
+            circuit_refused: make.counters(
+                "mcp_edge_circuit_refused_total",
+                "Requests that were refused for want of room at an upstream, by whether too many waited or it waited for too long.",
+                &["upstream", "reason"],
+            )?,
         })
     }
 
@@ -50,6 +89,7 @@ impl Backends {
         self.in_flight.reset();
         self.up.reset();
         self.failing.reset();
+        self.waiting.reset();
     }
 
     /// Notes how many requests and streams are under way at a replica. Asked for when somebody
@@ -70,17 +110,39 @@ impl Backends {
     ) {
         self.up.with_label_values(&[upstream, replica]).set(up.into());
         self.failing.with_label_values(&[upstream, replica]).set(failing.into());
-        let raise = |counters: &IntCounterVec, what: &str, total: u64| {
-            let counter = counters.with_label_values(&[upstream, replica, what]);
-            if total < counter.get() {
-                counter.reset();
-            }
-            counter.inc_by(total.saturating_sub(counter.get()));
-        };
-        raise(&self.probes, "good", totals.good);
-        raise(&self.probes, "bad", totals.bad);
+        let of = |what| [upstream, replica, what];
+        raise(&self.probes, &of("good"), totals.good);
+        raise(&self.probes, &of("bad"), totals.bad);
         for (cause, total) in Cause::ALL.iter().zip(totals.ejections) {
-            raise(&self.ejections, cause.name(), total);
+            raise(&self.ejections, &of(cause.name()), total);
         }
     }
+
+    /// Notes what was done for an upstream's requests; `waiting`: where they may have to wait, how many do.
+    pub fn set_carried(&self, upstream: &str, totals: &counts::Totals, waiting: Option<usize>) {
+        for (why, total) in Retry::ALL.iter().zip(totals.retries) {
+            raise(&self.retries, &[upstream, why.name()], total);
+        }
+        raise(&self.retries_refused, &[upstream], totals.unpaid);
+        let Some(waiting) = waiting else { return };
+        let waiting = i64::try_from(waiting).unwrap_or(i64::MAX);
+        self.waiting.with_label_values(&[upstream]).set(waiting);
+        raise(&self.waits, &[upstream], totals.waits);
+        raise(&self.circuit_refused, &[upstream, "full"], totals.full);
+        raise(&self.circuit_refused, &[upstream, "late"], totals.late);
+        let (waited, total) = (self.waited.with_label_values(&[upstream]), totals.waited);
+        if total.as_secs_f64() < waited.get() {
+            waited.reset();
+        }
+        waited.inc_by((total.as_secs_f64() - waited.get()).max(0.0));
+    }
+}
+
+/// Brings a counter to what was counted elsewhere.
+fn raise(counters: &IntCounterVec, labels: &[&str], total: u64) {
+    let counter = counters.with_label_values(labels);
+    if total < counter.get() {
+        counter.reset();
+    }
+    counter.inc_by(total.saturating_sub(counter.get()));
 }

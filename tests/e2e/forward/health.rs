@@ -11,7 +11,7 @@ use crate::support::edge::{Edge, edge};
 use crate::support::mcp::{by, call, initialize, replica, session};
 
 const LEGACY: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{}}"#;
-const ADMIN: &str = "admin: { address: \"127.0.0.1:0\" }";
+pub(super) const ADMIN: &str = "admin: { address: \"127.0.0.1:0\" }";
 
 fn two(one: &str, other: &str, rest: &str) -> Edge {
     let servers = [one.to_owned(), other.to_owned()];
@@ -23,7 +23,7 @@ fn ask(edge: &Edge, times: usize) -> Vec<u16> {
 }
 
 /// A sample of the metrics page.
-fn metric(edge: &Edge, name: &str, labels: &[&str]) -> String {
+pub(super) fn metric(edge: &Edge, name: &str, labels: &[&str]) -> String {
     let page = Client::plain(edge.admin()).ask(get("localhost", "/metrics")).text();
     let fits = |l: &&str| l.starts_with(name) && labels.iter().all(|label| l.contains(label));
     let line = page.lines().find(fits).unwrap_or_else(|| panic!("no {name} {labels:?} in {page}"));

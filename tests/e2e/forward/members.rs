@@ -5,6 +5,8 @@ use crate::support::client::{get_events, post};
 use crate::support::edge::{Builder, Edge, edge};
 use crate::support::mcp::{by, call, initialize, modern, replica, session};
 
+use super::health::{ADMIN, metric};
+
 /// One upstream on `/mcp`, written in full.
 fn with(upstream: &str) -> Builder {
     edge().raw_upstream(&format!("name: some, {upstream}")).route("path: /mcp, upstream: some")
@@ -101,6 +103,23 @@ fn the_principal_decides_on_the_replica() {
 }
 
 #[test]
+fn retries_that_the_budget_refuses_are_counted() {
+    let dead = Refusing::new();
+    let retry = "eject: off, retry: { budget: 1%, most: 3, backoff: 1ms }";
+    let edge = with(&format!("servers: [ \"{}\" ], {retry}", dead.url())).top(ADMIN).start();
+    let count = |name: &str| -> u32 { metric(&edge, name, &["some"]).parse().unwrap() };
+    assert_eq!(count("mcp_edge_retries_refused_total"), 0);
+    // a hundred are saved up, and a few come with time
+    let mut asked = 0;
+    while count("mcp_edge_retries_refused_total") == 0 && asked < 1000 {
+        edge.ask(ping("")).assert_refused(503);
+        asked += 1;
+    }
+    let refused = count("mcp_edge_retries_refused_total");
+    assert!(asked > 30 && refused == 1, "{asked} requests, {refused} refused");
+}
+
+#[test]
 fn without_retries_the_first_refusal_is_the_answer() {
     let (dead, live) = (Refusing::new(), plain());
     let servers = format!("servers: [ \"{}\", \"{}\" ]", dead.url(), live.url());
@@ -117,9 +136,11 @@ fn a_request_is_tried_again_so_often_and_no_more() {
     let live = plain();
     let urls: Vec<_> = dead.iter().map(|d| d.url()).chain([live.url()]).collect();
     let servers = format!("servers: [ \"{}\" ], balance: first_available", urls.join("\", \""));
-    let two = with(&format!("{servers}, retry: {{ most: 2, backoff: 1ms }}")).start();
+    let two = with(&format!("{servers}, retry: {{ most: 2, backoff: 1ms }}")).top(ADMIN).start();
     two.ask(ping("")).assert_refused(503);
     assert_eq!(live.count(), 0);
+    assert_eq!(metric(&two, "mcp_edge_retries_total", &["connect"]), "2");
+    assert_eq!(metric(&two, "mcp_edge_retries_total", &["conflict"]), "0");
     let three = with(&format!("{servers}, retry: {{ most: 3, backoff: 1ms }}")).start();
     assert_eq!(three.ask(ping("")).status, 200);
     assert_eq!(live.count(), 1);
@@ -146,7 +167,7 @@ fn slow() -> (Backend, crate::support::backend::Feed) {
 fn what_is_too_much_waits_and_what_cannot_wait_is_refused() {
     let (slow, answer) = slow();
     let circuit = "circuit: { in_flight: 1, pending: 1, wait: 60s }";
-    let edge = with(&format!("servers: [ \"{}\" ], {circuit}", slow.url())).start();
+    let edge = with(&format!("servers: [ \"{}\" ], {circuit}", slow.url())).top(ADMIN).start();
     // a stream that a GET has begun takes no room
     let mut stream = edge.client();
     stream.send(get_events("localhost", "/mcp", ""));
@@ -160,6 +181,10 @@ fn what_is_too_much_waits_and_what_cannot_wait_is_refused() {
     let refused = edge.log("a refusal", |line| line["code"] == "forward.queue_full");
     assert_eq!(refused["status"], 503);
     assert_eq!(slow.count(), 2, "who waits is not sent on");
+    assert_eq!(metric(&edge, "mcp_edge_circuit_waiting", &[]), "1");
+    assert_eq!(metric(&edge, "mcp_edge_circuit_waits_total", &[]), "0");
+    let refused = |reason: &str| metric(&edge, "mcp_edge_circuit_refused_total", &[reason]);
+    assert_eq!((refused("full"), refused("late")), ("1".to_owned(), "0".to_owned()));
     answer.push("1");
     assert_eq!(first.response().status, 200);
     answer.push("2");
@@ -169,6 +194,10 @@ fn what_is_too_much_waits_and_what_cannot_wait_is_refused() {
     assert_eq!(told[1].assert_refused(503)["id"], 3);
     assert_eq!(told[1].header("retry-after"), Some("1"));
     assert_eq!(slow.count(), 3, "nothing is sent twice");
+    assert_eq!(metric(&edge, "mcp_edge_circuit_waiting", &[]), "0");
+    assert_eq!(metric(&edge, "mcp_edge_circuit_waits_total", &[]), "1");
+    let waited = metric(&edge, "mcp_edge_circuit_wait_seconds_total", &[]);
+    assert!(waited.parse::<f64>().unwrap() > 0.0, "{waited}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{ADMIN, SHA, metric};
 use crate::support::backend::{backend, feed, plain};
-use crate::support::client::{Client, get, get_events};
+use crate::support::client::{Client, get, get_events, post};
 use crate::support::edge::{Builder, Edge, edge};
 use crate::support::mcp::{by, call, initialize, replica, session};
 use crate::support::provider::{Mood, provider};
@@ -143,6 +143,41 @@ fn what_is_in_flight_and_what_streams_carry() {
     drop(feed);
     assert_eq!(client.chunk(), Some(Vec::new()));
     assert_eq!(client.ask(get("localhost", "/more")).status, 200, "its connection goes on");
+}
+
+#[test]
+fn what_is_under_way_counts_for_another_circuit() {
+    let (answer, source) = feed();
+    let source = std::sync::Mutex::new(source);
+    let backend = backend(move |x| {
+        if x.body().is_some() {
+            source.lock().unwrap().next();
+            x.json("{}");
+        }
+    });
+    let config = |circuit: &str| {
+        let upstream = format!("circuit: {{ {circuit}, wait: 50ms }}");
+        edge().upstream("one", &[backend.url()], &upstream).route("upstream: one")
+    };
+    let edge = config("in_flight: 2").start();
+    let ask = || post("localhost", "/x", "", r#"{"jsonrpc":"2.0","id":3,"method":"ping"}"#);
+    let mut under_way: Vec<_> = (0..2).map(|_| edge.client()).collect();
+    under_way.iter_mut().for_each(|client| assert!(client.send(ask())));
+    backend.wait_request(1);
+    edge.take(&config("in_flight: 1"));
+    edge.ask(ask()).assert_refused(503);
+    // one of three is free
+    edge.take(&config("in_flight: 3"));
+    let mut third = edge.client();
+    third.send(ask());
+    backend.wait_request(2);
+    edge.ask(ask()).assert_refused(503);
+    answer.push("123");
+    answer.push("2");
+    answer.push("3");
+    for client in under_way.iter_mut().chain([&mut third]) {
+        assert_eq!(client.response().status, 200);
+    }
 }
 
 #[test]

@@ -15,6 +15,8 @@ use crate::support::h2::{H2, Open, request};
 use crate::support::wait::{DEADLINE, Watched};
 
 const FIVE: Duration = Duration::from_secs(5);
+/// Until something expires: streams must have begun by then.
+const SOON: Duration = Duration::from_secs(6);
 const DAY: Duration = Duration::from_secs(86_400);
 const FIRST: &[u8] = b"data: one\n\n";
 /// Every way that a stream can come.
@@ -160,11 +162,15 @@ impl Stage {
 }
 
 impl Stream {
-    /// Waits for its end.
+    /// Waits for its end. Nothing stands before it: who may not go on is not asked to come back.
     fn ended(&mut self) {
         match self {
-            Self::H1(client) => while client.chunk().is_some_and(|part| !part.is_empty()) {},
-            Self::H2(h2, open) => while let Ok(Some(_)) = h2.part(open) {},
+            Self::H1(client) => assert_eq!(client.chunk(), Some(Vec::new()), "ended as it should"),
+            Self::H2(h2, open) => {
+                while let Ok(Some(part)) = h2.part(open) {
+                    assert!(part.is_empty(), "{part:?}");
+                }
+            }
             Self::WebSocket(client) => drop(client.end()),
         }
     }
@@ -261,6 +267,39 @@ fn by_files_that_change() {
     );
     kept.ask("GET /cert/plain HTTP/1.1\r\nHost: localhost\r\n\r\n").assert_refused(403);
     let_in.ask("GET /open/plain HTTP/1.1\r\nHost: localhost\r\n\r\n").assert_refused(403);
+    stage.bell.update(|n| *n += 1);
+    assert!(stay.iter_mut().all(Stream::lives));
+}
+
+#[test]
+fn by_the_end_of_a_certificate() {
+    let stage = Stage::new();
+    stage.certs.leaf(&[]).client("soon", 3).until(SOON).write("soon");
+    let over = Instant::now() + SOON;
+    let edge = stage.config(&["one"], "192.0.2.1").start();
+    let open = |way, name| stage.open(&edge, 0, way, "/cert", "", Some(name));
+    let (mut gone, mut stay) =
+        (WAYS.map(|way| open(way, "soon")), WAYS.map(|way| open(way, "good")));
+    let mut kept = Client::tls(edge.listener(0), stage.client(Way::H1, Some("soon")), "localhost");
+    assert_eq!(kept.ask("GET /cert/plain HTTP/1.1\r\nHost: localhost\r\n\r\n").status, 200);
+    all_end(&mut gone, over);
+    assert!(Instant::now() > over, "not before");
+    assert_eq!(ends(&edge, 3), ["certificate.revoked listen.certificate"]);
+    kept.ask("GET /cert/plain HTTP/1.1\r\nHost: localhost\r\n\r\n").assert_refused(403);
+    stage.bell.update(|n| *n += 1);
+    assert!(stay.iter_mut().all(Stream::lives));
+}
+
+#[test]
+fn by_the_end_of_a_revocation_list_that_was_not_renewed() {
+    let stage = Stage::new();
+    let over = Instant::now() + SOON;
+    stage.certs.crl("crl.pem", &[], SystemTime::now() + SOON);
+    let edge = stage.config(&["one"], "192.0.2.1").start();
+    let mut gone = WAYS.map(|way| stage.open(&edge, 0, way, "/cert", "", Some("good")));
+    let mut stay = WAYS.map(|way| stage.open(&edge, 0, way, "/open", "", None));
+    all_end(&mut gone, over);
+    assert_eq!(ends(&edge, 3), ["certificate.revoked listen.certificate"]);
     stage.bell.update(|n| *n += 1);
     assert!(stay.iter_mut().all(Stream::lives));
 }
