@@ -82,7 +82,8 @@ fn health(args: &HealthArgs) -> ExitCode {
 }
 
 fn reload(args: &ReloadArgs) -> ExitCode {
-    let answer = state_dir(args).and_then(|folder| control::client::reload(&folder));
+    let config = args.config.as_deref();
+    let answer = state_dir(args).and_then(|folder| control::client::reload(&folder, config));
     match answer {
         Ok(Reloaded { generation, notes, errors }) if errors.is_empty() => {
             notes.iter().for_each(|note| eprintln!("warning: {note}"));
@@ -110,7 +111,8 @@ fn state_dir(args: &ReloadArgs) -> Result<PathBuf, String> {
 }
 
 fn upgrade(args: &ReloadArgs) -> ExitCode {
-    match state_dir(args).and_then(|folder| mcp_edge::app::upgrade::ask(&folder)) {
+    let config = args.config.as_deref();
+    match state_dir(args).and_then(|folder| mcp_edge::app::upgrade::ask(&folder, config)) {
         Ok(pid) => print(&format!("process {pid} has taken over\n")),
         Err(problem) => {
             eprintln!("mcp-edge upgrade: {problem}");
@@ -142,7 +144,7 @@ fn places(args: &StatusArgs) -> Result<ask::Places, String> {
         (None, None) => ask::Places::usual(&env),
         (Some(path), None) => {
             let settings = config::load(path, &env, Mode::Check).ok();
-            ask::Places::of(config::state_dir(path, &env)?, settings.as_ref())
+            ask::Places::of(path, config::state_dir(path, &env)?, settings.as_ref())
         }
     };
     places.fields = fields.iter().map(|(name, value)| (name.clone(), value.clone())).collect();

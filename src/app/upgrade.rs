@@ -300,10 +300,10 @@ pub(super) fn relieve(state_dir: &Path) {
 ///
 /// # Errors
 /// A sentence: no edge runs there, or why the old one goes on.
-pub fn ask(state_dir: &Path) -> Result<u64, String> {
-    let answer = client::ask(state_dir, &json!({ "do": "upgrade" }))?;
+pub fn ask(state_dir: &Path, config: Option<&Path>) -> Result<u64, String> {
+    let answer = client::ask(state_dir, &client::question("upgrade", config))?;
     let pid = answer.get("pid").and_then(Value::as_u64);
-    match (pid, answer.get("error").and_then(Value::as_str)) {
+    match (pid, client::error(&answer)) {
         (Some(pid), _) => Ok(pid),
         (None, Some(problem)) => Err(problem.to_owned()),
         (None, None) => Err("the edge answers what nobody understands".to_owned()),

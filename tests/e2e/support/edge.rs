@@ -286,11 +286,16 @@ impl Edge {
         urls.filter_map(|url| url.split_once("://")?.1.parse().ok()).collect()
     }
 
+    /// The process that serves.
+    pub(crate) fn pid(&self) -> u32 {
+        self.successor.unwrap_or(self.child.id())
+    }
+
     /// Sends a signal by name, such as `TERM`.
     pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill")
             .arg(format!("-{name}"))
-            .arg(self.successor.unwrap_or(self.child.id()).to_string())
+            .arg(self.pid().to_string())
             .status()
             .unwrap();
         assert!(sent.success());
