@@ -50,7 +50,10 @@ fn run(args: &RunArgs) -> ExitCode {
     };
     match loaded {
         Ok(settings) => mcp_edge::app::run(settings, args.config.clone(), args.upgrade),
-        Err(errors) => refuse(&source, &errors),
+        Err(errors) => {
+            mcp_edge::app::upgrade::unable(&report::errors(&source, &errors));
+            refuse(&source, &errors)
+        }
     }
 }
 

@@ -65,6 +65,7 @@ pub fn run(settings: Settings, source: Option<PathBuf>, takes_over: bool) -> Exi
             for problem in problems.lines() {
                 eprintln!("mcp-edge: {problem}");
             }
+            upgrade::unable(&problems);
             ExitCode::FAILURE
         }
     }
@@ -217,7 +218,7 @@ fn assembled(
         fronts: close_fronts,
         pages: close,
     };
-    let (upgrades, retiring) = upgrade::commands(own, held.clone());
+    let (upgrades, retiring) = upgrade::commands(own, held.clone(), &settings.state_dir);
     let state = Mutex::new(state);
     let whose = Whose::new(source.as_deref());
     let work = Arc::new(Reloader { source, edge, observer, life, files, opener, held, state });
