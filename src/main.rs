@@ -17,6 +17,7 @@ use mcp_edge::cli::{
     ReloadArgs, RunArgs, StatusArgs,
 };
 use mcp_edge::config::quick::{self, Flags};
+use mcp_edge::config::writable::unwritable;
 use mcp_edge::config::{self, Mode, report};
 use mcp_edge::control::{self, client::Reloaded};
 use mcp_edge::import;
@@ -62,6 +63,11 @@ fn check(args: &CheckArgs) -> ExitCode {
     let loaded = config::load(&args.config, &env, Mode::Check);
     let text = match loaded {
         Ok(settings) => {
+            let unwritable = unwritable(&settings);
+            if !unwritable.errors.is_empty() {
+                return refuse(&source, &unwritable.errors);
+            }
+            unwritable.notes.iter().for_each(|note| eprintln!("warning: {note}"));
             let files = report::certificate_files(&settings);
             import::warnings(&files).iter().for_each(|warning| eprintln!("warning: {warning}"));
             report::effective(&settings)
