@@ -306,11 +306,6 @@ impl Edge {
         self.err.wait(part, |e| e.lines.iter().any(|l| l.contains(part)).then_some(()));
     }
 
-    /// Whether it has said its last, so far.
-    pub(crate) fn has_ended(&self) -> bool {
-        self.err.look(|e| e.ended)
-    }
-
     /// Waits until both pipes have ended, then for the exit status.
     pub(crate) fn exit(&mut self) -> ExitStatus {
         self.err.wait("the edge ends", |e| e.ended.then_some(()));
