@@ -17,6 +17,7 @@ use mcp_edge::cli::{
     ReloadArgs, RunArgs, StatusArgs,
 };
 use mcp_edge::config::quick::{self, Flags};
+use mcp_edge::config::writable::unwritable;
 use mcp_edge::config::{self, Mode, report};
 use mcp_edge::control::{self, client::Reloaded};
 use mcp_edge::import;
@@ -50,7 +51,10 @@ fn run(args: &RunArgs) -> ExitCode {
     };
     match loaded {
         Ok(settings) => mcp_edge::app::run(settings, args.config.clone(), args.upgrade),
-        Err(errors) => refuse(&source, &errors),
+        Err(errors) => {
+            mcp_edge::app::upgrade::unable(&report::errors(&source, &errors));
+            refuse(&source, &errors)
+        }
     }
 }
 
@@ -59,6 +63,11 @@ fn check(args: &CheckArgs) -> ExitCode {
     let loaded = config::load(&args.config, &env, Mode::Check);
     let text = match loaded {
         Ok(settings) => {
+            let unwritable = unwritable(&settings);
+            if !unwritable.errors.is_empty() {
+                return refuse(&source, &unwritable.errors);
+            }
+            unwritable.notes.iter().for_each(|note| eprintln!("warning: {note}"));
             let files = report::certificate_files(&settings);
             import::warnings(&files).iter().for_each(|warning| eprintln!("warning: {warning}"));
             report::effective(&settings)
@@ -82,7 +91,8 @@ fn health(args: &HealthArgs) -> ExitCode {
 }
 
 fn reload(args: &ReloadArgs) -> ExitCode {
-    let answer = state_dir(args).and_then(|folder| control::client::reload(&folder));
+    let config = args.config.as_deref();
+    let answer = state_dir(args).and_then(|folder| control::client::reload(&folder, config));
     match answer {
         Ok(Reloaded { generation, notes, errors }) if errors.is_empty() => {
             notes.iter().for_each(|note| eprintln!("warning: {note}"));
@@ -110,7 +120,8 @@ fn state_dir(args: &ReloadArgs) -> Result<PathBuf, String> {
 }
 
 fn upgrade(args: &ReloadArgs) -> ExitCode {
-    match state_dir(args).and_then(|folder| mcp_edge::app::upgrade::ask(&folder)) {
+    let config = args.config.as_deref();
+    match state_dir(args).and_then(|folder| mcp_edge::app::upgrade::ask(&folder, config)) {
         Ok(pid) => print(&format!("process {pid} has taken over\n")),
         Err(problem) => {
             eprintln!("mcp-edge upgrade: {problem}");
@@ -142,7 +153,7 @@ fn places(args: &StatusArgs) -> Result<ask::Places, String> {
         (None, None) => ask::Places::usual(&env),
         (Some(path), None) => {
             let settings = config::load(path, &env, Mode::Check).ok();
-            ask::Places::of(config::state_dir(path, &env)?, settings.as_ref())
+            ask::Places::of(path, config::state_dir(path, &env)?, settings.as_ref())
         }
     };
     places.fields = fields.iter().map(|(name, value)| (name.clone(), value.clone())).collect();

@@ -2,7 +2,7 @@
 //!
 //! The control socket is asked first: who may open it needs no password. Then the admin listener.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::status::Status;
 use crate::base::fetch::{self, Fetch};
 use crate::config::admin::AdminSettings;
 use crate::config::{self, Env, Settings};
-use crate::control::{self, Command, Reply};
+use crate::control::{Command, Reply, client};
 
 /// For an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -38,6 +38,8 @@ impl Command for Asked {
 pub struct Places {
     /// Where its control socket is.
     pub state_dir: Option<PathBuf>,
+    /// The config that it runs with.
+    pub config: Option<PathBuf>,
     /// Its admin listener, such as `http://127.0.0.1:9900`.
     pub url: Option<String>,
     /// A CA for that listener, besides the system's.
@@ -58,11 +60,12 @@ impl Places {
         Self { state_dir, ..Self::at(AdminSettings::usual().url()) }
     }
 
-    /// Those of a config; of one that is broken by now, the state folder alone.
-    pub fn of(state_dir: PathBuf, settings: Option<&Settings>) -> Self {
+    /// Those of a config file; of one that is broken by now, the state folder alone.
+    pub fn of(config: &Path, state_dir: PathBuf, settings: Option<&Settings>) -> Self {
         let admin = settings.and_then(|settings| settings.admin.as_ref());
         let url = admin.map(AdminSettings::url);
-        Self { state_dir: Some(state_dir), url, ..Self::default() }
+        let config = Some(config.to_owned());
+        Self { state_dir: Some(state_dir), config, url, ..Self::default() }
     }
 }
 
@@ -73,7 +76,8 @@ impl Places {
 pub fn ask(places: Places) -> Result<Status, String> {
     let mut problems = Vec::new();
     if let Some(state_dir) = &places.state_dir {
-        match control::client::ask(state_dir, &json!({ "do": "status" })) {
+        let question = client::question("status", places.config.as_deref());
+        match client::ask(state_dir, &question) {
             Ok(mut answer) => match answer.get_mut("status") {
                 Some(status) => return read(status.take()),
                 None => problems.push(refused(&answer)),

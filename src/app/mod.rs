@@ -32,7 +32,7 @@ use crate::base::life::{Life, Phase};
 use crate::base::notify;
 use crate::config::admin::AdminSettings;
 use crate::config::{AccessLog as LogTo, Settings};
-use crate::control::Command;
+use crate::control::{Command, Whose};
 use crate::listen::accept::Front;
 use crate::listen::local::Local;
 use crate::listen::place::Post;
@@ -65,6 +65,7 @@ pub fn run(settings: Settings, source: Option<PathBuf>, takes_over: bool) -> Exi
             for problem in problems.lines() {
                 eprintln!("mcp-edge: {problem}");
             }
+            upgrade::unable(&problems);
             ExitCode::FAILURE
         }
     }
@@ -217,11 +218,13 @@ fn assembled(
         fronts: close_fronts,
         pages: close,
     };
-    let (upgrades, retiring) = upgrade::commands(own, held.clone());
+    let (upgrades, retiring) = upgrade::commands(own, held.clone(), &settings.state_dir);
     let state = Mutex::new(state);
+    let whose = Whose::new(source.as_deref());
     let work = Arc::new(Reloader { source, edge, observer, life, files, opener, held, state });
     let commands = commands(&work, &pages).into_iter().chain(upgrades).collect();
-    let desk = Desk { state_dir: settings.state_dir.clone(), commands, relieves, retiring };
+    let state_dir = settings.state_dir.clone();
+    let desk = Desk { state_dir, commands, whose, relieves, retiring };
     Ok((server, Watch { work, desk: Mutex::new(Some(desk)), stop }))
 }
 

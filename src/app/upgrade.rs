@@ -32,6 +32,10 @@ pub const FLAG: &str = "--upgrade";
 const PATIENCE: Duration = Duration::from_secs(55);
 /// How often it is looked at whether a new process still lives.
 const LOOK: Duration = Duration::from_millis(50);
+/// In the environment of a new process: the control socket of who has started it.
+const STARTED_BY: &str = "MCP_EDGE_STARTED_BY";
+/// Most of what a new process says of its failure, in bytes: it has to fit in a question.
+const MAX_PROBLEM: usize = 3 * 1024;
 
 /// The admin listener's name among the sockets; others' are their addresses as the config has them.
 pub(super) fn admin_name(address: SocketAddr) -> String {
@@ -64,10 +68,11 @@ impl Invocation {
         Ok(Self { program, arguments, folder: std::env::current_dir()? })
     }
 
-    fn again(&self) -> io::Result<Child> {
+    fn again(&self, asked_at: &Path) -> io::Result<Child> {
         Process::new(&self.program)
             .args(&self.arguments)
             .arg(FLAG)
+            .env(STARTED_BY, asked_at)
             .current_dir(&self.folder)
             .stdin(Stdio::null())
             .spawn()
@@ -171,19 +176,30 @@ pub(super) type Retiring = oneshot::Sender<()>;
 pub(super) fn commands(
     own: Invocation,
     held: Arc<Held>,
+    state_dir: &Path,
 ) -> (Vec<Arc<dyn Command>>, mpsc::Receiver<Retiring>) {
     let (retire, retiring) = mpsc::channel(1);
     let (successor, seen) = watch::channel(0);
-    let upgrade = Upgrade { own, seen, busy: tokio::sync::Mutex::new(()) };
-    let all: Vec<Arc<dyn Command>> =
-        vec![Arc::new(upgrade), Arc::new(Sockets(held)), Arc::new(Retire { retire, successor })];
+    let (asked_at, unable) = (control::path(state_dir), Arc::<Unable>::default());
+    let asked_at = std::path::absolute(&asked_at).unwrap_or(asked_at);
+    let busy = tokio::sync::Mutex::new(());
+    let upgrade = Upgrade { own, asked_at, seen, unable: unable.clone(), busy };
+    let all: Vec<Arc<dyn Command>> = vec![
+        Arc::new(upgrade),
+        Arc::new(Sockets(held)),
+        Arc::new(Retire { retire, successor }),
+        unable,
+    ];
     (all, retiring)
 }
 
 /// `{"do":"upgrade"}`: asked by a person. Starts the new process, and tells how it went.
 struct Upgrade {
     own: Invocation,
+    /// Where the new process finds this one.
+    asked_at: PathBuf,
     seen: Successor,
+    unable: Arc<Unable>,
     busy: tokio::sync::Mutex<()>,
 }
 
@@ -198,8 +214,8 @@ impl Command for Upgrade {
             match self.attempt().await {
                 Ok(pid) => json!({ "ok": true, "pid": pid }),
                 Err(problem) => {
-                    log::error!("no upgrade: {problem}; this process goes on");
-                    failed(&format!("{problem}; the old process goes on"))
+                    log::error!("no upgrade, this process goes on: {problem}");
+                    failed(&format!("the old process goes on: {problem}"))
                 }
             }
         })
@@ -209,8 +225,8 @@ impl Command for Upgrade {
 impl Upgrade {
     async fn attempt(&self) -> Result<u32, String> {
         let program = self.own.program.display();
-        let mut child =
-            self.own.again().map_err(|e| format!("`{program}` cannot be started: {e}"))?;
+        let child = self.own.again(&self.asked_at);
+        let mut child = child.map_err(|e| format!("`{program}` cannot be started: {e}"))?;
         let pid = child.id();
         log::info!("`{program}` was started as process {pid}, to take over");
         let mut seen = self.seen.clone();
@@ -220,7 +236,12 @@ impl Upgrade {
             () = sleep(PATIENCE) => Err(io::ErrorKind::TimedOut.into()),
         };
         if let Ok(status) = ended {
-            return Err(format!("the new process has ended ({status}), and said why in the log"));
+            let why = match self.unable.take(pid) {
+                Some(problem) => format!(":\n{problem}"),
+                // it did not come so far, or the system or a panic has ended it
+                None => ", and its last words are in the log".to_owned(),
+            };
+            return Err(format!("the new process has ended ({status}){why}"));
         }
         let killed = child.kill().and_then(|()| child.wait());
         killed.map_err(|e| format!("the new process {pid} cannot be ended: {e}"))?;
@@ -284,6 +305,47 @@ impl Command for Retire {
     }
 }
 
+/// `{"do":"unable","pid":1,"problem":"…"}`: told by a new process that cannot start.
+#[derive(Default)]
+struct Unable(Mutex<Option<(u32, String)>>);
+
+impl Unable {
+    fn take(&self, pid: u32) -> Option<String> {
+        let told = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        told.filter(|(other, _)| *other == pid).map(|(_, problem)| problem)
+    }
+}
+
+impl Command for Unable {
+    fn name(&self) -> &'static str {
+        "unable"
+    }
+
+    fn run<'a>(&'a self, asked: &'a Value, _: &'a UnixStream) -> Reply<'a> {
+        let pid = asked.get("pid").and_then(Value::as_u64).and_then(|pid| pid.try_into().ok());
+        let problem = asked.get("problem").and_then(Value::as_str).map(str::to_owned);
+        let told = pid.zip(problem);
+        let known = told.is_some();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = told;
+        Box::pin(async move { json!({ "ok": known }) })
+    }
+}
+
+/// Tells who has started this process for an upgrade, if anybody has, why it cannot start. Blocks its thread.
+pub fn unable(problem: &str) {
+    let Some(asked_at) = std::env::var_os(STARTED_BY) else { return };
+    let mut told =
+        problem.get(..problem.floor_char_boundary(MAX_PROBLEM)).unwrap_or_default().to_owned();
+    if told.len() < problem.len() {
+        told.push('…');
+    }
+    let pid = std::process::id();
+    let question = json!({ "do": "unable", "pid": pid, "problem": told.trim_end() });
+    if let Err(e) = client::ask_at(Path::new(&asked_at), &question) {
+        log::error!("who has started this process does not hear why it ends: {e}");
+    }
+}
+
 /// Tells the process before this one that it may go. Blocks its thread.
 pub(super) fn relieve(state_dir: &Path) {
     let told = client::ask(state_dir, &json!({ "do": "retire", "pid": std::process::id() }));
@@ -300,10 +362,10 @@ pub(super) fn relieve(state_dir: &Path) {
 ///
 /// # Errors
 /// A sentence: no edge runs there, or why the old one goes on.
-pub fn ask(state_dir: &Path) -> Result<u64, String> {
-    let answer = client::ask(state_dir, &json!({ "do": "upgrade" }))?;
+pub fn ask(state_dir: &Path, config: Option<&Path>) -> Result<u64, String> {
+    let answer = client::ask(state_dir, &client::question("upgrade", config))?;
     let pid = answer.get("pid").and_then(Value::as_u64);
-    match (pid, answer.get("error").and_then(Value::as_str)) {
+    match (pid, client::error(&answer)) {
         (Some(pid), _) => Ok(pid),
         (None, Some(problem)) => Err(problem.to_owned()),
         (None, None) => Err("the edge answers what nobody understands".to_owned()),

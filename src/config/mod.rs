@@ -14,6 +14,7 @@ mod self_signed;
 mod session_keys;
 mod shutdown;
 mod substitute;
+pub mod writable;
 mod yaml;
 
 use std::path::PathBuf;

@@ -23,12 +23,25 @@ pub struct Reloaded {
     pub errors: Vec<String>,
 }
 
-/// Has the edge that runs with this state folder load its config anew.
+/// A question for the edge that runs with a config; for whichever answers where none is named.
+pub fn question(what: &str, config: Option<&Path>) -> Value {
+    let config = config.map(|path| super::whose::whole(path).to_string_lossy().into_owned());
+    match config {
+        Some(config) => json!({ "do": what, "config": config }),
+        None => json!({ "do": what }),
+    }
+}
+
+/// Has the edge that runs with this state folder, and with this config where one is named, load it anew.
 ///
 /// # Errors
 /// As [`ask`].
-pub fn reload(state_dir: &Path) -> Result<Reloaded, String> {
-    let answer = ask(state_dir, &json!({ "do": "reload" }))?;
+pub fn reload(state_dir: &Path, config: Option<&Path>) -> Result<Reloaded, String> {
+    let answer = ask(state_dir, &question("reload", config))?;
+    if let (Some(problem), None) = (error(&answer), answer.get("generation")) {
+        // it was not taken for a reload at all
+        return Err(problem.to_owned());
+    }
     let texts = |key: &str| {
         let all = answer.get(key).and_then(Value::as_array).into_iter().flatten();
         all.filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>()
@@ -42,13 +55,25 @@ pub fn reload(state_dir: &Path) -> Result<Reloaded, String> {
     Ok(Reloaded { generation, notes, errors })
 }
 
+/// What an answer says against its question.
+pub fn error(answer: &Value) -> Option<&str> {
+    answer.get("error").and_then(Value::as_str)
+}
+
 /// Asks the edge that runs with this state folder. Blocks its thread.
 ///
 /// # Errors
 /// A sentence: nobody answers there, or not in time.
 pub fn ask(state_dir: &Path, question: &Value) -> Result<Value, String> {
-    let path = super::path(state_dir);
-    let mut socket = UnixStream::connect(&path)
+    ask_at(&super::path(state_dir), question)
+}
+
+/// The same at a socket.
+///
+/// # Errors
+/// As [`ask`].
+pub fn ask_at(path: &Path, question: &Value) -> Result<Value, String> {
+    let mut socket = UnixStream::connect(path)
         .map_err(|e| format!("no edge can be reached by `{}`: {e}", path.display()))?;
     let mut answer = String::new();
     let line = format!("{question}\n");

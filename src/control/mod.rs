@@ -1,16 +1,16 @@
 //! The control socket: in, a line of JSON from whoever may open a file of the owner's; out, a line of JSON.
 //!
 //! It is `control.sock` in the state folder, of mode 0600: who may connect is the file system's business. A
-//! line is `{"do":"reload"}`; what is known is in the table that the composition root gives to
-//! [`Server::run`]. Lines are bounded in size, and so is the time that they take to come.
+//! line is `{"do":"reload","config":"/etc/mcp-edge.yaml"}`; what is known is in the table that the composition root
+//! gives to [`Server`], and where a config is named, only the edge that runs with it answers. Lines are bounded in
+//! size, and so is the time that they take to come.
 
 pub mod client;
 pub mod pass;
+mod place;
+mod whose;
 
-use std::fs::{self, Permissions};
 use std::future::pending;
-use std::io::{self, ErrorKind};
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net;
 use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
@@ -21,12 +21,15 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, oneshot};
-use tokio::time::{sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+
+use place::Place;
+pub use whose::Whose;
 
 /// Its name in the state folder.
 const FILE: &str = "control.sock";
 /// Longest question, in bytes.
-const MAX_QUESTION: usize = 4 * 1024;
+const MAX_QUESTION: usize = 8 * 1024;
 /// For a question to come, and for an answer to be taken.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// For what was asked for to be done: as long as [`client`] waits.
@@ -35,6 +38,8 @@ const LONGEST: Duration = Duration::from_secs(60);
 const MOST: usize = 8;
 /// Until a connection is accepted again after that has failed.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How often it is looked at whether the place is still ours, or has become free.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Where the control socket of a state folder is.
 pub fn path(state_dir: &Path) -> PathBuf {
@@ -53,64 +58,128 @@ pub trait Command: Send + Sync {
 /// An answer that is still to come.
 pub type Reply<'a> = Pin<Box<dyn Future<Output = Value> + Send + 'a>>;
 
-/// A socket that nobody has asked yet.
-#[derive(Debug)]
+/// Answers at the socket of a state folder.
 pub struct Server {
-    socket: net::UnixListener,
+    state_dir: PathBuf,
+    shared: Arc<Shared>,
+    /// The socket; or why there is none.
+    bound: Result<Bound, String>,
+}
+
+/// A socket, and where it is.
+type Bound = (net::UnixListener, Place);
+
+struct Shared {
+    commands: Vec<Arc<dyn Command>>,
+    whose: Whose,
+    /// For questions at once.
+    places: Arc<Semaphore>,
+}
+
+/// Word that the socket is to be closed, with who waits for that.
+pub type Close = oneshot::Receiver<oneshot::Sender<()>>;
+
+/// Why a socket is not answered on any longer.
+enum Ended {
+    /// Somebody else has its place.
+    Lost,
+    /// It was closed, and this one waits for that.
+    Closed(oneshot::Sender<()>),
 }
 
 impl Server {
-    /// Binds the socket of a state folder. One that nobody answers on is replaced.
-    ///
-    /// # Errors
-    /// A sentence: there is no such folder, it cannot be written, or another edge answers there.
-    pub fn bind(state_dir: &Path) -> Result<Self, String> {
-        let path = path(state_dir);
-        if net::UnixStream::connect(&path).is_ok() {
-            return Err(format!("another edge answers on `{}`", path.display()));
+    /// Binds the socket of a state folder. One that nobody answers on is replaced. Where that fails, it is tried
+    /// again for as long as [`Server::run`] runs: another edge may have it, and go.
+    pub async fn open(state_dir: PathBuf, commands: Vec<Arc<dyn Command>>, whose: Whose) -> Self {
+        let bound = Place::take(path(&state_dir)).await;
+        if let Err(problem) = &bound {
+            log::warn!("no control socket: {problem}; it is tried again");
         }
-        let named = |e: io::Error| format!("`{}` cannot be made: {e}", path.display());
-        let socket = placed(&path).map_err(named)?;
-        socket.set_nonblocking(true).map_err(named)?;
-        Ok(Self { socket })
+        let places = Arc::new(Semaphore::new(MOST));
+        Self { state_dir, shared: Arc::new(Shared { commands, whose, places }), bound }
     }
 
     /// Answers whoever asks, until `close` brings a sender: the socket is closed then, the sender is fired, and
     /// what was asked before is answered.
-    pub async fn run(
-        self,
-        commands: Vec<Arc<dyn Command>>,
-        close: oneshot::Receiver<oneshot::Sender<()>>,
-    ) {
+    pub async fn run(self, close: Close) {
+        let Self { state_dir, shared, mut bound } = self;
         let mut close = pin!(async {
             match close.await {
                 Ok(closed) => closed,
+                // nobody is there who could say it
                 Err(_) => pending().await,
             }
         });
-        let socket = match UnixListener::from_std(self.socket) {
-            Ok(socket) => socket,
-            Err(e) => return log::error!("the control socket cannot be polled: {e}"),
+        let closed = loop {
+            bound = match bound {
+                Ok(bound) => match shared.serve(bound, close.as_mut()).await {
+                    Ended::Closed(closed) => break closed,
+                    Ended::Lost => {
+                        log::warn!("the control socket has gone from its place; it is made again");
+                        Place::take(path(&state_dir)).await
+                    }
+                },
+                Err(before) => {
+                    tokio::select! {
+                        closed = &mut close => break closed,
+                        () = sleep(LOOK) => {}
+                    }
+                    let again = Place::take(path(&state_dir)).await;
+                    match &again {
+                        Ok(_) => log::info!("the control socket is open now"),
+                        Err(problem) if *problem != before => {
+                            log::warn!("no control socket: {problem}; it is tried again");
+                        }
+                        Err(_) => {}
+                    }
+                    again
+                }
+            };
         };
-        let (commands, places) = (Arc::new(commands), Arc::new(Semaphore::new(MOST)));
+        if closed.send(()).is_err() {
+            log::debug!("nobody waits for the end of the control socket");
+        }
+        let all = u32::try_from(MOST).unwrap_or(u32::MAX);
+        if timeout(PATIENCE, shared.places.acquire_many(all)).await.is_err() {
+            log::debug!("who asked on the control socket takes no answer");
+        }
+    }
+}
+
+impl Shared {
+    async fn serve(
+        self: &Arc<Self>,
+        (socket, place): Bound,
+        mut close: Pin<&mut (impl Future<Output = oneshot::Sender<()>> + Send)>,
+    ) -> Ended {
+        let socket = match UnixListener::from_std(socket) {
+            Ok(socket) => socket,
+            Err(e) => {
+                log::error!("the control socket cannot be polled: {e}");
+                return Ended::Closed(close.await);
+            }
+        };
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let Ok(place) = places.clone().acquire_owned().await else { return };
+            let Ok(free) = self.places.clone().acquire_owned().await else { return Ended::Lost };
             let accepted = tokio::select! {
                 accepted = socket.accept() => accepted,
-                closed = &mut close => {
-                    drop((socket, place));
-                    if closed.send(()).is_err() {
-                        log::debug!("nobody waits for the end of the control socket");
+                closed = &mut close => return Ended::Closed(closed),
+                _ = look.tick() => {
+                    let place = place.clone();
+                    match tokio::task::spawn_blocking(move || place.is_ours()).await {
+                        Ok(false) => return Ended::Lost,
+                        _ => continue,
                     }
-                    break;
                 }
             };
             match accepted {
                 Ok((peer, _)) => {
-                    let commands = commands.clone();
+                    let shared = self.clone();
                     tokio::spawn(async move {
-                        converse(peer, &commands).await;
-                        drop(place);
+                        shared.converse(peer).await;
+                        drop(free);
                     });
                 }
                 Err(e) => {
@@ -119,44 +188,41 @@ impl Server {
                 }
             }
         }
-        let all = u32::try_from(MOST).unwrap_or(u32::MAX);
-        if timeout(PATIENCE, places.acquire_many(all)).await.is_err() {
-            log::debug!("who asked on the control socket takes no answer");
+    }
+
+    async fn converse(&self, mut peer: UnixStream) {
+        let answer = match timeout(PATIENCE, question(&mut peer)).await {
+            Ok(Ok(asked)) => match timeout(LONGEST, self.answer(&asked, &peer)).await {
+                Ok(answer) => answer,
+                // what waits on a file system may do so for ever, and would hold its place among the questions
+                Err(_) => failed("not done within 60 s; it may still be done"),
+            },
+            Ok(Err(problem)) => failed(&problem),
+            Err(_) => failed("no whole line came in time"),
+        };
+        let line = format!("{answer}\n");
+        match timeout(PATIENCE, peer.write_all(line.as_bytes())).await {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => log::debug!("who asked on the control socket has gone: {e}"),
+            Err(_) => log::debug!("who asked on the control socket does not read"),
         }
     }
-}
 
-/// Binds beside the path and moves it there: nobody finds it before its mode is right.
-fn placed(path: &Path) -> io::Result<net::UnixListener> {
-    let draft = path.with_extension(format!("{}.tmp", std::process::id()));
-    match fs::remove_file(&draft) {
-        Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
-        _ => {}
-    }
-    let socket = net::UnixListener::bind(&draft)?;
-    let moved = fs::set_permissions(&draft, Permissions::from_mode(0o600))
-        .and_then(|()| fs::rename(&draft, path));
-    if moved.is_err() {
-        drop(fs::remove_file(&draft));
-    }
-    moved.map(|()| socket)
-}
-
-async fn converse(mut peer: UnixStream, commands: &[Arc<dyn Command>]) {
-    let answer = match timeout(PATIENCE, question(&mut peer)).await {
-        Ok(Ok(asked)) => match timeout(LONGEST, answer(&asked, &peer, commands)).await {
-            Ok(answer) => answer,
-            // what waits on a file system may do so for ever, and would hold its place among the questions
-            Err(_) => failed("not done within 60 s; it may still be done"),
-        },
-        Ok(Err(problem)) => failed(&problem),
-        Err(_) => failed("no whole line came in time"),
-    };
-    let line = format!("{answer}\n");
-    match timeout(PATIENCE, peer.write_all(line.as_bytes())).await {
-        Ok(Ok(())) => {}
-        Ok(Err(e)) => log::debug!("who asked on the control socket has gone: {e}"),
-        Err(_) => log::debug!("who asked on the control socket does not read"),
+    async fn answer(&self, asked: &Value, peer: &UnixStream) -> Value {
+        let (whose, named) = (self.whose.clone(), asked.clone());
+        match tokio::task::spawn_blocking(move || whose.check(&named)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(problem)) => return failed(&problem),
+            Err(e) => return failed(&e.to_string()),
+        }
+        let wanted = asked.get("do").and_then(Value::as_str).unwrap_or_default();
+        match self.commands.iter().find(|command| command.name() == wanted) {
+            Some(command) => command.run(asked, peer).await,
+            None => {
+                let known: Vec<&str> = self.commands.iter().map(|c| c.name()).collect();
+                failed(&format!("unknown `do`; known are: {}", known.join(", ")))
+            }
+        }
     }
 }
 
@@ -178,17 +244,6 @@ async fn question(peer: &mut UnixStream) -> Result<Value, String> {
     }
 }
 
-async fn answer(asked: &Value, peer: &UnixStream, commands: &[Arc<dyn Command>]) -> Value {
-    let wanted = asked.get("do").and_then(Value::as_str).unwrap_or_default();
-    match commands.iter().find(|command| command.name() == wanted) {
-        Some(command) => command.run(asked, peer).await,
-        None => {
-            let known: Vec<&str> = commands.iter().map(|command| command.name()).collect();
-            failed(&format!("unknown `do`; known are: {}", known.join(", ")))
-        }
-    }
-}
-
 /// The answer to what could not be done: `{"ok":false,"error":…}`.
 pub fn failed(problem: &str) -> Value {
     json!({ "ok": false, "error": problem })
@@ -196,7 +251,9 @@ pub fn failed(problem: &str) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::io::{BufRead, BufReader, Write};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     use super::*;
 
@@ -212,19 +269,22 @@ mod tests {
         }
     }
 
-    fn serving(folder: &Path) -> tokio::runtime::Runtime {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
-        let server = Server::bind(folder).unwrap();
+    fn runtime() -> tokio::runtime::Runtime {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(1).enable_all().build().unwrap()
+    }
+
+    async fn open(folder: &Path) -> Server {
+        let whose = Whose::new(Some(Path::new("/a/file.yaml")));
+        Server::open(folder.to_owned(), vec![Arc::new(Echo)], whose).await
+    }
+
+    fn serving(folder: &Path) -> (tokio::runtime::Runtime, oneshot::Sender<oneshot::Sender<()>>) {
+        let runtime = runtime();
+        let server = runtime.block_on(open(folder));
         let (close, closing) = oneshot::channel();
-        runtime.spawn(async move {
-            server.run(vec![Arc::new(Echo)], closing).await;
-            drop(close);
-        });
-        runtime
+        runtime.spawn(server.run(closing));
+        (runtime, close)
     }
 
     fn ask(folder: &Path, line: &[u8]) -> Value {
@@ -246,6 +306,12 @@ mod tests {
         assert_eq!(good, json!({ "ok": true, "asked": 7 }));
         let from_client = client::ask(folder.path(), &json!({ "do": "echo", "what": "x" }));
         assert_eq!(from_client.unwrap()["asked"], "x");
+        let own = json!({ "do": "echo", "what": "x", "config": "/a/file.yaml" });
+        assert_eq!(client::ask(folder.path(), &own).unwrap()["asked"], "x");
+        let other = json!({ "do": "echo", "config": "/another/file.yaml" });
+        let refused = client::ask(folder.path(), &other).unwrap();
+        let problem = refused["error"].as_str().unwrap();
+        assert!(problem.contains("/a/file.yaml") && problem.contains("/another/file.yaml"));
         for bad in [&b"{\"do\":\"else\"}\n"[..], b"nonsense\n", b"{}\n", b"[]\n", &[b' '; 8192]] {
             assert_eq!(ask(folder.path(), bad)["ok"], false);
         }
@@ -254,16 +320,49 @@ mod tests {
     #[test]
     fn a_socket_that_nobody_answers_on_is_replaced() {
         let folder = tempfile::tempdir().unwrap();
-        drop(Server::bind(folder.path()).unwrap());
+        let runtime = runtime();
+        let bind = |folder: &Path| runtime.block_on(open(folder)).bound;
+        drop(bind(folder.path()).unwrap());
         assert!(path(folder.path()).exists(), "it is stale");
-        let first = Server::bind(folder.path()).unwrap();
-        let second = Server::bind(folder.path()).unwrap_err();
-        assert!(second.contains("another edge answers"), "{second}");
+        let first = bind(folder.path()).unwrap();
+        let second = bind(folder.path()).unwrap_err();
+        let owner = format!("another edge (process {}) answers", std::process::id());
+        assert!(second.contains(&owner), "{second}");
         drop(first);
-        let missing = Server::bind(&folder.path().join("none")).unwrap_err();
+        let missing = bind(&folder.path().join("none")).unwrap_err();
         assert!(missing.contains("cannot be made"), "{missing}");
         let nobody = client::ask(&folder.path().join("none"), &json!({})).unwrap_err();
         assert!(nobody.contains("no edge"), "{nobody}");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no drafts are left");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_place_that_becomes_free_is_taken_and_one_that_is_lost_is_taken_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let here = || fs::symlink_metadata(path(folder.path())).ok().map(|meta| meta.ino());
+        let first = open(folder.path()).await;
+        let second = open(folder.path()).await;
+        assert!(first.bound.is_ok() && second.bound.is_err());
+        let old = here();
+        let (close, closing) = oneshot::channel();
+        let running = tokio::spawn(second.run(closing));
+        sleep(LOOK * 3).await;
+        assert_eq!(here(), old, "it is taken from nobody");
+        drop(first);
+        let ours = loop {
+            sleep(LOOK).await;
+            if here() != old {
+                break here();
+            }
+        };
+        fs::remove_file(path(folder.path())).unwrap();
+        while here().is_none() {
+            sleep(LOOK).await;
+        }
+        assert!(ours.is_some());
+        let (closed, told) = oneshot::channel();
+        close.send(closed).unwrap();
+        told.await.unwrap();
+        running.await.unwrap();
     }
 }

@@ -276,14 +276,15 @@ fn the_terminal_shows_the_same() {
             r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"e\u001b[2Jvil"}}"#;
         assert_eq!(edge.ask(post("localhost", "/mcp", "", body)).status, 403);
         edge.log("the refusal is noted", |line| line["code"] == "authz.tool");
-        let config = dir.path().join("edge.yaml");
+        // what is in the file by now is not what it runs with
+        let config = edge.config();
         let rest = format!(
             "state_dir: \"{}\"\n{}\nlisteners: [ {{ address: \"127.0.0.1:1\" }} ]\n\
              routes: [ {{ upstream: \"http://127.0.0.1:1\", auth: [ anonymous ] }} ]\n",
             state.display(),
             if admin == ADMIN { "admin: { address: \"127.0.0.1:2\" }" } else { admin },
         );
-        fs::write(&config, rest).unwrap();
+        fs::write(&config, &rest).unwrap();
         let told = run(&["status", "--config", config.to_str().unwrap()]);
         let text = said(&told);
         assert_eq!(told.status.code(), Some(0), "{text}");
@@ -297,6 +298,8 @@ fn the_terminal_shows_the_same() {
         let json: Value = serde_json::from_slice(&json.stdout).unwrap();
         assert_eq!(json["upstreams"][0]["name"], "tools");
         edge.stop();
+        let config = dir.path().join("edge.yaml");
+        fs::write(&config, &rest).unwrap();
         let told = run(&["status", "--config", config.to_str().unwrap()]);
         assert_eq!(told.status.code(), Some(1), "{}", said(&told));
         assert!(said(&told).contains("no edge can be reached"), "{}", said(&told));

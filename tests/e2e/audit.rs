@@ -226,6 +226,28 @@ fn it_is_turned_and_opened_anew() {
 }
 
 #[test]
+fn two_processes_may_write_to_one_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, backend) = (dir.path().join("audit.log"), plain());
+    let mut edge = audited(&log, "").to(&backend).start();
+    let (_, first) = ask(&edge, "", &tool("a", "{}"));
+    wait(&log, 2);
+    let (code, said) = edge.upgrade();
+    assert_eq!(code, Some(0), "{said}");
+    let (_, second) = ask(&edge, "", &tool("b", "{}"));
+    let seen = wait(&log, 4);
+    let whose = |n: usize| {
+        let instance = seen[n]["instance"].as_str().unwrap();
+        (instance.to_owned(), seen[n]["seq"].as_u64().unwrap())
+    };
+    let (old, new) = (whose(0).0, whose(2).0);
+    assert!(old != new && old.len() == 8 && new.len() == 8, "{old} {new}");
+    assert_eq!([whose(1), whose(3)], [(old.clone(), 2), (new.clone(), 2)]);
+    assert!(first.starts_with(&old) && second.starts_with(&new));
+    edge.stop();
+}
+
+#[test]
 fn it_may_stand_on_standard_output() {
     let backend = mcp::replica("a");
     let edge = edge().top("audit: { to: stdout }").to(&backend).start();

@@ -17,6 +17,7 @@ mod audit;
 mod auth;
 mod authz;
 mod browsers;
+mod control;
 mod counting;
 mod deployed;
 mod draining;

@@ -3,6 +3,8 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, TcpListener};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -152,6 +154,59 @@ fn check_says_what_would_run_and_runs_nothing() {
     assert!(said.contains("tools") && said.contains("/mcp"), "{said}");
     assert!(!said.contains("5555"), "no secrets: {said}");
     assert!(!dir.path().join("state").exists(), "check leaves no traces");
+}
+
+/// As another user where the tests run as root, who may write everywhere.
+#[test]
+fn check_says_what_could_not_be_written_and_makes_nothing() {
+    let root = fs::metadata("/proc/self").unwrap().uid() == 0;
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    for (folder, mode) in [("closed", 0o555), ("open", 0o777)] {
+        fs::create_dir(at(folder)).unwrap();
+        fs::set_permissions(at(folder), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(at("read-only"), "").unwrap();
+    fs::set_permissions(at("read-only"), fs::Permissions::from_mode(0o444)).unwrap();
+    // the built binary may lie where that user cannot go
+    let copy = at("mcp-edge");
+    fs::copy(binary(), &copy).unwrap();
+    let check = |state: &str, keys: bool, log: &str, audit: &str| {
+        let keys = if keys {
+            format!("sessions: {{ keys: [ \"{}\" ] }}\n", "5".repeat(64))
+        } else {
+            String::new()
+        };
+        let config = format!(
+            "state_dir: {state}\nadmin: off\naccess_log: {log}\naudit: {{ to: {audit} }}\n{keys}\
+             listeners: [ {{ address: \"127.0.0.1:0\" }} ]\n\
+             routes: [ {{ upstream: \"http://127.0.0.1:1\", auth: [ anonymous ] }} ]\n"
+        );
+        write(dir.path(), &config);
+        let mut command = Command::new(&copy);
+        command.args(["check", "--config", "mcp-edge.yaml"]).current_dir(dir.path());
+        if root {
+            command.uid(65534).gid(65534);
+        }
+        let out = command.output().unwrap();
+        (out.status.code(), String::from_utf8_lossy(&out.stderr).into_owned())
+    };
+    let good = ("open/state", "open/a.log", "open/b.log");
+    assert_eq!(check(good.0, false, good.1, good.2), (Some(0), String::new()));
+    let (code, said) = check("closed/state", false, "closed/a.log", "read-only");
+    assert_eq!(code, Some(2), "{said}");
+    for part in ["state_dir: `closed`", "access_log: `closed`", "audit.to: `read-only`"] {
+        assert!(said.contains(&format!("{part} cannot be written by user ")), "{part}: {said}");
+    }
+    assert_eq!(said.lines().count(), 3, "{said}");
+    // nothing has to be kept there: the edge would start
+    let (code, said) = check("closed/state", true, good.1, "stdout");
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.starts_with("warning: state_dir: `closed` cannot be written"), "{said}");
+    for folder in ["closed", "open"] {
+        assert_eq!(fs::read_dir(at(folder)).unwrap().count(), 0, "{folder}");
+    }
 }
 
 #[test]

@@ -72,7 +72,20 @@ fn a_new_process_that_cannot_start_leaves_the_old_one_at_work() {
     let (code, said) = edge.upgrade();
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("the new process has ended") && said.contains("old process goes on"));
+    // whoever asked for it hears why, and so does the log
+    assert!(said.contains(&format!("cannot listen on {address}")), "{said}");
     edge.wait_line(&format!("cannot listen on {address}"));
+    assert_eq!(edge.get("/x").status, 200);
+    // the same of a config that is wrong; of very many mistakes the first
+    let wrong = |n: usize| good.clone() + &(0..n).map(|n| format!("x{n}: 1\n")).collect::<String>();
+    for many in [1, 1000] {
+        fs::write(edge.config(), wrong(many)).unwrap();
+        let (code, said) = edge.upgrade();
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("x0") && said.contains("exit status: 2"), "{said}");
+        assert_eq!(many > 1, said.contains('…'), "{said}");
+        assert!(said.len() < 5000, "{said}");
+    }
     assert_eq!(edge.get("/x").status, 200);
     // as soon as it can, it may
     fs::write(edge.config(), good).unwrap();

@@ -3,7 +3,8 @@
 //! Never in it: session ids, tokens, query strings, and values of arguments but by the config's rules. Text
 //! from outside is bounded.
 
-use crate::base::text::{push_ip, push_json, push_millis, push_number, push_time};
+use crate::base::random;
+use crate::base::text::{push_hex, push_ip, push_json, push_millis, push_number, push_time};
 use crate::observe::record::{CUT, FAILED, Record, bounded};
 
 /// The call goes to the server.
@@ -15,6 +16,8 @@ pub(super) const GONE: &str = "gone";
 
 /// It does not, because the edge has exited before.
 pub(super) const BROKEN_OFF: &str = "cut";
+/// Hex digits that name a process.
+const INSTANCE: usize = 8;
 /// The call went to the server, and the edge has exited before it knew what came of it.
 const UNKNOWN: &str = "unknown";
 
@@ -84,12 +87,22 @@ fn begin(record: &Record, event: &str, seq: u64, out: &mut Vec<u8>) {
     out.push(b'"');
     text(out, "event", event);
     number(out, "seq", seq);
+    instance(out);
     text(out, "request_id", &record.request_id);
     if let Some(trace) = &record.trace {
         out.extend_from_slice(b",\"trace_id\":\"");
         trace.push_id(out);
         out.push(b'"');
     }
+}
+
+/// Whose number it is: while an upgrade lasts, two processes write to one file. Request ids begin with it.
+fn instance(out: &mut Vec<u8>) {
+    out.extend_from_slice(b",\"instance\":\"");
+    let at = out.len();
+    push_hex(random::process(), out);
+    out.truncate(at + INSTANCE);
+    out.push(b'"');
 }
 
 fn causes(record: &Record, out: &mut Vec<u8>) {

@@ -3,7 +3,8 @@
 //!
 //! A `call` line says who wants to call what, and whether that is allowed; it stands in the file before the
 //! server hears of the call. What became of an allowed call is in an `answer` line with the same request id.
-//! Lines are numbered: a number that is missing is a line that was lost. A thread writes them; where calls may
+//! Lines are numbered within a process, which each of them names: a number that is missing is a line that was lost.
+//! A thread writes them; where calls may
 //! not go on without theirs (`full: refuse`), they wait for it.
 
 pub mod compile;

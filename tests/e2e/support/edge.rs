@@ -286,11 +286,16 @@ impl Edge {
         urls.filter_map(|url| url.split_once("://")?.1.parse().ok()).collect()
     }
 
+    /// The process that serves.
+    pub(crate) fn pid(&self) -> u32 {
+        self.successor.unwrap_or(self.child.id())
+    }
+
     /// Sends a signal by name, such as `TERM`.
     pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill")
             .arg(format!("-{name}"))
-            .arg(self.successor.unwrap_or(self.child.id()).to_string())
+            .arg(self.pid().to_string())
             .status()
             .unwrap();
         assert!(sent.success());
@@ -299,11 +304,6 @@ impl Edge {
     /// Waits until it has said this on stderr.
     pub(crate) fn wait_line(&self, part: &str) {
         self.err.wait(part, |e| e.lines.iter().any(|l| l.contains(part)).then_some(()));
-    }
-
-    /// Whether it has said its last, so far.
-    pub(crate) fn has_ended(&self) -> bool {
-        self.err.look(|e| e.ended)
     }
 
     /// Waits until both pipes have ended, then for the exit status.

@@ -1,0 +1,55 @@
+//! In: questions for a running edge by its state folder; out, an answer of the edge that is meant, and of no other.
+
+use std::fs;
+use std::process::{Command, Output};
+
+use crate::support::backend::plain;
+use crate::support::edge::{binary, edge};
+
+fn ask(args: &[&str]) -> (Option<i32>, String) {
+    let Output { status, stdout, stderr } = Command::new(binary()).args(args).output().unwrap();
+    let both = [stdout, stderr].concat();
+    (status.code(), String::from_utf8_lossy(&both).into_owned())
+}
+
+#[test]
+fn an_edge_that_runs_another_config_does_nothing() {
+    let (dir, backend) = (tempfile::tempdir().unwrap(), plain());
+    let edge = edge().to(&backend).start();
+    let (own, other) = (edge.config(), dir.path().join("other.yaml"));
+    let state = own.with_file_name("state");
+    // the folder is a relative one of the first config no more
+    fs::write(&other, fs::read_to_string(&own).unwrap()).unwrap();
+    let names = [own.display().to_string(), other.display().to_string()];
+    for verb in ["reload", "upgrade", "status"] {
+        let (code, said) = ask(&[verb, "--config", &names[1]]);
+        assert_eq!(code, Some(1), "{verb}: {said}");
+        assert!(names.iter().all(|name| said.contains(name)), "{verb}: {said}");
+    }
+    assert!(
+        edge.get("/x").status == 200 && !edge.stderr().iter().any(|l| l.contains("generation"))
+    );
+    // by another name, and by the folder alone
+    let link = dir.path().join("link.yaml");
+    std::os::unix::fs::symlink(&own, &link).unwrap();
+    let (code, said) = ask(&["reload", "--config", &link.display().to_string()]);
+    assert_eq!((code, said.as_str()), (Some(0), "generation 2 of the config is at work\n"));
+    let (code, said) = ask(&["reload", "--state-dir", &state.display().to_string()]);
+    assert_eq!((code, said.as_str()), (Some(0), "generation 3 of the config is at work\n"));
+    edge.stop();
+}
+
+#[test]
+fn a_second_edge_on_the_same_folder_is_asked_once_the_first_has_gone() {
+    let (dir, backend) = (tempfile::tempdir().unwrap(), plain());
+    let start = || edge().state(dir.path()).to(&backend).start();
+    let (first, second) = (start(), start());
+    second.wait_line(&format!("another edge (process {}) answers on", first.pid()));
+    let reload = || ask(&["reload", "--config", &second.config().display().to_string()]);
+    let (code, said) = reload();
+    assert!(code == Some(1) && said.contains("runs with"), "{code:?} {said}");
+    first.stop();
+    second.wait_line("the control socket is open now");
+    assert_eq!(reload().0, Some(0));
+    second.stop();
+}
