@@ -12,6 +12,7 @@ pub mod connect;
 mod gate;
 pub mod head;
 pub mod headers;
+pub mod names;
 pub mod pool;
 pub mod probe;
 pub mod tls;

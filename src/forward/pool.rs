@@ -2,6 +2,7 @@
 //! that still can.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -49,13 +50,15 @@ impl From<BackendStream> for Unused {
 pub struct Pool {
     idle: Mutex<VecDeque<(Unused, Instant)>>,
     keep: Duration,
+    closed: AtomicBool,
 }
 
 impl Pool {
     /// Keeps connections for `keep`: less than backends do (uvicorn and Node: 5 s), or a request
     /// would meet a connection that is just being closed.
     pub fn new(keep: Duration) -> Self {
-        Self { idle: Mutex::new(VecDeque::new()), keep }
+        let (idle, closed) = Default::default();
+        Self { idle, keep, closed }
     }
 
     /// The freshest connection that is still good at `now`.
@@ -72,10 +75,22 @@ impl Pool {
     /// Keeps a connection, unused since `now`, for the next request.
     pub fn give(&self, unused: Unused, now: Instant) {
         let mut idle = self.lock();
+        if self.closed.load(Ordering::Relaxed) {
+            return;
+        }
         if idle.len() >= MAX_IDLE {
             idle.pop_front();
         }
         idle.push_back((unused, now));
+    }
+
+    /// Its replica is gone: what is there is closed, and nothing more is kept.
+    pub fn close(&self) {
+        let mut idle = self.lock();
+        self.closed.store(true, Ordering::Relaxed);
+        let all = std::mem::take(&mut *idle);
+        drop(idle);
+        drop(all);
     }
 
     /// Closes what has been unused for too long.

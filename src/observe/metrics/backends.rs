@@ -1,5 +1,8 @@
 //! Metrics of replicas: in, what the balancer and the probes know; out, gauges and counters.
 
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
 use prometheus::{Error, IntCounterVec, IntGaugeVec};
 
 use super::make::Make;
@@ -12,6 +15,11 @@ pub struct Backends {
     failing: IntGaugeVec,
     probes: IntCounterVec,
     ejections: IntCounterVec,
+    replicas: IntGaugeVec,
+    lookups: IntCounterVec,
+    dns_failing: IntGaugeVec,
+    /// Whose series there are, by upstream and replica.
+    shown: Mutex<HashSet<(String, String)>>,
 }
 
 impl Backends {
@@ -42,6 +50,22 @@ impl Backends {
                 "Times that a replica was given a rest because requests failed, by how they did.",
                 &["upstream", "replica", "cause"],
             )?,
+            replicas: make.gauges(
+                "mcp_edge_upstream_replicas",
+                "Replicas that an upstream has, in whatever state.",
+                &["upstream"],
+            )?,
+            lookups: make.counters(
+                "mcp_edge_dns_lookups_total",
+                "Questions to DNS for the replicas of an upstream, by what came of them.",
+                &["upstream", "name", "result"],
+            )?,
+            dns_failing: make.gauges(
+                "mcp_edge_dns_failing",
+                "1 while a name's last question was not answered, or by nobody's address.",
+                &["upstream", "name"],
+            )?,
+            shown: Mutex::default(),
         })
     }
 
@@ -50,6 +74,48 @@ impl Backends {
         self.in_flight.reset();
         self.up.reset();
         self.failing.reset();
+        self.replicas.reset();
+        self.dns_failing.reset();
+    }
+
+    /// Drops the series of replicas that are not among those that there are: names bring ever new ones.
+    pub fn keep_only(&self, there: HashSet<(String, String)>) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        for (upstream, replica) in shown.difference(&there) {
+            let labels = [upstream.as_str(), replica.as_str()];
+            // one that was never counted has none of these
+            let gauges =
+                [&self.in_flight, &self.up, &self.failing].map(|g| g.remove_label_values(&labels));
+            let of = |word| [upstream.as_str(), replica.as_str(), word];
+            let probes = ["good", "bad"].map(|word| self.probes.remove_label_values(&of(word)));
+            let ejections = Cause::ALL.map(|c| self.ejections.remove_label_values(&of(c.name())));
+            let all = gauges.into_iter().chain(probes).chain(ejections);
+            log::debug!(
+                "{replica} is gone, and {} series of it",
+                all.filter(Result::is_ok).count()
+            );
+        }
+        *shown = there;
+    }
+
+    /// Notes how many replicas an upstream has.
+    pub fn set_replicas(&self, upstream: &str, count: usize) {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        self.replicas.with_label_values(&[upstream]).set(count);
+    }
+
+    /// Notes how it stands with a name: whether it leads anywhere now, and what came of all questions, by word.
+    pub fn set_name<'w>(
+        &self,
+        upstream: &str,
+        name: &str,
+        failing: bool,
+        counts: impl IntoIterator<Item = (&'w str, u64)>,
+    ) {
+        self.dns_failing.with_label_values(&[upstream, name]).set(failing.into());
+        for (word, total) in counts {
+            raise(&self.lookups, &[upstream, name, word], total);
+        }
     }
 
     /// Notes how many requests and streams are under way at a replica. Asked for when somebody
@@ -70,17 +136,46 @@ impl Backends {
     ) {
         self.up.with_label_values(&[upstream, replica]).set(up.into());
         self.failing.with_label_values(&[upstream, replica]).set(failing.into());
-        let raise = |counters: &IntCounterVec, what: &str, total: u64| {
-            let counter = counters.with_label_values(&[upstream, replica, what]);
-            if total < counter.get() {
-                counter.reset();
-            }
-            counter.inc_by(total.saturating_sub(counter.get()));
-        };
-        raise(&self.probes, "good", totals.good);
-        raise(&self.probes, "bad", totals.bad);
+        raise(&self.probes, &[upstream, replica, "good"], totals.good);
+        raise(&self.probes, &[upstream, replica, "bad"], totals.bad);
         for (cause, total) in Cause::ALL.iter().zip(totals.ejections) {
-            raise(&self.ejections, cause.name(), total);
+            raise(&self.ejections, &[upstream, replica, cause.name()], total);
         }
+    }
+}
+
+fn raise(counters: &IntCounterVec, labels: &[&str; 3], total: u64) {
+    let counter = counters.with_label_values(labels);
+    if total < counter.get() {
+        counter.reset();
+    }
+    counter.inc_by(total.saturating_sub(counter.get()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prometheus::{Encoder, Registry, TextEncoder};
+
+    #[test]
+    fn who_is_gone_leaves_no_series() {
+        let registry = Registry::new();
+        let backends = Backends::new(&Make(&registry)).unwrap();
+        let note = |replicas: &[&str]| {
+            for replica in replicas {
+                backends.set_in_flight("u", replica, 1);
+                backends.set_health("u", replica, (true, false), &Totals::default());
+            }
+            let there = replicas.iter().map(|r| ("u".to_owned(), (*r).to_owned()));
+            backends.keep_only(there.collect());
+            let mut out = Vec::new();
+            TextEncoder::new().encode(&registry.gather(), &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let both = note(&["a:1", "b:1"]);
+        let series = |text: &str, replica| text.matches(replica).count();
+        assert!(series(&both, "a:1") > 2 && series(&both, "a:1") == series(&both, "b:1"));
+        let one = note(&["b:1"]);
+        assert_eq!((series(&one, "a:1"), series(&one, "b:1")), (0, series(&both, "b:1")));
     }
 }
