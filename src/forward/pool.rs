@@ -109,3 +109,26 @@ impl Pool {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::{TcpListener, TcpStream};
+
+    #[tokio::test]
+    async fn a_pool_whose_replica_is_gone_keeps_nothing() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (pool, now) = (Pool::new(Duration::from_secs(9)), Instant::now());
+        let mut far = Vec::new();
+        for _ in 0..2 {
+            let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            far.push(listener.accept().await.unwrap());
+            pool.give(Unused::from(BackendStream::Left(near)), now);
+        }
+        let one = pool.take(now).unwrap();
+        pool.close();
+        assert!(pool.take(now).is_none());
+        pool.give(one, now);
+        assert!(pool.take(now).is_none());
+    }
+}

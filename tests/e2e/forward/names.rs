@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use serde_json::Value;
 
@@ -33,7 +34,7 @@ impl Dns {
         let mut child = Command::new("dnsmasq")
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .args(["--no-daemon", "--no-resolv", "--no-hosts", "--conf-file=/dev/null"])
-            .args(["--listen-address=127.0.0.1", "--bind-interfaces"])
+            .args(["--bind-interfaces", &format!("--listen-address={}", address.ip())])
             .args(["--local=/test/", "--local=/example.com/"])
             .args(["--local-ttl=1", "--pid-file=", "--user="])
             .arg(format!("--port={}", address.port()))
@@ -75,15 +76,13 @@ impl Drop for Dns {
     }
 }
 
-/// An address where nobody answers, of a port that is free for UDP and TCP.
+/// An address where nobody answers, of this process and test alone: a server that was ended can begin there again.
 fn free() -> SocketAddr {
-    loop {
-        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let address = udp.local_addr().unwrap();
-        if TcpListener::bind(address).is_ok() {
-            return address;
-        }
-    }
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    // 127.0 is everybody's, and the port is none that the system gives away
+    let ip = Ipv4Addr::new(127, high % 127 + 1, low, NEXT.fetch_add(1, Ordering::Relaxed));
+    SocketAddr::new(ip.into(), 20_053)
 }
 
 /// One upstream on `/mcp`, asked for by this DNS server.
