@@ -53,6 +53,7 @@
 //! | WebSocket | our own loops joined to each other: [`Wire::splice`](listen::wire::Wire::splice) |
 //! | the admin listener | the same sockets and loops, [`admin`] |
 //! | weighted turns | `pingora-load-balancing`, [`balance::policy`] |
+//! | names of replicas | `hickory-resolver`, [`forward::names`] |
 //!
 //! `pingora-proxy` carried the upgrades at first. Its two halves race: when a backend's 101 overtakes
 //! the end of the request's (empty) body, the upgraded connection is closed at once; that was seen in

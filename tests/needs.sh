@@ -27,6 +27,7 @@ if [ "${1:-test}" = test ]; then
     need python3 python3
     need pebble pebble             # an ACME directory of our own
     need haproxy haproxy           # sends the PROXY protocol
+    need dnsmasq dnsmasq-base      # names of replicas
     need nginx nginx               # what imported configs are compared with
     need certbot certbot           # asks for challenges in a webroot
     need promtool prometheus       # what Prometheus says of the metrics

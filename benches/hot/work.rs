@@ -233,7 +233,7 @@ fn sse(name: &'static str, size: usize) -> Piece {
 
 fn replica() -> Replica {
     let (host, authority) = ("10.0.1.10".into(), "10.0.1.10:8000".into());
-    let (weight, priority, drain) = (1, 0, false);
+    let (weight, priority, drain, found) = (1, 0, false, None);
     Replica::new(ServerSettings {
         https: false,
         host,
@@ -242,6 +242,7 @@ fn replica() -> Replica {
         weight,
         priority,
         drain,
+        found,
     })
 }
 

@@ -53,6 +53,11 @@ fn of_upstream(upstream: &Upstream, all: &mut Vec<Alarm>) {
     if upstream.available == 0 {
         all.push(error(format!("upstream {name}: no replica is up")));
     }
+    for dns in &upstream.names {
+        let Some(problem) = &dns.problem else { continue };
+        let text = format!("upstream {name}: {}: {problem}", dns.name);
+        all.push(if dns.found == 0 { error(text) } else { warning(text) });
+    }
     let gone =
         |replica: &&Replica| matches!(replica.state.as_str(), "failing" | "ejected" | "down");
     for replica in upstream.replicas.iter().filter(gone) {
@@ -83,6 +88,7 @@ fn warning(text: impl Into<String>) -> Alarm {
 
 #[cfg(test)]
 mod tests {
+    use super::super::status::Name;
     use super::*;
 
     fn upstream(states: &[&str]) -> Upstream {
@@ -101,6 +107,7 @@ mod tests {
             name: "u".to_owned(),
             available: states.iter().filter(|state| **state == "up").count(),
             replicas: states.iter().map(replica).collect(),
+            names: Vec::new(),
         }
     }
 
@@ -127,6 +134,21 @@ mod tests {
                 "error: replica a:1 of u is ejected"
             ]
         );
+    }
+
+    #[test]
+    fn names_that_lead_nowhere_are_told() {
+        let name = |found| Name {
+            name: "http://x".to_owned(),
+            found,
+            answered: None,
+            problem: Some("no answer".to_owned()),
+        };
+        for (found, level) in [(0, "error"), (2, "warning")] {
+            let upstream = Upstream { names: vec![name(found)], ..upstream(&["up"]) };
+            let all = texts(&alarms(Phase::Ready, &[upstream], &[], &Counts::default(), 0.0));
+            assert_eq!(all, [format!("{level}: upstream u: http://x: no answer")]);
+        }
     }
 
     #[test]

@@ -134,7 +134,7 @@ mod tests {
             .enable_all()
             .build()
             .unwrap();
-        let server = control::Server::bind(folder.path()).unwrap();
+        let server = crate::control::Server::bind(folder.path()).unwrap();
         let (_close, closing) = oneshot::channel();
         runtime.spawn(server.run(Vec::new(), closing));
         let places = Places { state_dir: Some(folder.path().into()), ..Places::default() };

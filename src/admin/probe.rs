@@ -26,6 +26,11 @@ pub(super) fn ready(phase: Phase, upstreams: &[Upstream], now: f64, details: boo
         for upstream in upstreams {
             let (up, all) = (upstream.available, upstream.replicas.len());
             text.push_str(&format!("upstream {}: {up} of {all} replicas up\n", upstream.name));
+            for name in &upstream.names {
+                let problem =
+                    name.problem.as_ref().map(|problem| format!("  {}: {problem}\n", name.name));
+                text.push_str(&problem.unwrap_or_default());
+            }
         }
     }
     Reply::words(if ready { 200 } else { 503 }, text)

@@ -12,6 +12,7 @@ use super::counts::{Counts, Tally};
 use super::history::seconds;
 use crate::balance::view::{ReplicaView, State};
 use crate::base::life::{Life, Phase};
+use crate::forward::names::NameView;
 use crate::observe::recent;
 
 /// An upstream's replicas at one moment.
@@ -21,6 +22,8 @@ pub struct UpstreamView {
     pub name: String,
     /// Its replicas.
     pub replicas: Vec<ReplicaView>,
+    /// The names that DNS is asked for.
+    pub names: Vec<NameView>,
 }
 
 /// What is known of the parts of the edge that are not counted.
@@ -113,6 +116,22 @@ pub struct Upstream {
     pub available: usize,
     /// All of them.
     pub replicas: Vec<Replica>,
+    /// The names that DNS is asked for.
+    #[serde(default)]
+    pub names: Vec<Name>,
+}
+
+/// A name that stands for replicas.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Name {
+    /// As in the config.
+    pub name: String,
+    /// How many replicas, or addresses of one, it stands for.
+    pub found: usize,
+    /// When DNS answered last, in seconds since 1970; absent where it never did.
+    pub answered: Option<f64>,
+    /// What is wrong with it now.
+    pub problem: Option<String>,
 }
 
 /// A replica.
@@ -261,11 +280,19 @@ impl Upstream {
             name: view.name,
             available: view.replicas.iter().filter(is_well).count(),
             replicas: view.replicas.into_iter().map(Replica::of).collect(),
+            names: view.names.into_iter().map(Name::of).collect(),
         }
     }
 
     fn in_flight(&self) -> u64 {
         self.replicas.iter().map(|replica| replica.in_flight as u64).sum()
+    }
+}
+
+impl Name {
+    fn of(view: NameView) -> Self {
+        let NameView { name, found, answered, problem, .. } = view;
+        Self { name, found, answered: answered.map(seconds), problem }
     }
 }
 
@@ -383,6 +410,7 @@ mod tests {
         let upstream = |states: &&[State]| UpstreamView {
             name: "u".to_owned(),
             replicas: states.iter().copied().map(replica).collect(),
+            names: vec![NameView::default()],
         };
         let certificate =
             Certificate { file: "f".to_owned(), names: vec!["n".to_owned()], expires: 9 };

@@ -59,11 +59,21 @@ pub fn text(status: &Status) -> String {
 fn write_upstream(out: &mut String, upstream: &Upstream, now: f64) {
     let (up, all) = (upstream.available, upstream.replicas.len());
     let title = format!("upstream {}: {up} of {all} up", upstream.name);
+    if upstream.replicas.is_empty() {
+        out.push('\n');
+        line(out, &title);
+    }
     table(out, &title, &upstream.replicas, |replica| {
         let latency = replica.latency_ms.map_or_else(|| "-".to_owned(), millis);
         let flight = format!("{} in flight, {latency}", replica.in_flight);
         [replica.address.clone(), replica.state.clone(), flight + &more(replica, now)]
     });
+    for name in &upstream.names {
+        let answered = name.answered.map(|at| format!(", asked {} ago", period(now - at)));
+        let problem = name.problem.as_ref().map(|problem| format!(": {problem}"));
+        let rest = answered.unwrap_or_default() + &problem.unwrap_or_default();
+        line(out, &format!("  by {}: {} found{rest}", name.name, name.found));
+    }
 }
 
 fn more(replica: &Replica, now: f64) -> String {

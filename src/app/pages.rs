@@ -1,5 +1,6 @@
 //! What the admin listener shows: in, the parts of a running edge; out, where it finds them.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -10,6 +11,7 @@ use crate::admin::status::{self, UpstreamView, View};
 use crate::base::life::Life;
 use crate::config::Settings;
 use crate::forward::carrier::Carrier;
+use crate::forward::names;
 use crate::listen::settings::{Certificate, TlsSettings};
 use crate::observe::Observer;
 use crate::observe::metrics::Metrics;
@@ -53,15 +55,24 @@ fn refresh(metrics: &Metrics, runtime: &Runtime, files: &Files) {
     for (file, expires) in files.lists.expiries() {
         metrics.service.set_crl_expiry(&file, expires);
     }
+    let mut there = HashSet::new();
     for (name, carrier) in &runtime.carriers {
         metrics.backends.set_carried(name, &carrier.counts.totals(), carrier.waiting());
-        for replica in &carrier.upstream.members().replicas {
+        let members = carrier.upstream.members().clone();
+        metrics.backends.set_replicas(name, members.replicas.len());
+        for view in carrier.names.views() {
+            let counts = names::RESULTS.into_iter().zip(view.counts);
+            metrics.backends.set_name(name, &view.name, view.problem.is_some(), counts);
+        }
+        for replica in &members.replicas {
             let (backends, authority) = (&metrics.backends, &replica.server.authority);
             backends.set_in_flight(name, authority, replica.load());
             let (up, failing) = (replica.state().is_well(), replica.health.is_failing());
             backends.set_health(name, authority, (up, failing), &replica.health.totals());
+            there.insert((name.clone(), authority.clone()));
         }
     }
+    metrics.backends.keep_only(there);
 }
 
 /// What pages show of it.
@@ -69,6 +80,7 @@ fn view(runtime: &Runtime, tls: &[TlsSettings]) -> View {
     let upstream = |(name, carrier): (&String, &Arc<Carrier>)| UpstreamView {
         name: name.clone(),
         replicas: carrier.upstream.views(),
+        names: carrier.names.views(),
     };
     let mut upstreams: Vec<UpstreamView> = runtime.carriers.iter().map(upstream).collect();
     upstreams.sort_by(|a, b| a.name.cmp(&b.name));

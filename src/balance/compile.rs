@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use rustls::pki_types::ServerName;
 
 use super::health::settings::EjectSettings;
+use super::lookup::DnsSettings;
 use super::settings::{Affinity, HostHeader, Retry, UpstreamSettings, UpstreamTls};
 use super::spread::{self, Balance};
 use super::{credential, health, servers};
@@ -54,6 +55,8 @@ pub fn from_origin(origin: &Origin) -> Option<UpstreamSettings> {
         retry: Retry::default(),
         circuit: None,
         servers,
+        lookups: Vec::new(),
+        dns: DnsSettings::default(),
         affinity: Affinity::Principal,
         host: HostHeader::Server,
         credential: None,
@@ -87,10 +90,11 @@ fn upstream(node: &Node, cx: &mut Cx) -> Option<UpstreamSettings> {
     let health = fields.optional(cx, "health", health::compile::health);
     let eject = fields.or(cx, "eject", Some(EjectSettings::default()), health::compile::eject);
     fields.finish(cx);
-    let (name, servers) = (name?, servers?);
+    let (name, (servers, lookups)) = (name?, servers?);
     if let Some(node) = tls_node
-        && !servers.is_empty()
+        && !(servers.is_empty() && lookups.is_empty())
         && !servers.iter().any(|s| s.https)
+        && !lookups.iter().any(|l| l.https)
     {
         cx.in_key("tls", |cx| cx.error(node, "no server of this upstream is https"));
     }
@@ -107,6 +111,8 @@ fn upstream(node: &Node, cx: &mut Cx) -> Option<UpstreamSettings> {
         retry,
         circuit,
         servers,
+        lookups,
+        dns: DnsSettings::default(),
         affinity,
         host,
         credential,

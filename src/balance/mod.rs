@@ -7,7 +7,9 @@
 pub mod affinity;
 pub mod compile;
 mod credential;
+pub mod dns;
 pub mod health;
+pub mod lookup;
 pub mod members;
 mod minted;
 pub mod policy;
@@ -19,7 +21,7 @@ mod siv;
 mod spread;
 pub mod view;
 
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -48,6 +50,8 @@ pub struct Upstream {
     /// Held while it is decided whether one more replica may be taken out.
     judging: Mutex<()>,
     minted: Minted,
+    /// Whether every name has been answered, so that a replica that is unknown is gone.
+    settled: AtomicBool,
     /// Requests and streams under way, at all replicas.
     together: Arc<AtomicUsize>,
 }
@@ -85,41 +89,51 @@ pub enum Claim<'a> {
 }
 
 impl Upstream {
-    /// Puts an upstream to work.
+    /// Puts an upstream to work, with the servers that the config names.
     pub fn new(settings: UpstreamSettings) -> Self {
-        Self::with(settings, Arc::default(), |_| None)
+        let servers = settings.servers.clone();
+        Self::with(settings, &servers, Arc::default(), |_| None)
     }
 
-    /// The same in place of one that the config says something else of now. A replica of whom it says what it
-    /// said, and who is reached in the same way, stays who it is, with all that is known of it.
-    pub fn after(settings: UpstreamSettings, before: &Self) -> Self {
+    /// The same with the servers that are known by now, in place of one that the config says something else of. A
+    /// replica of whom is said what was said, and who is reached in the same way, stays who it is, with all that
+    /// is known of it.
+    pub fn among(
+        settings: UpstreamSettings,
+        servers: &[ServerSettings],
+        before: Option<&Self>,
+    ) -> Self {
+        let Some(before) = before else {
+            return Self::with(settings, servers, Arc::default(), |_| None);
+        };
         let same_wire = settings.wire == before.settings.wire;
         let members = before.members.load();
         let known = |server: &ServerSettings| {
-            let known = members.named(&server.authority).filter(|known| known.server == *server);
+            let known = members.named(&server.authority).filter(|known| known.is_as(server));
             known.filter(|_| same_wire).cloned()
         };
-        Self::with(settings, before.together.clone(), known)
+        Self::with(settings, servers, before.together.clone(), known)
     }
 
     fn with(
         settings: UpstreamSettings,
+        servers: &[ServerSettings],
         together: Arc<AtomicUsize>,
         known: impl Fn(&ServerSettings) -> Option<Arc<Replica>>,
     ) -> Self {
         // at a start, all are taken for good until a check says something else; who joins others waits for one
-        let joins =
-            settings.health.is_some() && settings.servers.iter().any(|s| known(s).is_some());
+        let joins = settings.health.is_some() && servers.iter().any(|s| known(s).is_some());
         let new = |server: &ServerSettings| {
             let mut new = Replica::new(server.clone()).among(&together);
             new.health = Health::joined(joins);
             new
         };
         let replica = |server: &ServerSettings| known(server).unwrap_or_else(|| new(server).into());
-        let replicas = settings.servers.iter().map(replica).collect();
+        let replicas = servers.iter().map(replica).collect();
         let members = ArcSwap::from_pointee(Members::new(replicas, settings.policy));
         let (changing, judging, minted) = Default::default();
-        Self { settings, members, changing, judging, minted, together }
+        let settled = AtomicBool::new(true);
+        Self { settings, members, changing, judging, minted, settled, together }
     }
 
     /// The replicas as they are at this moment. To be dropped soon: not to be held while something is
@@ -141,6 +155,8 @@ impl Upstream {
     pub fn replace(&self, servers: &[ServerSettings], mut fit: impl FnMut(&Replica)) {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.members.load();
+        // where nobody was, there is nobody to be better than
+        let joins = self.settings.health.is_some() && !before.replicas.is_empty();
         let replica = |server: &ServerSettings| match before.named(&server.authority) {
             Some(known) if known.is_at(server) => {
                 known.share_as(server);
@@ -148,13 +164,19 @@ impl Upstream {
             }
             _ => {
                 let mut new = Replica::new(server.clone()).among(&self.together);
-                new.health = Health::joined(self.settings.health.is_some());
+                new.health = Health::joined(joins);
                 fit(&new);
                 Arc::new(new)
             }
         };
         let replicas = servers.iter().map(replica).collect();
         self.members.store(Arc::new(Members::new(replicas, self.settings.policy)));
+    }
+
+    /// Whether all names that the config has have been answered by DNS: until then, nobody is told that a session's
+    /// replica is gone.
+    pub fn settle(&self, settled: bool) {
+        self.settled.store(settled, Ordering::Relaxed);
     }
 
     /// A session's replica is gone for good: the refusal that makes its client begin another session.
@@ -251,9 +273,19 @@ impl Upstream {
             return Err(gone("session.foreign"));
         }
         let Some(replica) = self.members.load().named(&ticket.authority).cloned() else {
-            return Err(gone("session.replica_gone"));
+            return Err(self.missing(&ticket.authority));
         };
         Ok(Plan { bound: Bound::Replica(replica), ticket: Some(ticket) })
+    }
+
+    /// Of a replica that is not there: where a name has not led anywhere yet, that says nothing of it.
+    fn missing(&self, authority: &str) -> Denial {
+        let is_named = self.settings.servers.iter().any(|server| server.authority == authority);
+        if self.settled.load(Ordering::Relaxed) && !is_named {
+            return gone("session.replica_gone");
+        }
+        let words = "The session's server cannot be found at this moment";
+        Denial::new(Reason::NoBackend, "session.replica_unknown", words).retry_after(1)
     }
 }
 

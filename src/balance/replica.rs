@@ -57,10 +57,20 @@ impl Replica {
         Self { server, share, refusals, points, health, in_flight, together, lane }
     }
 
-    /// Whether it is where that server is, however they share.
+    /// Whether it is where that server is, however they share. Of the addresses of a name the first counts: it is
+    /// the one that was there before, for as long as it is there at all.
     pub(super) fn is_at(&self, server: &ServerSettings) -> bool {
-        let ServerSettings { weight, priority, drain, .. } = self.server;
-        ServerSettings { weight, priority, drain, ..server.clone() } == self.server
+        let Self { server: own, .. } = self;
+        let first = |s: &ServerSettings| s.found.as_ref().map(|f| f.addresses.first().copied());
+        own.authority == server.authority
+            && (own.https, &own.host, own.port) == (server.https, &server.host, server.port)
+            && first(own) == first(server)
+    }
+
+    /// Whether it is what is said of that server, its share as it is now included.
+    pub(super) fn is_as(&self, server: &ServerSettings) -> bool {
+        let share = (self.weight(), self.priority(), self.is_drained());
+        self.is_at(server) && share == (server.weight, server.priority, server.drain)
     }
 
     /// Takes what is said of it now; [`Upstream::regroup`](super::Upstream::regroup) makes it count.
@@ -157,7 +167,7 @@ impl HostHeader {
     /// The Host that a replica is sent.
     pub fn of<'a>(&'a self, replica: &'a Replica, head: &'a Head) -> &'a str {
         match self {
-            Self::Server => &replica.server.authority,
+            Self::Server => replica.server.host_field(),
             Self::Client => &head.authority,
             Self::Fixed(host) => host,
         }

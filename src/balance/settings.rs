@@ -1,10 +1,12 @@
 //! What an upstream is told: config in, checked values out.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
 use super::health::settings::{EjectSettings, HealthSettings};
+use super::lookup::{DnsSettings, Found, Lookup};
 use super::policy::Kind;
 use crate::base::defaults;
 use crate::base::kept::Sum;
@@ -19,8 +21,12 @@ pub struct UpstreamSettings {
     pub wire: Sum,
     /// Its name; for a URL written into a route, that URL's origin.
     pub name: String,
-    /// The replicas, in the order of the config; never empty; authorities are unique.
+    /// The replicas that the config names, in its order; authorities are unique.
     pub servers: Vec<ServerSettings>,
+    /// The replicas that DNS names; never empty together with `servers`.
+    pub lookups: Vec<Lookup>,
+    /// Whom to ask for those, and for names of `servers`.
+    pub dns: DnsSettings,
     /// How new sessions and session-less requests are spread.
     pub policy: &'static Kind,
     /// What of a request goes before the policy.
@@ -66,6 +72,8 @@ pub struct ServerSettings {
     pub priority: u32,
     /// Its sessions go on; it gets nothing new.
     pub drain: bool,
+    /// Where its name has led; absent in a config, and for an address.
+    pub found: Option<Found>,
 }
 
 /// What makes requests go to one replica.
@@ -139,7 +147,27 @@ pub struct UpstreamTls {
     pub insecure_skip_verify: bool,
 }
 
+impl ServerSettings {
+    /// Whether DNS has to say where it is.
+    pub fn is_named(&self) -> bool {
+        self.host.parse::<IpAddr>().is_err()
+    }
+
+    /// What it calls itself, for the Host field.
+    pub fn host_field(&self) -> &str {
+        self.found.as_ref().map_or(&self.authority, |found| &found.host)
+    }
+}
+
 impl UpstreamSettings {
+    /// Takes who is asked for names: what it means for this upstream is a part of what the config says of it.
+    pub fn ask_by(&mut self, dns: &DnsSettings) {
+        self.dns = dns.clone();
+        if !self.lookups.is_empty() || self.servers.iter().any(ServerSettings::is_named) {
+            self.fingerprint = self.fingerprint.and(&format!("{dns:?}"));
+        }
+    }
+
     /// How new sessions are spread, in the words of the config.
     pub fn balance(&self) -> String {
         match &self.hash {

@@ -31,6 +31,10 @@ pub const MAX_CONNECTIONS: usize = 16_384;
 pub const BALANCE: &str = "round_robin";
 /// `upstreams[].servers[].weight`.
 pub const WEIGHT: u32 = 1;
+/// `upstreams[].servers[].every`.
+pub const LOOKUP_EVERY: Duration = Duration::from_secs(60);
+/// `dns.timeout`.
+pub const DNS_TIMEOUT: Duration = Duration::from_secs(2);
 /// `upstreams[].retry.budget`, in percent.
 pub const RETRY_BUDGET: u32 = 20;
 /// `upstreams[].retry.backoff`.

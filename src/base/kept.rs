@@ -40,6 +40,14 @@ impl fmt::Debug for Kept {
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Sum(String);
 
+impl Sum {
+    /// Of this and of what else says something of the same.
+    #[must_use]
+    pub fn and(&self, more: &str) -> Self {
+        Self(format!("{} {more}", self.0))
+    }
+}
+
 impl fmt::Debug for Sum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Sum")

@@ -15,6 +15,8 @@ use super::{AccessLog, Settings};
 use crate::auth;
 use crate::authz;
 use crate::balance::compile as balance;
+use crate::balance::dns;
+use crate::balance::lookup::DnsSettings;
 use crate::balance::settings::UpstreamSettings;
 use crate::base::compile::{ConfigError, Cx, Node};
 use crate::base::fields::Fields;
@@ -153,6 +155,7 @@ fn compile(root: &Node, env: Env<'_>, cx: &mut Cx) -> Option<Parts> {
     let audit = audit_node.and_then(|n| cx.in_key("audit", |cx| audit::audit(n, cx)));
     apart_from(audit_node, audit.as_ref(), &access_log, cx);
     let seen = Seen { audit, traces: fields.optional(cx, "traces", traces::traces) };
+    let dns = fields.or(cx, "dns", DnsSettings::default(), dns::dns);
     let buffer_budget = fields.or(cx, "buffer_budget", defaults::BUFFER_BUDGET, budget);
     let proxies = door::proxies(&mut fields, cx);
     let listeners = fields.required(cx, "listeners", |n, cx| listen::listeners(n, &proxies, cx));
@@ -165,6 +168,7 @@ fn compile(root: &Node, env: Env<'_>, cx: &mut Cx) -> Option<Parts> {
     let mut upstreams = upstreams?;
     let routes = routes?;
     add_written_upstreams(&routes, &mut upstreams);
+    upstreams.iter_mut().for_each(|upstream| upstream.ask_by(&dns));
     Some(Parts {
         state_dir: state_dir.unwrap_or_else(|| default_state_dir(env)),
         threads,

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::admin::AdminSettings;
 use super::{AccessLog, KeysFrom, Settings};
+use crate::balance::lookup::Lookup;
 use crate::balance::settings::{ServerSettings, UpstreamSettings};
 use crate::base::compile::ConfigError;
 use crate::listen::settings::{Certificate, ListenerSettings};
@@ -159,18 +160,8 @@ impl CertificateLine {
 impl Route {
     fn new(route: &RouteSettings, upstreams: &[UpstreamSettings]) -> Self {
         let upstream = upstreams.iter().find(|u| u.name == route.upstream);
-        let server = |server: &ServerSettings| {
-            let scheme = if server.https { "https" } else { "http" };
-            let weight = (server.weight != 1).then(|| format!("weight {}", server.weight));
-            let priority = (server.priority != 0).then(|| "secondary".to_owned());
-            let drain = server.drain.then(|| "draining".to_owned());
-            let words: Vec<String> = [weight, priority, drain].into_iter().flatten().collect();
-            let words = match words.is_empty() {
-                true => String::new(),
-                false => format!(" ({})", words.join(", ")),
-            };
-            format!("{scheme}://{}{words}", server.authority)
-        };
+        let servers = upstream.iter().flat_map(|u| &u.servers).map(server);
+        let lookups = upstream.iter().flat_map(|u| &u.lookups).map(lookup);
         let insecure = upstream.is_some_and(|u| u.tls.insecure_skip_verify);
         Self {
             public_url: format!("{}{}", route.public_url.origin(), route.public_url.path),
@@ -180,12 +171,31 @@ impl Route {
             upstream: route.upstream.clone(),
             rewrite: route.rewrite.clone(),
             balance: upstream.map(|u| u.balance()).unwrap_or_default(),
-            servers: upstream.iter().flat_map(|u| &u.servers).map(server).collect(),
+            servers: servers.chain(lookups).collect(),
             auth: route.auth.methods.iter().map(|method| method.described()).collect(),
             rules: route.rules.iter().filter_map(|rule| rule.described()).collect(),
             warning: insecure.then_some("the servers' certificates are not checked"),
         }
     }
+}
+
+fn server(server: &ServerSettings) -> String {
+    let scheme = if server.https { "https" } else { "http" };
+    let words = share(server.weight, server.priority, server.drain);
+    format!("{scheme}://{}{words}", server.authority)
+}
+
+fn lookup(lookup: &Lookup) -> String {
+    format!("{lookup}{}", share(lookup.weight, lookup.priority, lookup.drain))
+}
+
+/// What is not as usual.
+fn share(weight: u32, priority: u32, drain: bool) -> String {
+    let weight = (weight != 1).then(|| format!("weight {weight}"));
+    let priority = (priority != 0).then(|| "secondary".to_owned());
+    let drain = drain.then(|| "draining".to_owned());
+    let words: Vec<String> = [weight, priority, drain].into_iter().flatten().collect();
+    if words.is_empty() { String::new() } else { format!(" ({})", words.join(", ")) }
 }
 
 fn audit(audit: &AuditSettings) -> String {

@@ -1,7 +1,7 @@
 //! An upstream's connections: in, a `Plan`; out, a connection to the first replica that can be reached.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,13 +15,15 @@ use super::conn::BackendConn;
 use super::connect::Target;
 use super::counts::{Counts, Retry};
 use super::gate::{Gate, Place};
+use super::names::{NameView, Names};
 use super::pool::Pool;
 use super::{probe, tls};
 use crate::balance::health::Cause;
-use crate::balance::settings::ServerSettings;
+use crate::balance::settings::{ServerSettings, UpstreamSettings};
 use crate::balance::{InFlight, Plan, Replica, Upstream};
 use crate::base::denial::{Denial, Reason};
 use crate::base::task::Task;
+use crate::base::url;
 
 /// Carries requests to the replicas of one upstream.
 #[derive(Debug)]
@@ -34,6 +36,10 @@ pub struct Carrier {
     budget: Budget,
     /// Retries and waits.
     pub counts: Arc<Counts>,
+    /// Where names have led.
+    pub names: Names,
+    /// Held while members come and go, from the look at what is known until they have.
+    renewing: Mutex<()>,
     started: AtomicBool,
     /// What goes on in the background: whoever begins something there puts it here.
     tasks: Mutex<Vec<Task>>,
@@ -72,35 +78,76 @@ impl Held {
 }
 
 impl Carrier {
-    /// Resolves the replicas' names and reads the TLS files. Requests that are under way by the one before count here.
+    /// Fits out the replicas, and reads the TLS files. `names` is what the replicas were found by; requests that are
+    /// under way by the one before count here.
     ///
     /// # Errors
     /// A sentence that names the server or file.
-    pub fn new(upstream: Arc<Upstream>, before: Option<&Self>) -> Result<Self, String> {
+    pub fn new(upstream: Arc<Upstream>, names: Names, before: Option<&Self>) -> Result<Self, String> {
         let settings = &upstream.settings;
-        let secure = settings.servers.iter().any(|s| s.https);
-        let tls = if secure { Some(tls::config(&settings.tls)?) } else { None };
+        let tls = tls_for(settings)?;
         let counts = before.map(|before| before.counts.clone()).unwrap_or_default();
         let old = before.and_then(|before| before.gate.as_ref());
         let gate = settings.circuit.as_ref();
         let gate = gate.map(|circuit| Gate::new(circuit, old, counts.clone()));
         let budget = Budget::new(settings.retry.budget, Instant::now());
-        let (started, tasks) = (AtomicBool::new(false), Mutex::default());
-        let carrier = Self { upstream, tls, gate, budget, counts, started, tasks };
+        let (started, renewing, tasks) = Default::default();
+        let carrier = Self { upstream, tls, gate, budget, counts, names, renewing, started, tasks };
+        carrier.upstream.settle(carrier.names.are_settled());
         for replica in &carrier.upstream.members().replicas {
             // one that was there before a reload has its connections
             if replica.lane::<Lane>().is_some() {
                 continue;
             }
-            let server = &replica.server;
-            replica.fit(carrier.lane(server, resolve(&server.host, server.port)?)?);
+            replica.fit(carrier.lane(&replica.server)?);
         }
         Ok(carrier)
     }
 
+    /// Takes up who is found by now, and lets go of who is gone: what is under way with those goes on.
+    pub(super) fn renew(&self) {
+        let _renewing = self.renewing.lock().unwrap_or_else(PoisonError::into_inner);
+        let settings = &self.upstream.settings;
+        let servers = self.names.servers(&settings.servers);
+        let before = self.upstream.members().clone();
+        self.upstream.replace(&servers, |replica| match self.lane(&replica.server) {
+            Ok(lane) => replica.fit(lane),
+            Err(e) => log::error!("upstream `{}`: {e}", settings.name),
+        });
+        self.upstream.settle(self.names.are_settled());
+        let now = self.upstream.members().clone();
+        for server in &servers {
+            if let (Some(replica), Some(found)) = (now.named(&server.authority), &server.found)
+                && let Some(target) = target(replica)
+            {
+                target.moved(found.addresses.clone());
+            }
+        }
+        for replica in &now.replicas {
+            let server = &replica.server;
+            if before.named(&server.authority).is_none_or(|other| !Arc::ptr_eq(other, replica)) {
+                let at = shown(server);
+                log::info!("upstream `{}`: {} is there{at}", settings.name, server.authority);
+            }
+        }
+        for replica in &before.replicas {
+            let authority = &replica.server.authority;
+            let other = now.named(authority);
+            if other.is_some_and(|other| Arc::ptr_eq(other, replica)) {
+                continue;
+            }
+            if let Some(lane) = replica.lane::<Lane>() {
+                lane.pool.close();
+            }
+            if other.is_none() {
+                log::info!("upstream `{}`: {authority} is gone", settings.name);
+            }
+        }
+    }
+
     /// Begins its work in the background, on a runtime that lasts; once, however many generations of the config
     /// it serves in. What it begins ends with it.
-    pub fn start(&self, runtime: &Handle) {
+    pub fn start(self: &Arc<Self>, runtime: &Handle) {
         if self.started.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -108,7 +155,9 @@ impl Carrier {
             gate.open();
         }
         let health = Task::spawn(runtime, probe::look_after(self.upstream.clone()));
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(health);
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.push(health);
+        tasks.extend(self.follow_names(runtime));
     }
 
     /// Ends what [`Carrier::start`] began, though streams may need the carrier still: another one does it now.
@@ -117,8 +166,14 @@ impl Carrier {
     }
 
     /// How a server is reached.
-    fn lane(&self, server: &ServerSettings, addresses: Vec<SocketAddr>) -> Result<Lane, String> {
+    fn lane(&self, server: &ServerSettings) -> Result<Lane, String> {
         let settings = &self.upstream.settings;
+        let ip = server.host.parse::<IpAddr>().ok();
+        let own = ip.map(|ip| SocketAddr::new(ip, server.port));
+        let addresses = match &server.found {
+            Some(found) => found.addresses.clone(),
+            None => own.into_iter().collect(),
+        };
         let tls = match &self.tls {
             Some(config) if server.https => {
                 Some((config.clone(), tls::server_name(&settings.tls, &server.host)?))
@@ -142,7 +197,7 @@ impl Carrier {
         };
         self.budget.earn();
         let Some(replica) = self.upstream.choose(plan, &[]) else {
-            return Err(unreachable("no replica takes requests".to_owned()));
+            return Err(self.nobody());
         };
         let pooled = if fresh { None } else { take(&replica, now) };
         match pooled {
@@ -152,6 +207,18 @@ impl Carrier {
             }
             None => Box::pin(self.connect(plan, replica, place, fresh)).await,
         }
+    }
+
+    /// What a client is told where nobody takes anything new.
+    fn nobody(&self) -> Denial {
+        if !self.upstream.members().replicas.is_empty() {
+            return unreachable("no replica takes requests".to_owned());
+        }
+        let views = self.names.views();
+        let problem = |v: &NameView| Some(format!("{}: {}", v.name, v.problem.as_ref()?));
+        let problems: Vec<String> = views.iter().filter_map(problem).collect();
+        let denial = Denial::new(Reason::NoBackend, "upstream.no_replica", "No server is there");
+        denial.retry_after(1).detail(problems.join("; "))
     }
 
     /// A new connection, to that replica or, where the plan has others, to another.
@@ -290,9 +357,22 @@ fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(0.5 + f64::from(n) / f64::from(u32::MAX) / 2.0)
 }
 
-fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
-    let found =
-        (host, port).to_socket_addrs().map_err(|e| format!("cannot resolve `{host}`: {e}"))?;
-    let addresses: Vec<SocketAddr> = found.collect();
-    if addresses.is_empty() { Err(format!("`{host}` has no address")) } else { Ok(addresses) }
+/// Where a plain server's name has led, for the log; of others the authority says it.
+fn shown(server: &ServerSettings) -> String {
+    let first = server.found.as_ref().and_then(|found| found.addresses.first());
+    first
+        .filter(|address| !server.authority.starts_with(&url::bracketed(&address.ip().to_string())))
+        .map_or_else(String::new, |address| format!(", at {address}"))
+}
+
+/// What `https` replicas need: those that may come, too. All their names must be good for certificates.
+fn tls_for(settings: &UpstreamSettings) -> Result<Option<Arc<ClientConfig>>, String> {
+    let mut lookups = settings.lookups.iter().filter(|lookup| lookup.https).peekable();
+    if lookups.peek().is_none() && !settings.servers.iter().any(|server| server.https) {
+        return Ok(None);
+    }
+    for lookup in lookups {
+        tls::server_name(&settings.tls, lookup.ask.host())?;
+    }
+    tls::config(&settings.tls).map(Some)
 }

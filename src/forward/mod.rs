@@ -13,6 +13,7 @@ pub mod counts;
 mod gate;
 pub mod head;
 pub mod headers;
+pub mod names;
 pub mod pool;
 pub mod probe;
 pub mod tls;

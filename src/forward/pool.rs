@@ -2,6 +2,7 @@
 //! that still can.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -49,13 +50,15 @@ impl From<BackendStream> for Unused {
 pub struct Pool {
     idle: Mutex<VecDeque<(Unused, Instant)>>,
     keep: Duration,
+    closed: AtomicBool,
 }
 
 impl Pool {
     /// Keeps connections for `keep`: less than backends do (uvicorn and Node: 5 s), or a request
     /// would meet a connection that is just being closed.
     pub fn new(keep: Duration) -> Self {
-        Self { idle: Mutex::new(VecDeque::new()), keep }
+        let (idle, closed) = Default::default();
+        Self { idle, keep, closed }
     }
 
     /// The freshest connection that is still good at `now`.
@@ -72,10 +75,22 @@ impl Pool {
     /// Keeps a connection, unused since `now`, for the next request.
     pub fn give(&self, unused: Unused, now: Instant) {
         let mut idle = self.lock();
+        if self.closed.load(Ordering::Relaxed) {
+            return;
+        }
         if idle.len() >= MAX_IDLE {
             idle.pop_front();
         }
         idle.push_back((unused, now));
+    }
+
+    /// Its replica is gone: what is there is closed, and nothing more is kept.
+    pub fn close(&self) {
+        let mut idle = self.lock();
+        self.closed.store(true, Ordering::Relaxed);
+        let all = std::mem::take(&mut *idle);
+        drop(idle);
+        drop(all);
     }
 
     /// Closes what has been unused for too long.
@@ -92,5 +107,28 @@ impl Pool {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<(Unused, Instant)>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::{TcpListener, TcpStream};
+
+    #[tokio::test]
+    async fn a_pool_whose_replica_is_gone_keeps_nothing() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (pool, now) = (Pool::new(Duration::from_secs(9)), Instant::now());
+        let mut far = Vec::new();
+        for _ in 0..2 {
+            let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            far.push(listener.accept().await.unwrap());
+            pool.give(Unused::from(BackendStream::Left(near)), now);
+        }
+        let one = pool.take(now).unwrap();
+        pool.close();
+        assert!(pool.take(now).is_none());
+        pool.give(one, now);
+        assert!(pool.take(now).is_none());
     }
 }

@@ -15,6 +15,7 @@ use crate::base::limits::Limits;
 use crate::base::table::Table;
 use crate::config::Settings;
 use crate::forward::carrier::Carrier;
+use crate::forward::names::{self, Names};
 use crate::limit::buffer::Budget;
 use crate::route::Routes;
 
@@ -63,7 +64,7 @@ pub fn alive() -> usize {
 }
 
 impl Runtime {
-    /// The first generation: resolves names, reads TLS files and builds the tables.
+    /// The first generation: asks for names, for a bounded time, reads TLS files and builds the tables.
     ///
     /// # Errors
     /// Every upstream that cannot be put to work, each in a sentence.
@@ -83,9 +84,13 @@ impl Runtime {
     fn build(settings: &Settings, before: Option<&Self>) -> Result<Self, Vec<String>> {
         let mut carriers = Table::default();
         let mut problems = Vec::new();
-        for upstream in &settings.upstreams {
+        let old = |upstream: &UpstreamSettings| before?.carriers.get(&upstream.name);
+        let names: Vec<Names> =
+            settings.upstreams.iter().map(|upstream| names(upstream, old(upstream))).collect();
+        names::ask_all(&names);
+        for (upstream, names) in settings.upstreams.iter().zip(names) {
             let name = upstream.name.clone();
-            match carrier(upstream, before.and_then(|before| before.carriers.get(&name))) {
+            match carrier(upstream, names, old(upstream)) {
                 Ok(carrier) => {
                     carriers.insert(name, carrier);
                 }
@@ -137,19 +142,36 @@ impl Runtime {
     }
 }
 
+/// The one before, if it is told the same.
+fn same<'c>(
+    settings: &UpstreamSettings,
+    before: Option<&'c Arc<Carrier>>,
+) -> Option<&'c Arc<Carrier>> {
+    before.filter(|before| before.upstream.settings.fingerprint == settings.fingerprint)
+}
+
+/// What an upstream's names have led to; nothing where its carrier stays, which knows that itself.
+fn names(settings: &UpstreamSettings, before: Option<&Arc<Carrier>>) -> Names {
+    match same(settings, before) {
+        Some(_) => Names::default(),
+        None => Names::new(settings, before.map(|before| &before.names)),
+    }
+}
+
 /// The carrier of an upstream: the one before, if it is told the same.
 fn carrier(
     settings: &UpstreamSettings,
+    names: Names,
     before: Option<&Arc<Carrier>>,
 ) -> Result<Arc<Carrier>, String> {
-    let upstream = match before {
-        Some(before) if before.upstream.settings.fingerprint == settings.fingerprint => {
-            return Ok(before.clone());
-        }
-        Some(before) => Upstream::after(settings.clone(), &before.upstream),
-        None => Upstream::new(settings.clone()),
-    };
-    Carrier::new(Arc::new(upstream), before.map(Arc::as_ref)).map(Arc::new)
+    if let Some(same) = same(settings, before) {
+        return Ok(same.clone());
+    }
+    let servers = names.servers(&settings.servers);
+    let before = before.map(Arc::as_ref);
+    let old = before.map(|before| &*before.upstream);
+    let upstream = Upstream::among(settings.clone(), &servers, old);
+    Carrier::new(Arc::new(upstream), names, before).map(Arc::new)
 }
 
 /// Seconds since 1970.

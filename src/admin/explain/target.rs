@@ -1,6 +1,7 @@
 //! The two ends of the way: in, a request; out, the listener that it comes in on, and the replica that it goes to.
 
 use super::{Asked, Explained};
+use crate::balance::lookup::Lookup;
 use crate::balance::session::{Kind, OpenError, Owner};
 use crate::balance::settings::{Affinity, Circuit, HashBy, ServerSettings, UpstreamSettings};
 use crate::base::principal::Principal;
@@ -88,13 +89,15 @@ pub(super) fn upstream(
 
 /// Who gets what is new. Which of them are up, only a running edge knows.
 fn spread(upstream: &UpstreamSettings) -> String {
-    let (draining, open): (Vec<_>, Vec<_>) = upstream.servers.iter().partition(|s| s.drain);
-    let first = open.iter().map(|server| server.priority).min();
+    let servers = upstream.servers.iter().map(Choice::of_server);
+    let all: Vec<Choice> = servers.chain(upstream.lookups.iter().map(Choice::of_lookup)).collect();
+    let (draining, open): (Vec<_>, Vec<_>) = all.iter().partition(|choice| choice.drain);
+    let first = open.iter().map(|choice| choice.priority).min();
     let (first, behind): (Vec<_>, Vec<_>) =
-        open.into_iter().partition(|server| Some(server.priority) == first);
+        open.into_iter().partition(|choice| Some(choice.priority) == first);
     let mut text = match first.as_slice() {
         [] => "none takes anything new".to_owned(),
-        [one] => format!("{}, the only one", named(one)),
+        [one] if !one.many => format!("{}, the only one", one.words),
         many => format!("{} of {}; then its session's", chosen(upstream), listed(many)),
     };
     if !behind.is_empty() {
@@ -118,15 +121,34 @@ fn chosen(upstream: &UpstreamSettings) -> String {
     }
 }
 
-fn listed(servers: &[&ServerSettings]) -> String {
-    servers.iter().map(|server| named(server)).collect::<Vec<_>>().join(", ")
+/// A server, or those that a name stands for.
+struct Choice {
+    words: String,
+    priority: u32,
+    drain: bool,
+    many: bool,
 }
 
-fn named(server: &ServerSettings) -> String {
-    match server.weight {
-        1 => server.authority.clone(),
-        weight => format!("{} (weight {weight})", server.authority),
+impl Choice {
+    fn of_server(server: &ServerSettings) -> Self {
+        let ServerSettings { priority, drain, .. } = *server;
+        Self { words: weighted(&server.authority, server.weight), priority, drain, many: false }
     }
+
+    /// Explaining asks nobody: who they are, only a running edge knows.
+    fn of_lookup(lookup: &Lookup) -> Self {
+        let Lookup { priority, drain, .. } = *lookup;
+        let words = weighted(&format!("all of {lookup}"), lookup.weight);
+        Self { words, priority, drain, many: true }
+    }
+}
+
+fn weighted(name: &str, weight: u32) -> String {
+    if weight == 1 { name.to_owned() } else { format!("{name} (weight {weight})") }
+}
+
+fn listed(choices: &[&Choice]) -> String {
+    choices.iter().map(|choice| choice.words.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 /// The session's replica, if the edge's keys open its id.
@@ -143,6 +165,11 @@ fn pinned(
     let gone = match opened {
         Ok(ticket) if ticket.upstream != upstream.name => "session.foreign",
         Ok(ticket) if !upstream.servers.iter().any(|s| s.authority == ticket.authority) => {
+            if !upstream.lookups.is_empty() {
+                let words = format!("{}, the session's, if DNS names it still", ticket.authority);
+                out.say("replica", words);
+                return Some(());
+            }
             "session.replica_gone"
         }
         Ok(ticket) => {

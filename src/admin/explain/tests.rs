@@ -19,7 +19,12 @@ upstreams:
       circuit: { in_flight: 5, pending: 7, wait: 2500ms } }
   - name: wide
     servers: [ 'http://127.0.0.1:1', { url: 'http://127.0.0.1:2', drain: true }, { url: 'http://127.0.0.1:3', priority: secondary } ]
+  - name: named
+    servers: [ { dns: 'http://mcp.internal:8000', weight: 2 }, { srv: 'http://_mcp._tcp.example.com', priority: secondary } ]
 routes:
+  - path: /named
+    upstream: named
+    auth: [ anonymous ]
   - path: /open
     upstream: tools
     rewrite: /mcp
@@ -64,6 +69,16 @@ fn has((text, refused): (String, bool), lines: &[&str], refusal: bool) {
         assert!(all.any(|found| found.contains(line)), "no further `{line}` in\n{text}");
     }
     assert_eq!(refused, refusal, "{text}");
+}
+
+#[test]
+fn names_are_told_and_not_asked_for() {
+    has(
+        said("post", "http://host.example:8080/named", |_| {}),
+        &["of all of http://mcp.internal:8000 (dns) (weight 2); then its session's; \
+           where none of these is up: all of http://_mcp._tcp.example.com (srv)"],
+        false,
+    );
 }
 
 #[test]

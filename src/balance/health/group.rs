@@ -247,7 +247,8 @@ mod tests {
         upstream.checked(&all[0], Err("no".into()), &settings);
         let health = None;
         let after = UpstreamSettings { health, ..upstream.settings.clone() };
-        let after = Upstream::after(after, &upstream);
+        let servers = after.servers.clone();
+        let after = Upstream::among(after, &servers, Some(&upstream));
         assert_eq!(chosen(&after, &all), [0, 60]);
         after.tick();
         assert_eq!(chosen(&after, &all), [30, 30]);

@@ -64,6 +64,7 @@ pub(super) mod tests {
             weight: 1,
             priority: 0,
             drain: false,
+            found: None,
         };
         let together = Arc::default();
         (0..n).map(|i| Arc::new(Replica::new(server(i)).among(&together))).collect()

@@ -52,7 +52,7 @@ impl Line {
         let host = match &settings.host {
             HostHeader::Fixed(host) => host.clone(),
             // there is no client whose Host could be shown
-            HostHeader::Server | HostHeader::Client => replica.server.authority.clone(),
+            HostHeader::Server | HostHeader::Client => replica.server.host_field().to_owned(),
         };
         Self { replica, host, credential: settings.credential.clone() }
     }

@@ -1,5 +1,8 @@
 //! Metrics of replicas: in, what the balancer and the probes know; out, gauges and counters.
 
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
 use prometheus::{CounterVec, Error, IntCounterVec, IntGaugeVec, Opts};
 
 use super::make::Make;
@@ -19,6 +22,11 @@ pub struct Backends {
     waits: IntCounterVec,
     waited: CounterVec,
     circuit_refused: IntCounterVec,
+    replicas: IntGaugeVec,
+    lookups: IntCounterVec,
+    dns_failing: IntGaugeVec,
+    /// Whose series there are, by upstream and replica.
+    shown: Mutex<HashSet<(String, String)>>,
 }
 
 impl Backends {
@@ -81,6 +89,22 @@ impl Backends {
                 "Requests that were refused for want of room at an upstream, by whether too many waited or it waited for too long.",
                 &["upstream", "reason"],
             )?,
+            replicas: make.gauges(
+                "mcp_edge_upstream_replicas",
+                "Replicas that an upstream has, in whatever state.",
+                &["upstream"],
+            )?,
+            lookups: make.counters(
+                "mcp_edge_dns_lookups_total",
+                "Questions to DNS for the replicas of an upstream, by what came of them.",
+                &["upstream", "name", "result"],
+            )?,
+            dns_failing: make.gauges(
+                "mcp_edge_dns_failing",
+                "1 while a name's last question was not answered, or by nobody's address.",
+                &["upstream", "name"],
+            )?,
+            shown: Mutex::default(),
         })
     }
 
@@ -90,6 +114,48 @@ impl Backends {
         self.up.reset();
         self.failing.reset();
         self.waiting.reset();
+        self.replicas.reset();
+        self.dns_failing.reset();
+    }
+
+    /// Drops the series of replicas that are not among those that there are: names bring ever new ones.
+    pub fn keep_only(&self, there: HashSet<(String, String)>) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        for (upstream, replica) in shown.difference(&there) {
+            let labels = [upstream.as_str(), replica.as_str()];
+            // one that was never counted has none of these
+            let gauges =
+                [&self.in_flight, &self.up, &self.failing].map(|g| g.remove_label_values(&labels));
+            let of = |word| [upstream.as_str(), replica.as_str(), word];
+            let probes = ["good", "bad"].map(|word| self.probes.remove_label_values(&of(word)));
+            let ejections = Cause::ALL.map(|c| self.ejections.remove_label_values(&of(c.name())));
+            let all = gauges.into_iter().chain(probes).chain(ejections);
+            log::debug!(
+                "{replica} is gone, and {} series of it",
+                all.filter(Result::is_ok).count()
+            );
+        }
+        *shown = there;
+    }
+
+    /// Notes how many replicas an upstream has.
+    pub fn set_replicas(&self, upstream: &str, count: usize) {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        self.replicas.with_label_values(&[upstream]).set(count);
+    }
+
+    /// Notes how it stands with a name: whether it leads anywhere now, and what came of all questions, by word.
+    pub fn set_name<'w>(
+        &self,
+        upstream: &str,
+        name: &str,
+        failing: bool,
+        counts: impl IntoIterator<Item = (&'w str, u64)>,
+    ) {
+        self.dns_failing.with_label_values(&[upstream, name]).set(failing.into());
+        for (word, total) in counts {
+            raise(&self.lookups, &[upstream, name, word], total);
+        }
     }
 
     /// Notes how many requests and streams are under way at a replica. Asked for when somebody
@@ -145,4 +211,32 @@ fn raise(counters: &IntCounterVec, labels: &[&str], total: u64) {
         counter.reset();
     }
     counter.inc_by(total.saturating_sub(counter.get()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prometheus::{Encoder, Registry, TextEncoder};
+
+    #[test]
+    fn who_is_gone_leaves_no_series() {
+        let registry = Registry::new();
+        let backends = Backends::new(&Make(&registry)).unwrap();
+        let note = |replicas: &[&str]| {
+            for replica in replicas {
+                backends.set_in_flight("u", replica, 1);
+                backends.set_health("u", replica, (true, false), &Totals::default());
+            }
+            let there = replicas.iter().map(|r| ("u".to_owned(), (*r).to_owned()));
+            backends.keep_only(there.collect());
+            let mut out = Vec::new();
+            TextEncoder::new().encode(&registry.gather(), &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let both = note(&["a:1", "b:1"]);
+        let series = |text: &str, replica| text.matches(replica).count();
+        assert!(series(&both, "a:1") > 2 && series(&both, "a:1") == series(&both, "b:1"));
+        let one = note(&["b:1"]);
+        assert_eq!((series(&one, "a:1"), series(&one, "b:1")), (0, series(&both, "b:1")));
+    }
 }

@@ -8,5 +8,6 @@ mod headers;
 mod health;
 mod http2;
 mod members;
+mod names;
 mod upgrade;
 mod upstream_tls;

@@ -14,7 +14,14 @@ use super::wait::Watched;
 
 /// Starts a backend that runs `script` once for each request head.
 pub(crate) fn backend(script: impl Fn(&mut Exchange) + Send + Sync + 'static) -> Backend {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    backend_on(TcpListener::bind("127.0.0.1:0").unwrap(), script)
+}
+
+/// The same on a socket of the caller's.
+pub(crate) fn backend_on(
+    listener: TcpListener,
+    script: impl Fn(&mut Exchange) + Send + Sync + 'static,
+) -> Backend {
     let address = listener.local_addr().unwrap();
     let record = Arc::new(Watched::new(Record::default()));
     let stop = Arc::new(AtomicBool::new(false));

@@ -1,17 +1,23 @@
 //! In: a name; out: a stateful MCP server as small as one can be, which knows only the sessions that it minted itself.
 
+use std::net::TcpListener;
 use std::sync::Mutex;
 
 use serde_json::{Value, json};
 
-use super::backend::{Backend, Exchange, backend};
+use super::backend::{Backend, Exchange, backend_on};
 use super::client::{Response, post};
 
 /// A replica that mints `<name>-session-<n>` at `initialize` and answers 404 to all others; 503 to who asks for that
 /// by `X-Break`.
 pub(crate) fn replica(name: &'static str) -> Backend {
+    replica_on(TcpListener::bind("127.0.0.1:0").unwrap(), name)
+}
+
+/// The same on a socket of the caller's.
+pub(crate) fn replica_on(listener: TcpListener, name: &'static str) -> Backend {
     let minted = Mutex::new(Vec::<String>::new());
-    backend(move |x| {
+    backend_on(listener, move |x| {
         let Some(body) = x.body() else { return };
         let call: Value = serde_json::from_slice(&body).unwrap_or_default();
         let session = x.header("mcp-session-id");

@@ -13,6 +13,7 @@ use crate::balance::health::settings::{Check, HealthSettings};
 use crate::balance::{Replica, Upstream, compile, view::State};
 use crate::base::url;
 use crate::forward::carrier::Carrier;
+use crate::forward::names::Names;
 use crate::forward::probe::{Probe, in_time};
 
 /// An MCP server with all the manners that have been met.
@@ -200,7 +201,7 @@ async fn begin(server: Server, tools: &[&str]) -> (Shared, Mcp, Arc<Upstream>, A
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let origin = url::origin(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
     let upstream = Arc::new(Upstream::new(compile::from_origin(&origin).unwrap()));
-    Carrier::new(upstream.clone(), None).unwrap();
+    Carrier::new(upstream.clone(), Names::default(), None).unwrap();
     let server = Arc::new(Mutex::new(server));
     tokio::spawn(serve(listener, server.clone()));
     let replica = upstream.members().replicas[0].clone();
