@@ -387,7 +387,7 @@ mod tests {
         let at = SystemTime::now() - Duration::from_secs(ago);
         let problem = Some(Problem { text: "requests failed: status".to_owned(), at });
         let replicas = vec![ReplicaView { problem, ..replica(State::Failing) }];
-        let upstreams = vec![UpstreamView { name: "u".to_owned(), replicas }];
+        let upstreams = vec![UpstreamView { name: "u".to_owned(), replicas, names: Vec::new() }];
         let life = Life::new();
         life.reach(Phase::Ready);
         let view = View { upstreams, certificates: Vec::new() };
