@@ -51,14 +51,15 @@
 //! | HTTP/2 from clients | the `h2` crate under our accept loop, [`listen::h2`] |
 //! | HTTP/1.1 to backends | our own client, [`forward`] |
 //! | WebSocket | our own loops joined to each other: [`Wire::splice`](listen::wire::Wire::splice) |
-//! | the admin listener | the same sockets and loops, [`admin`] |
+//! | the admin listener | `pingora-proxy` where it is plain and local ([`listen::local`]), else the same sockets and loops; [`admin`] |
 //! | weighted turns | `pingora-load-balancing`, [`balance::policy`] |
 //! | names of replicas | `hickory-resolver`, [`forward::names`] |
 //!
 //! `pingora-proxy` carried the upgrades at first. Its two halves race: when a backend's 101 overtakes
 //! the end of the request's (empty) body, the upgraded connection is closed at once; that was seen in
 //! one of some thirty upgrades against a fast backend, and bytes that a backend sends right behind
-//! its 101 and before it closes were lost. So it carries no traffic of clients.
+//! its 101 and before it closes were lost. So it carries no traffic of clients, and the local admin listener has no bound
+//! on connections but that of open files.
 //!
 //! # The import rule
 //!

@@ -7,6 +7,7 @@
 mod request;
 mod target;
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::timeout;
@@ -19,6 +20,9 @@ use crate::base::head::Head;
 use crate::base::principal::Principal;
 use crate::config::Settings;
 use crate::listen::settings::ListenerSettings;
+use crate::proxy::exchange::Failure;
+use crate::proxy::metadata::Metadata;
+use crate::proxy::redirect;
 use crate::route::settings::{PathMatch, RouteSettings};
 use crate::route::{Routed, Routes, access, cors};
 
@@ -88,10 +92,11 @@ async fn through(settings: &Settings, asked: &Asked, out: &mut Explained) -> Opt
     let route = &routed.route;
     may_ask(route, asked, &client, out)?;
     limits(route, true, out);
-    let principal = who(route, &asked.head, &client, out).await;
+    let caller = who(route, &asked.head, &client, out).await;
     limits(route, false, out);
-    may_call(route, principal.as_ref()?, asked, out)?;
-    target::upstream(settings, &routed, principal.as_ref()?, asked, unix_now(), out)?;
+    let caller = caller?;
+    may_call(route, &caller, asked, out)?;
+    target::upstream(settings, &routed, caller.known(), asked, unix_now(), out)?;
     out.say("answer", "what the server says");
     Some(())
 }
@@ -134,15 +139,23 @@ fn answers_itself(
     if let Some(port) = listener.redirect
         && !routes.named(&asked.head, listener.address)
     {
-        out.say("listener", format!("redirects to https, port {port}: no route names it for this"));
+        match redirect::to(settings, &asked.head, port) {
+            Ok(_) => out.say(
+                "listener",
+                format!("redirects to https, port {port}: no route names it for this"),
+            ),
+            Err(denial) => out.refuse("listener", &denial),
+        }
         return None;
     }
-    let resource = |route: &RouteSettings| route.auth.resource.is_some();
-    if path.starts_with("/.well-known/oauth-") && settings.routes.iter().any(resource) {
-        out.say("listener", "serves the metadata of OAuth resources, or 404");
-        return None;
+    let Some(metadata) = Metadata::new(&settings.routes) else { return Some(()) };
+    match metadata.answers(routes, &asked.head, listener.address) {
+        Ok(false) => return Some(()),
+        Ok(true) => out.say("listener", "serves the metadata of an OAuth resource"),
+        Err(Failure::Denied(denial, _)) => out.refuse("listener", &denial),
+        Err(_) => out.say("listener", "answers a preflight for metadata of OAuth"),
     }
-    Some(())
+    None
 }
 
 fn find(
@@ -207,12 +220,28 @@ fn limits(route: &RouteSettings, before_auth: bool, out: &mut Explained) {
     }
 }
 
+/// Who asks.
+enum Caller {
+    Known(Arc<Principal>),
+    /// Only the issuer of its token could tell.
+    Unknown,
+}
+
+impl Caller {
+    fn known(&self) -> Option<&Arc<Principal>> {
+        match self {
+            Self::Known(principal) => Some(principal),
+            Self::Unknown => None,
+        }
+    }
+}
+
 async fn who(
     route: &RouteSettings,
     head: &Head,
     client: &Client,
     out: &mut Explained,
-) -> Option<Principal> {
+) -> Option<Caller> {
     for method in &route.auth.methods {
         let shown = if method.shapes().iter().any(|shape| shows(head, shape)) {
             ": the request shows one"
@@ -226,13 +255,13 @@ async fn who(
     if let Some(token) = unasked(route, head) {
         let who = "whether it is good would be asked of its issuer, which is not done here";
         out.say("auth", format!("a credential for `{}`: {who}; assumed good", token.name()));
-        return Some(Principal::new(token.name(), "", "(whoever the token names)"));
+        return Some(Caller::Unknown);
     }
     match timeout(PATIENCE, auth::authenticate(&route.auth, head, client)).await {
-        Ok(Ok(principal)) if principal.is_anonymous() => Some((*principal).clone()),
+        Ok(Ok(principal)) if principal.is_anonymous() => Some(Caller::Known(principal)),
         Ok(Ok(principal)) => {
             out.say("caller", format!("{}, by {}", principal.subject, principal.method));
-            Some((*principal).clone())
+            Some(Caller::Known(principal))
         }
         Ok(Err(denial)) => {
             out.refuse("caller", &denial);
@@ -271,14 +300,20 @@ fn shows(head: &Head, shape: &Shape) -> bool {
 
 fn may_call(
     route: &RouteSettings,
-    principal: &Principal,
+    caller: &Caller,
     asked: &Asked,
     out: &mut Explained,
 ) -> Option<()> {
     for rule in route.rules.iter().filter_map(|rule| rule.described()) {
         out.say("rule", rule);
     }
-    if let Err(denial) = authz::enter(&route.rules, std::sync::Arc::new(principal.clone())) {
+    let Some(principal) = caller.known() else {
+        if !route.rules.is_empty() {
+            out.say("rule", "what rules and scopes say depends on the token, and is not asked");
+        }
+        return Some(());
+    };
+    if let Err(denial) = authz::enter(&route.rules, principal.clone()) {
         out.refuse("rule", &denial);
         return None;
     }

@@ -29,6 +29,7 @@ pub mod terminal;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
@@ -48,6 +49,7 @@ use crate::listen::wire::{Answer, Payload, Wire};
 use crate::listen::{ConnCx, Serve};
 use crate::observe::metrics::Metrics;
 use crate::observe::recent::Recent;
+use crate::proxy::standing;
 use crate::route::dress::dress;
 use crate::route::origin::is_local;
 use crate::route::table::host_of;
@@ -65,6 +67,8 @@ pub struct Sources {
     pub life: Arc<Life>,
     /// Brings the gauges up to date that are kept elsewhere.
     pub refresh: Box<dyn Fn(&Metrics) + Send + Sync>,
+    /// Grows whenever who was let in may be let in no more.
+    pub epoch: Box<dyn Fn() -> u64 + Send + Sync>,
     /// What is at work now; asked each time, since a reload replaces it.
     pub view: Box<dyn Fn() -> View + Send + Sync>,
 }
@@ -101,7 +105,7 @@ impl Admin {
 
     /// How the edge stands now.
     pub fn status(&self) -> Status {
-        let Sources { metrics, recent, life, refresh, view } = &self.sources;
+        let Sources { metrics, recent, life, refresh, view, .. } = &self.sources;
         refresh(metrics);
         let counts = Counts::of(&metrics.families());
         Status::new(life, counts, view(), recent.all(), SystemTime::now())
@@ -250,6 +254,14 @@ impl Serve for Admin {
     type Tail = ();
 
     async fn handle<W: Wire>(&self, wire: &mut W, mut head: Head, cx: &ConnCx) -> Option<()> {
+        let epoch = self.epoch();
+        if cx.looked_at.load(Ordering::Relaxed) != epoch {
+            if let Err(denial) = standing::connection(cx) {
+                self.refuse(wire, denial, cx).await;
+                return None;
+            }
+            cx.looked_at.store(epoch, Ordering::Relaxed);
+        }
         let client = client::identify(&mut head, cx);
         // boxed: passwords and pages are big, and rare
         let answer: Pin<Box<dyn Future<Output = Reply> + Send + '_>> =
@@ -282,7 +294,7 @@ impl Serve for Admin {
     }
 
     fn epoch(&self) -> u64 {
-        0
+        (self.sources.epoch)()
     }
 
     fn accepting(&self, _: bool) {}

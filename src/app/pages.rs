@@ -12,6 +12,7 @@ use crate::base::life::Life;
 use crate::config::Settings;
 use crate::forward::carrier::Carrier;
 use crate::forward::names;
+use crate::listen::Serve;
 use crate::listen::settings::{Certificate, TlsSettings};
 use crate::observe::Observer;
 use crate::observe::metrics::Metrics;
@@ -27,6 +28,7 @@ pub(super) fn sources(
 ) -> Sources {
     let (now, at_work) = (edge.clone(), edge.clone());
     let (files, served) = (files.clone(), files.clone());
+    let looked = edge.clone();
     let born = life.clone();
     Sources {
         metrics: observer.metrics.clone(),
@@ -36,6 +38,7 @@ pub(super) fn sources(
             metrics.service.set_generation(born.generation());
             refresh(metrics, &now.runtime(), &files.load());
         }),
+        epoch: Box::new(move || looked.epoch()),
         view: Box::new(move || view(&at_work.runtime(), &served.load().tls)),
     }
 }

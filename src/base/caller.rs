@@ -1,4 +1,5 @@
-//! Who is on the other end, and how one finds out: the types that routes, auth and balance share.
+//! Who is on the other end, and how one finds out: in, a client and its credentials; out, a principal or a refusal.
+//! The types that routes, auth and balance share.
 
 use std::fmt;
 use std::net::IpAddr;

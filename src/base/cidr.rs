@@ -11,7 +11,7 @@ use super::fields::Fields;
 use super::files;
 use super::watch::Watched;
 
-/// Largest file of networks, in MiB: some 800,000 of them.
+/// Largest file of networks, in bytes: some 800,000 of them.
 const MAX_FILE: u64 = 16 << 20;
 
 /// One number for each IPv4 address and each IPv6 /64: what one subscriber has.

@@ -1,4 +1,4 @@
-//! Why a request is refused: made by the stages, written out by `proxy::respond` alone.
+//! Why a request is refused: in, what a stage found; out, a `Denial`, which `proxy::respond` alone writes out.
 
 use std::borrow::Cow;
 

@@ -115,7 +115,7 @@ impl Fetch {
         Ok(Self { client, time })
     }
 
-    /// The content of a 200. To be awaited on the thread of [`spawn`].
+    /// The content of a 200. To be awaited on the thread of [`spawn`], or on a runtime of one's own.
     ///
     /// # Errors
     /// A sentence for the log.
@@ -250,7 +250,7 @@ fn roots(ca: Option<&Path>) -> Result<RootCertStore, String> {
     });
     let mut roots = SYSTEM.clone();
     let Some(path) = ca else { return Ok(roots) };
-    let named = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
+    let named = |e: &dyn std::fmt::Display| format!("`{}`: {e}", path.display());
     let before = roots.len();
     for certificate in CertificateDer::pem_file_iter(path).map_err(|e| named(&e))? {
         let certificate = certificate.map_err(|e| named(&e))?;

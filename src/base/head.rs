@@ -1,4 +1,4 @@
-//! A request's head as every stage sees it, whatever wire it came in on.
+//! A request's head: in, what a wire has checked; out, what every stage sees, whatever wire it came in on.
 
 use http::header::AsHeaderName;
 use http::{HeaderMap, Method};

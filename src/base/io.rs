@@ -1,4 +1,4 @@
-//! Reading and writing without buffers that idle connections would have to keep.
+//! Reading and writing without buffers that idle connections would have to keep: in, a socket; out, what came of it.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;

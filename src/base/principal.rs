@@ -1,4 +1,4 @@
-//! Who the caller is, once `auth` has said so: the value that sessions are bound to.
+//! Who the caller is: in, what `auth` has found; out, the value that sessions are bound to and rules are asked about.
 
 use std::sync::Arc;
 use std::time::SystemTime;

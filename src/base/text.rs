@@ -1,4 +1,4 @@
-//! Numbers, addresses and times as text, appended to a buffer: `std::fmt` takes ten times as long,
+//! Text without `std::fmt`: in, numbers, addresses and times; out, their text, appended to a buffer: `std::fmt` takes ten times as long,
 //! and every request writes a dozen of them.
 
 use std::cell::Cell;

@@ -1,4 +1,5 @@
-//! Small values that configs and stages share: periods, sizes, secrets.
+//! Small values that configs and stages share: in, checked texts and numbers; out, periods, sizes, and secrets that
+//! do not print.
 
 use std::fmt;
 use std::time::Duration;

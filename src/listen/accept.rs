@@ -1,4 +1,5 @@
-//! From a listening socket to a spoken protocol: connection limit, TLS, HTTP/1.x or HTTP/2.
+//! From a listening socket to a spoken protocol: in, whoever connects; out, connection limit, TLS, HTTP/1.x or
+//! HTTP/2, request by request.
 //!
 //! The accept loop is ours: Pingora's gives every connection a task of 14 KiB that is moved four times
 //! before the first byte is read, and six system calls that can be inherited or left out.

@@ -103,7 +103,7 @@ fn header(node: &Node, cx: &mut Cx) -> Option<Option<HeaderName>> {
 }
 
 impl Door {
-    /// Compiles the keys of a listener that are about its door; `line` is the listener's.
+    /// Compiles the keys of a listener that are about its door.
     pub fn take(fields: &mut Fields<'_>, proxies: &Arc<Proxies>, cx: &mut Cx) -> Self {
         let access = Access::take(fields, cx);
         let node = fields.take("proxy_protocol");

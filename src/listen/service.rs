@@ -2,7 +2,8 @@
 //! the address.
 //!
 //! Pingora binds inside its runtime and panics when a port is taken. Bound beforehand, a taken port is an
-//! ordinary error, and port 0 is possible. All sockets are accepted from by our own loop.
+//! ordinary error, and port 0 is possible. All sockets but that of a local admin listener
+//! (`listen::local`) are accepted from by our own loop.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};

@@ -1,4 +1,4 @@
-//! What a listener is told: config in, checked values out.
+//! What a listener is told: in, a config that was read; out, checked values.
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! What every wire can do for the proxy: give the request's body, take the answer, say that the client left.
+//! What every wire can do for the proxy: in, an answer; out, the request's body, and word that the client has left.
 
 use std::future::Future;
 use std::io;

@@ -70,6 +70,19 @@ impl Metadata {
         (!all.documents.is_empty()).then_some(all)
     }
 
+    /// Whether a request for metadata is answered here, as far as nobody else has to be asked.
+    ///
+    /// # Errors
+    /// As [`Metadata::answer`], without 503.
+    pub fn answers(
+        &self,
+        routes: &Routes,
+        head: &Head,
+        listener: SocketAddr,
+    ) -> Result<bool, Failure> {
+        self.found(routes, head, listener).map(|found| found.is_some())
+    }
+
     /// The answer to a request for metadata; `None` where it is something else.
     ///
     /// # Errors
@@ -81,6 +94,26 @@ impl Metadata {
         head: &Head,
         listener: SocketAddr,
     ) -> Result<Option<(Answer, Bytes)>, Failure> {
+        let Some((asked, resource)) = self.found(routes, head, listener)? else { return Ok(None) };
+        let body = match (&asked, &resource.server) {
+            (Asked::Server(_), Some(server)) => server.document().await.map_err(readable)?,
+            _ => self.documents.get(&resource.url).cloned().unwrap_or_default(),
+        };
+        let fields = vec![
+            (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+            (CACHE_CONTROL, HeaderValue::from_static("public, max-age=300")),
+            (ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*")),
+        ];
+        Ok(Some((Answer { status: 200, fields }, body)))
+    }
+
+    /// What is asked for, and of which resource.
+    fn found<'h>(
+        &self,
+        routes: &Routes,
+        head: &'h Head,
+        listener: SocketAddr,
+    ) -> Result<Option<(Asked<'h>, Arc<Resource>)>, Failure> {
         let Some(asked) = Asked::of(&head.path) else { return Ok(None) };
         path::check(&head.path)?;
         let owner = routes.whose(listener, &head.authority, &head.path);
@@ -97,16 +130,7 @@ impl Metadata {
             return if is_protected { Err(unknown().into()) } else { Ok(None) };
         };
         check_method(head)?;
-        let body = match (&asked, &resource.server) {
-            (Asked::Server(_), Some(server)) => server.document().await.map_err(readable)?,
-            _ => self.documents.get(&resource.url).cloned().unwrap_or_default(),
-        };
-        let fields = vec![
-            (CONTENT_TYPE, HeaderValue::from_static("application/json")),
-            (CACHE_CONTROL, HeaderValue::from_static("public, max-age=300")),
-            (ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*")),
-        ];
-        Ok(Some((Answer { status: 200, fields }, body)))
+        Ok(Some((asked, resource)))
     }
 
     /// The resource at a path of this origin, as the edge has it or as clients type it; at no path, the

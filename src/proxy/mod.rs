@@ -1,4 +1,4 @@
-//! The way of a request, from a wire to a replica and back: the table of contents.
+//! The way of a request, in from a wire, to a replica and back out: the table of contents.
 //!
 //! A request is admitted, exchanged with a backend, and answered; the rest of a long answer, or of a
 //! WebSocket, is a [`Tail`].

@@ -46,6 +46,14 @@ pub async fn answer(
 /// What was found is not to be taken for anything else.
 const NO_SNIFF: HeaderName = HeaderName::from_static("x-content-type-options");
 
+/// Where a listener of these settings that leads to https at `port` leads a request to.
+///
+/// # Errors
+/// 405, 421 for a host that is not ours.
+pub fn to(settings: &Settings, head: &Head, port: u16) -> Result<HeaderValue, Denial> {
+    location(&Hosts::new(settings), head, port)
+}
+
 /// The same path and query at https. Never at a host that is not ours: who makes a victim ask for
 /// another (or poisons a cache with it) gains nothing.
 fn location(hosts: &Hosts, head: &Head, port: u16) -> Result<HeaderValue, Denial> {
@@ -125,7 +133,7 @@ mod tests {
     use super::*;
     use crate::base::head::Version;
 
-    fn to(authority: &str, path: &str, query: Option<&str>, port: u16) -> Result<String, u16> {
+    fn led(authority: &str, path: &str, query: Option<&str>, port: u16) -> Result<String, u16> {
         let hosts = Hosts {
             named: ["a.example", "[::1]"].map(str::to_owned).into(),
             certified: Vec::new(),
@@ -146,17 +154,17 @@ mod tests {
     #[test]
     fn path_and_query_are_kept_and_foreign_hosts_refused() {
         let ok = |text: &str| Ok(text.to_owned());
-        assert_eq!(to("a.example", "/", None, 443), ok("https://a.example/"));
+        assert_eq!(led("a.example", "/", None, 443), ok("https://a.example/"));
         assert_eq!(
-            to("a.example:80", "/x/%2F", Some("a=b&c"), 443),
+            led("a.example:80", "/x/%2F", Some("a=b&c"), 443),
             ok("https://a.example/x/%2F?a=b&c")
         );
-        assert_eq!(to("a.example:8080", "/", Some(""), 8443), ok("https://a.example:8443/?"));
-        assert_eq!(to("[::1]:80", "//b.example", None, 443), ok("https://[::1]//b.example"));
-        assert_eq!(to("a.example", "*", None, 443), ok("https://a.example/"));
+        assert_eq!(led("a.example:8080", "/", Some(""), 8443), ok("https://a.example:8443/?"));
+        assert_eq!(led("[::1]:80", "//b.example", None, 443), ok("https://[::1]//b.example"));
+        assert_eq!(led("a.example", "*", None, 443), ok("https://a.example/"));
         for foreign in ["b.example", "x.a.example", "a.example.", "", "a.example@b.example", "::1"]
         {
-            assert_eq!(to(foreign, "/", None, 443), Err(421), "{foreign}");
+            assert_eq!(led(foreign, "/", None, 443), Err(421), "{foreign}");
         }
     }
 }

@@ -252,6 +252,22 @@ fn it_speaks_tls_where_it_is_told_to() {
     edge.stop();
 }
 
+#[test]
+fn who_is_let_in_no_more_is_told_nothing_on_the_same_connection() {
+    let (certs, backend) = (Certs::new(), plain());
+    let dir = tempfile::tempdir().unwrap();
+    let denied = dir.path().join("denied");
+    std::fs::write(&denied, "127.0.0.9\n").unwrap();
+    let rest = format!("{}, deny: [ {{ file: \"{}\" }} ]", certs.listener(), denied.display());
+    let edge =
+        edge().top(&format!("admin: {{ address: \"127.0.0.1:0\", {rest} }}")).to(&backend).start();
+    let mut client = Client::tls(edge.admin(), certs.client(&[]), "localhost");
+    assert_eq!(client.ask(get("localhost", "/status")).status, 200);
+    std::fs::write(&denied, "127.0.0.1\n").unwrap();
+    edge.wait_line("denied read again");
+    eventually("it is told nothing", || client.ask(get("localhost", "/status")).status == 403);
+}
+
 fn run(arguments: &[&str]) -> Output {
     let mut command = Command::new(binary());
     command.args(arguments).env("XDG_STATE_HOME", "/nonexistent").output().unwrap()

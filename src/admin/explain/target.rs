@@ -1,5 +1,7 @@
 //! The two ends of the way: in, a request; out, the listener that it comes in on, and the replica that it goes to.
 
+use std::sync::Arc;
+
 use super::{Asked, Explained};
 use crate::balance::lookup::Lookup;
 use crate::balance::session::{Kind, OpenError, Owner};
@@ -57,7 +59,7 @@ fn guess<'s>(
 pub(super) fn upstream(
     settings: &Settings,
     routed: &Routed,
-    principal: &Principal,
+    principal: Option<&Arc<Principal>>,
     asked: &Asked,
     now: u64,
     out: &mut Explained,
@@ -78,6 +80,10 @@ pub(super) fn upstream(
     }
     match asked.head.single(SESSION) {
         Some(id) => {
+            let Some(principal) = principal else {
+                out.say("replica", "the session's, if its id is this caller's");
+                return Some(());
+            };
             pinned(settings, upstream, id, Owner { principal, route: &route.label }, now, out)
         }
         None => {

@@ -34,6 +34,16 @@ routes:
   - path: /wide
     upstream: wide
     auth: [ anonymous ]
+  - { host: known.example, path: /known, upstream: tools, auth: [ anonymous ] }
+  - host: tokens.example
+    upstream: tools
+    auth:
+      - oauth:
+          resource: https://tokens.example
+          issuers: [ { issuer: https://login.example } ]
+          scopes: [ read ]
+    require: { groups: [ finops ] }
+    tools: [ { allow: [ 'get_*' ], when: { groups: [ finops ] } } ]
   - path: /locked
     upstream: tools
     auth: [ basic: { file: users } ]
@@ -126,6 +136,25 @@ fn a_refusal_says_who_refused_and_why() {
 }
 
 #[test]
+fn rules_about_whom_only_an_issuer_knows_are_not_asked() {
+    let shown = ["Authorization: Bearer eyJhbGciOiJSUzI1NiJ9.e30.AA".to_owned(), "Mcp-Session-Id: some".to_owned()];
+    has(
+        said("POST", "http://tokens.example:8080/", |request| {
+            request.headers = &shown;
+            request.tool = Some("get_x");
+        }),
+        &[
+            "assumed good",
+            "rule require groups",
+            "depends on the token, and is not asked",
+            "replica the session's, if its id is this caller's",
+            "answer what the server says",
+        ],
+        false,
+    );
+}
+
+#[test]
 fn who_stands_back_is_named() {
     let line = "replica 127.0.0.1:1, the only one; where none of these is up: 127.0.0.1:3; \
         nothing new goes to 127.0.0.1:2, which drains";
@@ -154,7 +183,20 @@ fn listeners_answer_by_themselves() {
         &["health_path", "answer by the edge"],
         false,
     );
-    has(said("GET", "http://h:8082/open", |_| {}), &["redirects to https, port 443"], false);
+    let known = "http://known.example:8082/known";
+    has(said("GET", known, |_| {}), &["redirects to https, port 443"], false);
+    let unknown = said("GET", "http://h:8082/open", |_| {});
+    has(unknown, &["listener", "refused: 421 `redirect.unknown_host`"], true);
+    let of_resource = "/.well-known/oauth-protected-resource";
+    for path in [of_resource, &format!("{of_resource}/open")] {
+        let url = format!("http://h:8080{path}");
+        has(said("GET", &url, |_| {}), &["refused: 404 `route.no_path`"], true);
+    }
+    let url = format!("http://tokens.example:8080{of_resource}");
+    has(said("GET", &url, |_| {}), &["serves the metadata of an OAuth resource"], false);
+    let url = "http://tokens.example:8080/.well-known/openid-configuration";
+    has(said("GET", url, |_| {}), &["refused: 404"], true);
+    has(said("GET", "http://tokens.example:8080/token", |_| {}), &["refused: 404"], true);
     let from = |request: &mut Request<'_>| request.from = "192.0.2.7".parse().unwrap();
     has(said("GET", "http://127.0.0.1:8081/open", from), &["keep it out", "closed"], true);
     has(said("GET", "https://h/open", |_| {}), &["none listens on port 443 of https"], false);

@@ -8,7 +8,8 @@ use crate::base::head::{Head, Version};
 use crate::listen::h1::authority::authority;
 use crate::listen::h1::head::{MAX_FIELDS, MAX_LINE};
 
-/// The same rules as for HTTP/1.1, as far as the frames' own do not cover them (RFC 9113 §8).
+/// The same rules as for HTTP/1.1, as far as the frames' own do not cover them (RFC 9113 §8); one field may be as
+/// long as all of them.
 pub(super) fn head(parts: http::request::Parts) -> Result<Head, Denial> {
     let malformed = |code, message| Denial::new(denial::Reason::Malformed, code, message);
     let mut headers = parts.headers;
