@@ -135,12 +135,12 @@ impl Edge {
             cx.looked_at.store(epoch, Ordering::Relaxed);
         }
         let rt = &self.runtime();
-        if cx.listener.answers_itself() {
-            if let Some(answer) = Box::pin(redirect::answer(rt, head, cx)).await? {
-                self.close_if_stopping(wire, cx);
-                respond::show(wire, head, answer, cx, record).await;
-                return Ok(None);
-            }
+        if cx.listener.answers_itself()
+            && let Some(answer) = Box::pin(redirect::answer(rt, head, cx)).await?
+        {
+            self.close_if_stopping(wire, cx);
+            respond::show(wire, head, answer, cx, record).await;
+            return Ok(None);
         }
         if let Some(metadata) = &rt.metadata
             && let Some(answer) =
