@@ -4,6 +4,10 @@
 //! --test import` writes them anew: read the difference.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may stop")]
 
+#[path = "import/choice.rs"]
+#[allow(clippy::indexing_slicing, reason = "the tables are the test's own")]
+mod choice;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

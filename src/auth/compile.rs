@@ -7,7 +7,6 @@ use http::HeaderValue;
 use super::{METHODS, anonymous, oauth};
 use crate::base::caller::{Authenticate, Chain, Shape};
 use crate::base::compile::{Cx, Node, NodeKind};
-use crate::base::fields;
 
 /// What a challenge has that begins OAuth (RFC 9728 §5.1).
 const MARK: &[u8] = b"resource_metadata=";
@@ -122,9 +121,12 @@ fn conflict(
     ))
 }
 
-/// Whether a method of opaque tokens takes what the one before it leaves: every other prefix.
+/// Whether a method of opaque tokens takes what the one before it leaves: every other prefix. JWTs are among
+/// its tokens, too.
 fn leaves_the_rest(before: &Shape, shape: &Shape, name: &str) -> bool {
-    name == oauth::NAME && shape.prefix.is_empty() && !before.prefix.is_empty()
+    const JWT: &str = "eyJ";
+    let jwts = before.prefix.starts_with(JWT) || JWT.starts_with(&before.prefix);
+    name == oauth::NAME && shape.prefix.is_empty() && !jwts
 }
 
 /// How a message names a method: by its key where it has settings.
@@ -141,8 +143,8 @@ fn shown(node: &Node) -> String {
 fn unknown_method(name: &str, shown: &str) -> String {
     let known: Vec<&str> = METHODS.iter().map(|method| method.name).collect();
     let known = known.join(", ");
-    if fields::is_later(name) {
-        return format!("`{name}` is not built yet; the methods are: {known}");
+    if name == "mtls" {
+        return format!("{shown} is called `client_certificate` here; the methods are: {known}");
     }
     format!("unknown method {shown}; the methods are: {known}")
 }

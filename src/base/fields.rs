@@ -2,15 +2,6 @@
 
 use super::compile::{Cx, Node};
 
-/// Keys of features that are planned and not built. They are refused in words of their own, so
-/// that nobody takes them for typing errors or, worse, for something that works.
-const LATER: &[&str] = &["mtls"];
-
-/// Whether a word belongs to a feature that is planned and not built.
-pub fn is_later(word: &str) -> bool {
-    LATER.contains(&word)
-}
-
 /// Takes a map's values by name; [`Fields::finish`] reports the keys that nobody took.
 #[must_use]
 pub struct Fields<'n> {
@@ -73,12 +64,7 @@ impl<'n> Fields<'n> {
             if self.known.contains(&key.as_str()) {
                 continue;
             }
-            let problem = if is_later(key) {
-                format!("`{key}` is not built yet")
-            } else {
-                format!("unknown key `{key}`{}", hint(key, &self.known))
-            };
-            cx.error_at(*line, problem);
+            cx.error_at(*line, format!("unknown key `{key}`{}", hint(key, &self.known)));
         }
     }
 }

@@ -32,7 +32,7 @@ pub(super) enum Content<'t> {
     Well,
     /// The folder with the answers to ACME's challenges.
     Acme(String),
-    /// `return 403` and its like: nginx let nobody in.
+    /// `return 403` and its like: nginx let nobody in. And servers that cannot be carried.
     Closed,
     /// Something that the edge does not serve.
     Nothing,
@@ -206,8 +206,8 @@ fn content<'t>(
     let Some(pass) = own.iter().find(|d| d.name == "proxy_pass") else {
         return folder(place, notes);
     };
-    let known = guard.is_some_and(|guard| !guard.methods.is_empty());
-    proxy(place, pass, rewritten, known, upstreams, notes).unwrap_or(Content::Nothing)
+    let known = guard.is_some_and(Guard::has_user);
+    proxy(place, pass, rewritten, known, upstreams, notes).unwrap_or(Content::Closed)
 }
 
 fn proxy<'t>(

@@ -43,6 +43,11 @@ impl Guard {
         *self == Self::default()
     }
 
+    /// Whether there is a user as nginx knows one: that of a password.
+    pub(super) fn has_user(&self) -> bool {
+        self.methods.iter().any(|method| method.starts_with("basic:"))
+    }
+
     /// Whether a request that this guard lets through was let through by `other` as well.
     pub(super) fn is_as_strict_as(&self, other: &Self) -> bool {
         self == other || other.is_open() || self.access.is_nobody()
@@ -81,7 +86,9 @@ pub(super) fn guard(
     notes: &mut Notes,
 ) -> Result<Guard, ()> {
     let mut guard = Guard::default();
-    let mut good = client_certificate(scope, &mut guard, notes);
+    // whom the first names is the caller, and nginx's `$remote_user` is this one
+    let mut good = basic(scope, &mut guard, notes);
+    good &= client_certificate(scope, &mut guard, notes);
     for (key, directive) in keys {
         guard.methods.push(format!(
             "api_key: {{ header: {}, keys: [ {{ name: imported, sha256: {} }} ] }}",
@@ -90,7 +97,6 @@ pub(super) fn guard(
         ));
         guard.from.methods.push(directive.at.clone());
     }
-    good &= basic(scope, &mut guard, notes);
     good &= lists(scope, &mut guard, notes);
     good &= rates(scope, zones, &mut guard, notes);
     good &= connections(scope, zones, &mut guard, notes);
@@ -230,13 +236,19 @@ fn key(zone: &Directive, notes: &mut Notes) -> Option<String> {
             }
             return Some("route".to_owned());
         }
-        "$remote_user" => return Some("principal".to_owned()),
+        "$remote_user" => {
+            notes.differs(zone, "nginx limits no request without a user; here they count together");
+            return Some("principal".to_owned());
+        }
         _ => {}
     }
     if let Some(name) = key.strip_prefix("$http_") {
         let word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
-        return (!name.is_empty() && name.bytes().all(word))
-            .then(|| format!("{{ header: {} }}", scalar(&field_name(name))));
+        if name.is_empty() || !name.bytes().all(word) {
+            return None;
+        }
+        notes.differs(zone, "nginx limits no request without this field; here they count together");
+        return Some(format!("{{ header: {} }}", scalar(&field_name(name))));
     }
     // of what makes an address into several keys, the address alone is the stricter
     if key.contains("$binary_remote_addr") || key.contains("$remote_addr") {

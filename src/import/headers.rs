@@ -13,7 +13,17 @@ pub(super) fn host<'t>(scope: &Scope<'t>, notes: &mut Notes) -> Option<(String, 
         ["$host", "$http_host", "$host:$server_port", "$http_host:$server_port", "${host}"];
     match directive.arg(1) {
         "$proxy_host" => None,
-        "$server_name" => Some(("client".to_owned(), directive)),
+        "$server_name" => {
+            let first = scope.all("server_name").first().map(|names| names.arg(0));
+            let fixed = first.filter(|name| crate::base::url::host(name).is_ok());
+            if fixed.is_none() {
+                notes.differs(
+                    directive,
+                    "the server has no such name; servers see their own name as Host",
+                );
+            }
+            fixed.map(|name| (format!("{{ fixed: {} }}", scalar(name)), directive))
+        }
         value if client.contains(&value) => Some(("client".to_owned(), directive)),
         value if value.contains('$') || crate::base::url::host_port(value).is_err() => {
             notes.differs(directive, "servers see their own name as Host");
@@ -66,7 +76,7 @@ pub(super) struct Requests {
     pub(super) credentials: Option<At>,
 }
 
-/// Reads `proxy_set_header`; `known`: the route asks who its callers are. A field whose value cannot be carried is taken out, so that no client can
+/// Reads `proxy_set_header`; `known`: the route asks for a password. A field whose value cannot be carried is taken out, so that no client can
 /// say in it what nginx said.
 pub(super) fn to_servers(scope: &Scope<'_>, known: bool, notes: &mut Notes) -> Requests {
     let mut out = Requests::default();
@@ -290,8 +300,12 @@ mod tests {
             ("mcp.internal", Some("{ fixed: mcp.internal }")),
             ("mcp.internal:8000", Some("{ fixed: \"mcp.internal:8000\" }")),
             ("$other", None),
+            ("$server_name", Some("{ fixed: first.example }")),
+            ("$server_name; server_name", None),
         ] {
-            let (_, host) = requests_of(&format!("proxy_set_header Host {value};"));
+            let names =
+                if value.contains(';') { "" } else { "server_name first.example second.example;" };
+            let (_, host) = requests_of(&format!("{names} proxy_set_header Host {value};"));
             assert_eq!(host.as_deref(), expected, "{value}");
         }
     }

@@ -52,12 +52,21 @@ fn candidates<'e, 't>(
     notes: &mut Notes,
 ) -> Vec<Route<'e, 't>> {
     let slashed: Vec<String> = entries.iter().filter_map(|entry| slashed(entry)).collect();
+    // to these nginx sends nobody who leaves the slash out
+    let own = slashed.iter().filter(|path| {
+        let bare = path.strip_suffix('/');
+        let is = |entry: &Entry<'_>| matches!(&entry.place.matches, Matches::Prefix { path, .. } if Some(path.as_str()) == bare);
+        entries.iter().any(is)
+    });
+    let own: Vec<String> = own.cloned().collect();
     let mut all: Vec<Route<'e, 't>> = Vec::new();
     for (number, entry) in entries.iter().enumerate() {
         if matches!(entry.content, Content::Acme(_) | Content::Well) {
             continue;
         }
-        for (path, letters, rank) in paths(number, entry, &slashed) {
+        let slashed =
+            if matches!(entry.place.matches, Matches::Paths(_)) { &own } else { &slashed };
+        for (path, letters, rank) in paths(number, entry, slashed) {
             let Some(path) = path else {
                 notes.refused(entry.place.directive, "no route can have this path");
                 without.push((letters, entry));
@@ -68,6 +77,7 @@ fn candidates<'e, 't>(
         }
     }
     all.extend(entries.iter().enumerate().flat_map(|(n, entry)| bare(n, entry, entries)));
+    all.extend(entries.iter().enumerate().filter_map(|(n, entry)| redirected(n, entry, entries)));
     // of locations with the same letters the innermost has the paths
     all.sort_by_key(|route| (route.rank, std::cmp::Reverse(route.entry.place.depth)));
     all
@@ -106,6 +116,38 @@ fn bare<'e, 't>(n: usize, entry: &'e Entry<'t>, entries: &'e [Entry<'t>]) -> Vec
         })
     };
     slashed.filter_map(route).collect()
+}
+
+/// `location = /a/` beside `location /a/`, which takes `/a` along here: nginx sends that to `/a/`.
+fn redirected<'e, 't>(
+    number: usize,
+    entry: &'e Entry<'t>,
+    entries: &'e [Entry<'t>],
+) -> Option<Route<'e, 't>> {
+    let Matches::Exact(slashed) = &entry.place.matches else { return None };
+    let path = slashed.strip_suffix('/').filter(|path| !path.is_empty())?;
+    let is = |wanted: &str| {
+        entries.iter().any(|other| match &other.place.matches {
+            Matches::Exact(own) => own == wanted && wanted == path,
+            Matches::Prefix { path: own, .. } => {
+                own == wanted && (wanted == path || other.is_proxy())
+            }
+            _ => false,
+        })
+    };
+    if !is(slashed) || is(path) || matches!(entry.content, Content::Well | Content::Acme(_)) {
+        return None;
+    }
+    Some(Route {
+        path: Path::Exact(url::path(path).ok()?),
+        entry,
+        rewrite: None,
+        refusing: entry.refusing.clone(),
+        gap: false,
+        letters: path.to_owned(),
+        rank: Rank::Exact,
+        number,
+    })
 }
 
 /// The location that nginx chooses for a path that no `=` has.
@@ -221,6 +263,8 @@ struct Preferred {
     letters: String,
     rank: Rank,
     strict: Guard,
+    /// Where it leads, if it serves.
+    upstream: Option<String>,
     at: At,
 }
 
@@ -231,8 +275,16 @@ impl Preferred {
             letters: route.letters.clone(),
             rank: route.rank,
             strict: route.strictness(),
+            upstream: upstream(route.entry).map(str::to_owned),
             at: route.entry.place.directive.at.clone(),
         })
+    }
+}
+
+fn upstream<'e>(entry: &'e Entry<'_>) -> Option<&'e str> {
+    match &entry.content {
+        Content::Proxy(proxy) => Some(&proxy.upstream),
+        _ => None,
     }
 }
 
@@ -244,9 +296,11 @@ fn preferences(
     notes: &mut Notes,
 ) {
     for route in routes.iter_mut() {
-        for Preferred { letters, rank, strict, at } in preferred {
-            let below = route.letters.starts_with(letters.as_str());
-            if below && route.rank > *rank && !route.strictness().is_as_strict_as(strict) {
+        for Preferred { letters, rank, strict, upstream: there, at } in preferred {
+            let below = route.letters.starts_with(letters.as_str()) && route.rank > *rank;
+            let here = upstream(route.entry);
+            let elsewhere = here.is_some() && there.is_some() && here != there.as_deref();
+            if below && (elsewhere || !route.strictness().is_as_strict_as(strict)) {
                 notes.refused(
                     route.entry.place.directive,
                     "nginx preferred a regular expression here",

@@ -65,6 +65,12 @@ impl<'t> Server<'t> {
             && if tls.contains(&listen.socket) { does.serves_tls } else { does.serves_plain }
     }
 
+    /// Where it listens without TLS.
+    fn plain(&self, tls: &BTreeSet<SocketAddr>) -> impl Iterator<Item = SocketAddr> {
+        let all = self.site.listens.iter().map(|listen| listen.socket);
+        all.filter(|socket| !tls.contains(socket)).collect::<Vec<_>>().into_iter()
+    }
+
     /// The sockets on which requests for this name come to this server.
     pub(super) fn sockets_of(&self, host: &str) -> BTreeSet<SocketAddr> {
         let taken =
@@ -194,12 +200,7 @@ fn names(servers: &mut [Server<'_>], notes: &mut Notes) {
 fn redirects(servers: &mut [Server<'_>], sockets: &mut Sockets, notes: &mut Notes) {
     for server in servers.iter_mut() {
         whole_redirect(server, &sockets.tls, notes);
-        let plain = server
-            .site
-            .listens
-            .iter()
-            .map(|listen| listen.socket)
-            .filter(|s| !sockets.tls.contains(s));
+        let plain = server.plain(&sockets.tls);
         if let Some((_, directive)) = &server.site.does.redirect {
             let over_tls = server.site.listens.iter().any(|l| sockets.tls.contains(&l.socket));
             if over_tls && !server.site.does.serves_tls {
@@ -214,12 +215,7 @@ fn redirects(servers: &mut [Server<'_>], sockets: &mut Sockets, notes: &mut Note
     // a plain listener with nothing but ACME's answers serves no routes: then it redirects
     for server in servers.iter() {
         let acme = server.entries.iter().any(|entry| matches!(entry.content, Content::Acme(_)));
-        let plain = server
-            .site
-            .listens
-            .iter()
-            .map(|listen| listen.socket)
-            .filter(|s| !sockets.tls.contains(s));
+        let plain = server.plain(&sockets.tls);
         if acme && !server.proxies() && !sockets.tls.is_empty() {
             sockets.redirect.extend(plain);
         }

@@ -156,20 +156,15 @@ fn group(group: &Directive, https: bool, item: &mut Item, notes: &mut Notes) -> 
             | "state" | "resolver" | "resolver_timeout" => {
                 notes.dropped(directive, "connections to servers are kept by themselves");
             }
-            _ => notes.refused(directive, "not known here, and so it may be a restriction"),
+            _ => {
+                notes.refused(directive, "not known here, and so it may be a restriction");
+                return Err(());
+            }
         }
     }
-    let first_backup = replicas.iter().position(|replica| replica.backup);
-    let primaries = replicas.iter().filter(|replica| !replica.backup).count();
-    if first_backup.is_some() && primaries == 1 {
-        replicas.sort_by_key(|replica| replica.backup);
-        policy = Some(("first_available", group));
-    } else if first_backup.is_some() {
-        for backup in replicas.iter().filter(|replica| replica.backup) {
-            let why = "replicas for emergencies need `first_available`, which has one replica before them";
-            notes.differs(backup.from, why);
-        }
-        replicas.retain(|replica| !replica.backup);
+    // without others, those for emergencies would wait for nobody
+    if replicas.iter().all(|replica| replica.backup) {
+        replicas.iter_mut().for_each(|replica| replica.backup = false);
     }
     if replicas.is_empty() {
         notes.refused(group, "it has no server that could be used");
@@ -177,9 +172,14 @@ fn group(group: &Directive, https: bool, item: &mut Item, notes: &mut Notes) -> 
     }
     let servers = replicas.iter().map(|replica| {
         let url = scalar(&replica.url);
-        let value = match replica.weight {
-            1 => url,
-            weight => format!("{{ url: {url}, weight: {weight} }}"),
+        let weight = match replica.weight {
+            1 => String::new(),
+            weight => format!(", weight: {weight}"),
+        };
+        let priority = if replica.backup { ", priority: secondary" } else { "" };
+        let value = match (weight.as_str(), priority) {
+            ("", "") => url,
+            _ => format!("{{ url: {url}{weight}{priority} }}"),
         };
         (value, replica.from.at.to_string())
     });
@@ -226,7 +226,7 @@ fn replica<'t>(directive: &'t Directive, https: bool, notes: &mut Notes) -> Opti
         Ok((_, Some(_))) => authority.to_owned(),
         Ok((host, None)) => format!("{}:80", url::bracketed(&host)),
         Err(why) => {
-            notes.refused(directive, why);
+            notes.differs(directive, format!("it is left out: {why}"));
             return None;
         }
     };

@@ -103,7 +103,11 @@ const CARRIED: &[&str] = &[
 const RESTRICTING: &[(&str, &str, &str)] = &[
     ("satisfy", "all", "the edge demands every restriction, never one of several"),
     ("auth_request", "off", "the edge asks no other server who may come in"),
-    ("auth_jwt", "off", "tokens are not built yet"),
+    (
+        "auth_jwt",
+        "off",
+        "write the route's `oauth` by hand: tokens have an issuer and an audience there",
+    ),
     ("auth_digest", "off", "there is no digest method"),
     ("auth_ldap", "off", "there is no LDAP method"),
     ("auth_pam", "off", "there is no PAM method"),
