@@ -104,9 +104,11 @@ impl Replica {
         }
     }
 
-    /// Whether nobody has listened there for several connects: what it kept for its sessions is lost.
+    /// Whether its sessions are given up: nobody has listened there for several connects, or its checks found
+    /// it down. It may come back with what it kept, but nobody knows when, and a client that is told to wait
+    /// asks for the same session for ever, while one that is told to begin another one gets on.
     pub fn is_lost(&self) -> bool {
-        self.refusals.load(Ordering::Relaxed) >= LOST || self.state() == State::Down
+        self.refusals.load(Ordering::Relaxed) >= LOST || self.health.is_found_down()
     }
 
     /// The same as one of a group that counts together.

@@ -45,7 +45,7 @@ pub fn map_endpoint(text: &str, site: &Site<'_>) -> Option<Mapped> {
         Origin::Public if site.is_public(&target.path) => Some(target.path.clone()),
         _ => site.to_public(&target.path),
     };
-    Some(match public.filter(|path| passes_routing(path)) {
+    Some(match public.filter(|path| crate::route::path::check(path).is_ok()) {
         Some(path) => Mapped::Public(path + target.query),
         None => Mapped::Sealed(target.path + target.query),
     })
@@ -126,13 +126,6 @@ fn below<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
 
 fn without_slash(prefix: &str) -> &str {
     if prefix == "/" { "" } else { prefix }
-}
-
-/// Whether the edge lets a request for this path through: a client would be refused otherwise.
-fn passes_routing(path: &str) -> bool {
-    let lower = path.to_ascii_lowercase();
-    let refused = ["//", "%2f", "%5c", "%00", "%2e"];
-    !refused.iter().any(|part| lower.contains(part))
 }
 
 struct Target<'a> {
@@ -307,6 +300,10 @@ mod tests {
             ("/messages", None),
             ("/mcp/a//b", Some("/mcp")),
             ("/mcp/a%2Fb", Some("/mcp")),
+            // what the edge refuses on the way in, clients are not sent to
+            ("/mcp/%7Eann", Some("/mcp")),
+            ("/mcp/a%25b", Some("/mcp")),
+            ("/mcp/a%3Bb", Some("/mcp")),
         ] {
             assert_eq!(map_endpoint(text, &site(&prefix("/aws"), rewrite)), sealed(text), "{text}");
         }

@@ -122,6 +122,10 @@ impl Provider {
                     return self.0.current(&state, now).filter(|_| !failed).ok_or(Down);
                 }
                 Inner::begin(&self.0, &mut state, now);
+                if !state.running {
+                    // it could not be asked: nobody would tell of an end
+                    return Err(Down);
+                }
             }
             if self.0.ended.receiver_count() >= MAX_WAITING {
                 return Err(Down);

@@ -87,6 +87,11 @@ impl Health {
         self.away.load(Ordering::Relaxed) & DOWN != 0
     }
 
+    /// The same, and not only because none has come to its end yet.
+    pub fn is_found_down(&self) -> bool {
+        self.is_down() && self.story.lock().unwrap_or_else(PoisonError::into_inner).checked
+    }
+
     /// How much of its share it gets, of [`FULL`].
     pub fn share(&self) -> u32 {
         self.share.load(Ordering::Relaxed)

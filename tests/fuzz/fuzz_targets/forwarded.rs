@@ -8,6 +8,20 @@ use http::HeaderValue;
 use libfuzzer_sys::fuzz_target;
 use mcp_edge::client::forwarded::{list, rfc7239};
 
+/// Whether an address is spelled somewhere, in whatever way.
+fn stands_in(bytes: &[u8], address: IpAddr) -> bool {
+    let letter = |b: &u8| !(b.is_ascii_hexdigit() || matches!(b, b'.' | b':'));
+    bytes.split(letter).any(|word| {
+        let word = std::str::from_utf8(word).unwrap_or_default();
+        // a port may follow, and `for=` may stand before
+        let ends = word.char_indices().map(|(at, _)| at).chain([word.len()]);
+        ends.flat_map(|end| [(0, end), (1, end)]).any(|(start, end)| {
+            let text = word.get(start..end).unwrap_or_default();
+            text.parse::<IpAddr>().is_ok_and(|found| found.to_canonical() == address)
+        })
+    })
+}
+
 fuzz_target!(|bytes: &[u8]| {
     let lines = bytes.split(|b| *b == b'\n').filter_map(|l| HeaderValue::from_bytes(l).ok());
     let mut lines: Vec<HeaderValue> = lines.collect();
@@ -19,8 +33,7 @@ fuzz_target!(|bytes: &[u8]| {
         assert!(!told.hidden || trusted(address), "only a trusted proxy hides anybody");
         assert_eq!(address, address.to_canonical());
         if address != peer {
-            let digit = |b: &u8| b.is_ascii_hexdigit() || *b == b':';
-            assert!(bytes.iter().any(digit), "{address} from nothing");
+            assert!(stands_in(bytes, address), "{address} from nothing");
         }
     }
     // the proxy's own word, on the client's line and on one of its own
