@@ -124,6 +124,7 @@ async fn asked(url: &Uri, places: &Places) -> Result<Value, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::{Server, Whose};
     use tokio::sync::oneshot;
 
     #[test]
@@ -134,9 +135,10 @@ mod tests {
             .enable_all()
             .build()
             .unwrap();
-        let server = crate::control::Server::bind(folder.path()).unwrap();
+        let whose = Whose::new(None);
+        let server = runtime.block_on(Server::open(folder.path().into(), Vec::new(), whose));
         let (_close, closing) = oneshot::channel();
-        runtime.spawn(server.run(Vec::new(), closing));
+        runtime.spawn(server.run(closing));
         let places = Places { state_dir: Some(folder.path().into()), ..Places::default() };
         let told = ask(places).unwrap_err();
         assert!(told.contains("does not say how it stands: unknown `do`"), "{told}");

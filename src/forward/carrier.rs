@@ -83,7 +83,11 @@ impl Carrier {
     ///
     /// # Errors
     /// A sentence that names the server or file.
-    pub fn new(upstream: Arc<Upstream>, names: Names, before: Option<&Self>) -> Result<Self, String> {
+    pub fn new(
+        upstream: Arc<Upstream>,
+        names: Names,
+        before: Option<&Self>,
+    ) -> Result<Self, String> {
         let settings = &upstream.settings;
         let tls = tls_for(settings)?;
         let counts = before.map(|before| before.counts.clone()).unwrap_or_default();

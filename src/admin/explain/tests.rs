@@ -137,7 +137,10 @@ fn a_refusal_says_who_refused_and_why() {
 
 #[test]
 fn rules_about_whom_only_an_issuer_knows_are_not_asked() {
-    let shown = ["Authorization: Bearer eyJhbGciOiJSUzI1NiJ9.e30.AA".to_owned(), "Mcp-Session-Id: some".to_owned()];
+    let shown = [
+        "Authorization: Bearer eyJhbGciOiJSUzI1NiJ9.e30.AA".to_owned(),
+        "Mcp-Session-Id: some".to_owned(),
+    ];
     has(
         said("POST", "http://tokens.example:8080/", |request| {
             request.headers = &shown;
