@@ -64,7 +64,7 @@
 //! # The import rule
 //!
 //! base ← listen ← client ← route ← auth ← inspect ← authz ← limit ← balance ← forward ← stream ←
-//! observe ← acme, control ← cli, config ← import ← proxy, admin ← demo, app ← main. A stage imports `base` and earlier stages
+//! observe ← acme, control ← cli, config ← import ← proxy ← admin ← demo, app ← main. A stage imports `base` and earlier stages
 //! only; Pingora is named only in listen, balance, forward, proxy and app.
 //! `tests/architecture.rs` holds it. (A stage's `compile.rs` turns config nodes into its settings;
 //! the nodes are in `base`, so that the rule holds for them, too.)

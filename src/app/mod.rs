@@ -2,13 +2,13 @@
 
 mod desk;
 mod files;
+mod logs;
 mod pages;
 mod reload;
 mod sockets;
 mod stop;
 pub mod upgrade;
 
-use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -30,18 +30,14 @@ use crate::admin::Admin;
 use crate::admin::ask::Asked;
 use crate::base::life::{Life, Phase};
 use crate::base::notify;
+use crate::config::Settings;
 use crate::config::admin::AdminSettings;
-use crate::config::{AccessLog as LogTo, Settings};
 use crate::control::{Command, Whose};
 use crate::listen::accept::Front;
-use crate::listen::local::Local;
 use crate::listen::place::Post;
-use crate::listen::service::{Fronts, Opening, Steady};
+use crate::listen::service::{Fronts, Opening};
 use crate::observe::Observer;
-use crate::observe::audit::{AuditLog, AuditSettings};
-use crate::observe::log::AccessLog;
 use crate::observe::metrics::Metrics;
-use crate::observe::traces::Spans;
 use crate::proxy::Edge;
 use crate::proxy::runtime::Runtime;
 use desk::Desk;
@@ -161,12 +157,7 @@ fn assembled(
     let settings = &settings;
     let runtime = Arc::new(Runtime::new(settings).map_err(|all| all.join("\n"))?);
     let metrics = Arc::new(Metrics::new().map_err(|e| e.to_string())?);
-    let log = open_log(&settings.access_log, &metrics).map_err(|e| format!("access log: {e}"))?;
-    let audit =
-        open_audit(settings.audit.as_ref(), &metrics).map_err(|e| format!("audit log: {e}"))?;
-    let spans = settings.traces.clone();
-    let spans = spans.map(|traces| Spans::start(traces, metrics.told.spans.clone())).transpose()?;
-    let observer = Observer::new(metrics.clone(), log).with_audit(audit).with_spans(spans);
+    let observer = logs::observer(settings, &metrics)?;
     let life = Arc::new(Life::new());
     let edge = Arc::new(Edge::new(runtime, observer.clone(), life.clone()));
     let posts = posts(settings, &sockets, &edge)?;
@@ -191,16 +182,8 @@ fn assembled(
     let sources = pages::sources(&edge, &observer, &life, &files);
     let pages = Arc::new(Admin::new(sources, settings.admin.as_ref()));
     let (close, closing) = watch::channel(false);
-    match admin {
-        Some((admin, bound)) if admin.is_local() => {
-            server.add_service(Local::new(bound, pages.clone(), pages.clone().watch(), closing));
-        }
-        Some((admin, (socket, at))) => {
-            let front = Front::new(at, Arc::new(admin.listener.clone()), pages.clone())
-                .map_err(|e| format!("admin: TLS: {e}"))?;
-            server.add_service(Steady::new(socket, front, pages.clone().watch(), closing));
-        }
-        None => {}
+    if let Some((admin, bound)) = admin {
+        pages::serve(&mut server, admin, bound, &pages, closing)?;
     }
     let acme = (settings.acme.clone(), keep_certificates(settings, &observer)?);
     let state = State {
@@ -236,19 +219,6 @@ fn conf(settings: &Settings) -> ServerConf {
         work_stealing: settings.threads > 1,
         ..ServerConf::default()
     }
-}
-
-fn open_log(to: &LogTo, metrics: &Metrics) -> io::Result<Option<Arc<AccessLog>>> {
-    let lost = metrics.service.log_lost.clone();
-    Ok(match to {
-        LogTo::Off => None,
-        LogTo::Stdout => Some(Arc::new(AccessLog::stdout(lost)?)),
-        LogTo::File(path) => Some(Arc::new(AccessLog::file(path, lost)?)),
-    })
-}
-
-fn open_audit(to: Option<&AuditSettings>, metrics: &Metrics) -> io::Result<Option<AuditLog>> {
-    to.map(|settings| AuditLog::start(settings, metrics.told.audit.clone())).transpose()
 }
 
 /// Who receives at each listener.

@@ -1,23 +1,52 @@
-//! What the admin listener shows: in, the parts of a running edge; out, where it finds them.
+//! The admin listener: in, the parts of a running edge; out, where it finds what it shows, and who serves it.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use pingora::server::Server;
+use tokio::sync::watch;
 
 use super::files::Files;
-use crate::admin::Sources;
+use super::sockets::Socket;
 use crate::admin::status::{self, UpstreamView, View};
+use crate::admin::{Admin, Sources};
 use crate::base::life::Life;
 use crate::config::Settings;
+use crate::config::admin::AdminSettings;
 use crate::forward::carrier::Carrier;
 use crate::forward::names;
 use crate::listen::Serve;
+use crate::listen::accept::Front;
+use crate::listen::local::Local;
+use crate::listen::service::Steady;
 use crate::listen::settings::{Certificate, TlsSettings};
 use crate::observe::Observer;
 use crate::observe::metrics::Metrics;
 use crate::proxy::Edge;
 use crate::proxy::runtime::{self, Runtime};
+
+/// Has the admin listener served: by `pingora-proxy` where it is plain and for this machine alone.
+///
+/// # Errors
+/// A sentence, where its TLS files are not good.
+pub(super) fn serve(
+    server: &mut Server,
+    admin: &AdminSettings,
+    (socket, at): Socket,
+    pages: &Arc<Admin>,
+    closing: watch::Receiver<bool>,
+) -> Result<(), String> {
+    let looks = pages.clone().watch();
+    if admin.is_local() {
+        server.add_service(Local::new((socket, at), pages.clone(), looks, closing));
+        return Ok(());
+    }
+    let front = Front::new(at, Arc::new(admin.listener.clone()), pages.clone());
+    let front = front.map_err(|e| format!("admin: TLS: {e}"))?;
+    server.add_service(Steady::new(socket, front, looks, closing));
+    Ok(())
+}
 
 /// Everything; what a reload replaces is asked for anew each time.
 pub(super) fn sources(

@@ -234,6 +234,8 @@ fn two_processes_may_write_to_one_file() {
     wait(&log, 2);
     let (code, said) = edge.upgrade();
     assert_eq!(code, Some(0), "{said}");
+    // both may answer for as long as the old one is there
+    assert_eq!(edge.first_exit(), Some(0));
     let (_, second) = ask(&edge, "", &tool("b", "{}"));
     let seen = wait(&log, 4);
     let whose = |n: usize| {
