@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -41,7 +41,7 @@ use crate::observe::metrics::Metrics;
 use crate::proxy::Edge;
 use crate::proxy::runtime::Runtime;
 use desk::Desk;
-use files::Files;
+use files::{Files, Look};
 use reload::{Listening, Reload, Reloader, State, keep_certificates};
 use sockets::{Socket, bind_all, name_ports};
 use stop::Stop;
@@ -278,15 +278,6 @@ fn commands(work: &Arc<Reloader>, pages: &Arc<Admin>) -> Vec<Arc<dyn Command>> {
     vec![Arc::new(Reload(work.clone())), Arc::new(Asked(pages.clone()))]
 }
 
-/// Looks at the config's files beside what the caller has to do: a file system that hangs must not hold up a
-/// stop. `last` is the look before, which may still be under way.
-fn look_aside(work: &Arc<Reloader>, last: &mut Option<JoinHandle<()>>) {
-    if last.as_ref().is_none_or(JoinHandle::is_finished) {
-        let work = work.clone();
-        *last = Some(tokio::task::spawn_blocking(move || work.look()));
-    }
-}
-
 #[async_trait]
 impl ShutdownSignalWatch for Watch {
     async fn recv(&self) -> ShutdownSignal {
@@ -310,7 +301,7 @@ impl ShutdownSignalWatch for Watch {
         work.life.reach(Phase::Ready);
         eprintln!("mcp-edge: ready");
         notify::tell("READY=1");
-        let mut looking = None;
+        let mut look = Look::default();
         let mut sweep = tokio::time::interval(SWEEP);
         let relieved = loop {
             tokio::select! {
@@ -319,7 +310,8 @@ impl ShutdownSignalWatch for Watch {
                 word = desk.relieved() => break Some(word),
                 _ = sweep.tick() => {
                     work.edge.runtime().sweep();
-                    look_aside(work, &mut looking);
+                    let looks = work.clone();
+                    look.aside(Instant::now(), &work.observer.metrics, move || looks.look());
                 }
             }
         };
