@@ -127,12 +127,16 @@ def test_kubernetes(binary, stage, file):
         if thing["kind"] == "PodDisruptionBudget":
             assert thing["spec"]["selector"]["matchLabels"] == pod["metadata"]["labels"]
     for server in (server for upstream in config["upstreams"] for server in upstream["servers"]):
-        host = re.match(r"http://([\w.-]+):8000$", server)[1]
-        if host != "127.0.0.1":
-            # pod-N.service of the StatefulSet
-            name, service = host.rsplit("-", 1)[0] if "." not in host else host.split(".")[0].rsplit("-", 1)[0], host.split(".")[-1]
-            [stateful] = [thing for thing in things if thing["kind"] == "StatefulSet"]
-            assert (stateful["metadata"]["name"], stateful["spec"]["serviceName"]) == (name, service)
+        if isinstance(server, dict):
+            # each address of a headless service is a pod of its own
+            [(name, number)] = re.findall(r"^http://([\w-]+):(\d+)$", server["dns"])
+            [service] = [thing for thing in things if thing["kind"] == "Service" and thing["metadata"]["name"] == name]
+            assert service["spec"]["clusterIP"] == "None"
+            assert [str(port["port"]) for port in service["spec"]["ports"]] == [number]
+            [served] = [template for template in pods.values() if template["metadata"]["labels"] == service["spec"]["selector"]]
+            assert int(number) in [port["containerPort"] for port in served["spec"]["containers"][0]["ports"]]
+            continue
+        assert re.fullmatch(r"http://127\.0\.0\.1:8000", server)
     assert file.stem != "tier" or {"PodDisruptionBudget", "NetworkPolicy", "StatefulSet"} < kinds
 
 
