@@ -177,8 +177,7 @@ impl Admin {
     /// Everybody may ask: so it costs no look at what was counted.
     fn ready(&self, details: bool) -> Reply {
         let (life, view) = (&self.sources.life, (self.sources.view)());
-        let now = history::seconds(SystemTime::now());
-        probe::ready(life.phase(), &status::upstreams(view.upstreams), now, details)
+        probe::ready(life.phase(), &status::upstreams(view.upstreams), details)
     }
 
     fn metrics(&self) -> Reply {
@@ -255,11 +254,12 @@ impl Serve for Admin {
 
     async fn handle<W: Wire>(&self, wire: &mut W, mut head: Head, cx: &ConnCx) -> Option<()> {
         let epoch = self.epoch();
-        if cx.looked_at.load(Ordering::Relaxed) != epoch {
+        if cx.looked_at.load(Ordering::Relaxed) != epoch || standing::may_have_expired(cx) {
             if let Err(denial) = standing::connection(cx) {
                 self.refuse(wire, denial, cx).await;
                 return None;
             }
+            standing::looked_at(cx);
             cx.looked_at.store(epoch, Ordering::Relaxed);
         }
         let client = client::identify(&mut head, cx);

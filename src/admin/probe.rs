@@ -13,8 +13,8 @@ pub(super) fn health(phase: Phase) -> Reply {
 }
 
 /// Whether requests should come here; with each upstream where the asker may read it.
-pub(super) fn ready(phase: Phase, upstreams: &[Upstream], now: f64, details: bool) -> Reply {
-    let ready = is_ready(phase, upstreams, now);
+pub(super) fn ready(phase: Phase, upstreams: &[Upstream], details: bool) -> Reply {
+    let ready = is_ready(phase, upstreams);
     let mut text = match (ready, phase) {
         (true, _) => "ready\n",
         (false, Phase::Ready) => "not ready: no upstream has a replica that is up\n",

@@ -77,6 +77,23 @@ pub fn read(token: &str) -> Result<Token<'_>, Fault> {
     Ok(Token { head, claims, message, signature })
 }
 
+/// Whether a token that cannot be taken apart may be one of this issuer: its claims name no other, or it is
+/// encrypted (RFC 7516: five parts) and has none to be read.
+pub fn may_be_of(token: &str, issuer: &str) -> bool {
+    if token.len() > MAX_TOKEN {
+        return false;
+    }
+    let parts: Vec<&str> = token.splitn(6, '.').collect();
+    match *parts.as_slice() {
+        [_, _, _, _, _] => true,
+        [_, payload, _] => match object(payload) {
+            Ok(claims) => claims.get("iss").is_none_or(|named| named == issuer),
+            Err(_) => false,
+        },
+        _ => false,
+    }
+}
+
 fn object(part: &str) -> Result<Map<String, Value>, Fault> {
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(part).map_err(|_| Fault::Format)?;
     strict::object(&bytes).ok_or(Fault::Format)
@@ -191,6 +208,26 @@ mod tests {
             (format!("{good}{}", "A".repeat(MAX_TOKEN)), Fault::Format),
         ] {
             assert_eq!(read(&bad).map(|_| ()), Err(fault), "{bad:.100}");
+        }
+    }
+
+    #[test]
+    fn nobody_but_its_issuer_is_shown_a_token_that_cannot_be_read() {
+        let head = encoded(r#"{"alg":"ES512"}"#);
+        let with = |claims: &str| format!("{head}.{}.c2ln", encoded(claims));
+        for (token, shown) in [
+            (with(r#"{"iss":"https://a"}"#), true),
+            (with(r#"{"sub":"x"}"#), true),
+            (with(r#"{"iss":"https://b"}"#), false),
+            (with(r#"{"iss":["https://a"]}"#), false),
+            (with(r#"{"iss":"https://b","iss":"https://a"}"#), false),
+            (format!("{head}.$.c2ln"), false),
+            (format!("{head}.AAAA.AAAA.AAAA.AAAA"), true),
+            (format!("{head}.AAAA.AAAA.AAAA"), false),
+            (format!("{head}.AAAA.AAAA.AAAA.AAAA.AAAA"), false),
+            (format!("{head}.{}.AAAA.AAAA.AAAA", "A".repeat(MAX_TOKEN)), false),
+        ] {
+            assert_eq!(may_be_of(&token, "https://a"), shown, "{token:.100}");
         }
     }
 

@@ -252,9 +252,10 @@ impl Asker {
         Ok(all)
     }
 
-    /// The addresses of the first candidate that has any.
+    /// The addresses of the first candidate that has any. One of which nobody knows whether it is there ends the
+    /// search: the next one may be somebody else's, by a wildcard such as `*.corp.example`.
     async fn ips(&self, host: &str) -> Result<Ips, String> {
-        let (mut until, mut failed) = (Instant::now() + NOBODY, None);
+        let mut until = Instant::now() + NOBODY;
         for name in self.candidates(host)? {
             let (a, aaaa) = tokio::join!(
                 self.resolver.lookup(name.clone(), RecordType::A),
@@ -263,7 +264,7 @@ impl Asker {
             let (a, aaaa) = (ips(a), ips(aaaa));
             let (v4, v6) = (a.is_ok(), aaaa.is_ok());
             let mut all = Vec::new();
-            let mut both_until: Option<Instant> = None;
+            let (mut both_until, mut failed): (Option<Instant>, _) = (None, None);
             for answer in [a, aaaa] {
                 match answer {
                     Err(e) => failed = Some(e),
@@ -277,27 +278,25 @@ impl Asker {
             if let Some(until) = both_until {
                 return Ok(Ips { all, v4, v6, until });
             }
+            if let Some(e) = failed {
+                return Err(e);
+            }
         }
-        match failed {
-            // whether it is there is not known, though others like it are not
-            Some(e) => Err(e),
-            None => Ok(Ips { all: Vec::new(), v4: true, v6: true, until }),
-        }
+        Ok(Ips { all: Vec::new(), v4: true, v6: true, until })
     }
 
-    /// The SRV records of the first candidate that has any.
+    /// The SRV records of the first candidate that has any; as for [`Asker::ips`], one that is in doubt ends it.
     async fn services(&self, service: &str) -> Result<(Vec<SRV>, Instant), String> {
-        let (mut until, mut failed) = (Instant::now() + NOBODY, None);
+        let mut until = Instant::now() + NOBODY;
         for name in self.candidates(service)? {
-            match records(self.resolver.lookup(name, RecordType::SRV).await) {
-                Err(e) => failed = Some(e),
-                Ok((some, good)) if some.is_empty() => until = until.min(good),
-                Ok((some, good)) => {
+            match records(self.resolver.lookup(name, RecordType::SRV).await)? {
+                (some, good) if some.is_empty() => until = until.min(good),
+                (some, good) => {
                     return Ok((some.iter().filter_map(srv).take(MOST).collect(), good));
                 }
             }
         }
-        failed.map_or(Ok((Vec::new(), until)), Err)
+        Ok((Vec::new(), until))
     }
 }
 
@@ -355,7 +354,11 @@ mod tests {
     use super::*;
 
     fn asker(search: &[&str], ndots: usize) -> Asker {
-        let servers = vec!["127.0.0.1:1".parse().unwrap()];
+        asker_of("127.0.0.1:1".parse().unwrap(), search, ndots)
+    }
+
+    fn asker_of(server: SocketAddr, search: &[&str], ndots: usize) -> Asker {
+        let servers = vec![server];
         let asker = Asker::new(&DnsSettings { servers, ..DnsSettings::default() }).unwrap();
         let search = search.iter().map(|text| name(text).unwrap()).collect();
         Asker { search, ndots, ..asker }
@@ -371,6 +374,47 @@ mod tests {
         assert_eq!(all(1, "mcp.ns"), ["mcp.ns.", "mcp.ns.ns.svc.local.", "mcp.ns.local."]);
         assert_eq!(all(5, "a.b")[2], "a.b.");
         assert_eq!(all(5, "a.b."), ["a.b."]);
+    }
+
+    /// Answers 192.0.2.1 for every A, but fails (RFC 1035 §4.1.1: 2) or denies (3) whatever begins with `own.test`.
+    async fn server(code: u8) -> SocketAddr {
+        let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        tokio::spawn(async move {
+            let mut question = [0; 512];
+            while let Ok((_, from)) = socket.recv_from(&mut question).await {
+                let end = 12 + question[12..].iter().position(|b| *b == 0).unwrap() + 5;
+                let own = question[12..].starts_with(b"\x03own\x04test\x00");
+                let has = !own && question[end - 3] == 1;
+                let mut answer = question[..end].to_vec();
+                answer[2..12].copy_from_slice(&[
+                    0x81,
+                    0x80 | if own { code } else { 0 },
+                    0,
+                    1,
+                    0,
+                    has.into(),
+                    0,
+                    0,
+                    0,
+                    0,
+                ]);
+                if has {
+                    answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 1]);
+                }
+                socket.send_to(&answer, from).await.unwrap();
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn a_name_in_doubt_does_not_lead_to_another_ones_wildcard() {
+        let denied = asker_of(server(3).await, &["corp.example"], 1).ips("own.test").await.unwrap();
+        assert_eq!(denied.all, [Ipv4Addr::new(192, 0, 2, 1)], "the next candidate's");
+        let failing = asker_of(server(2).await, &["corp.example"], 1);
+        assert!(failing.ips("own.test").await.is_err());
+        assert!(failing.ips("other.test").await.is_ok());
     }
 
     #[tokio::test]
