@@ -75,7 +75,10 @@ def test_the_page_shows_what_happens(browser, loaded, tmp_path):
     # states are words
     assert "ready" in seen["state"].lower(), seen["state"]
     assert seen["title"].endswith("mcp-edge") and "ready" in seen["title"].lower()
-    assert len(seen["replicas"]) == 3 and all("up" in row or "down" in row or "ejected" in row for row in seen["replicas"])
+    words = ("up", "down", "ejected", "failing")
+    assert len(seen["replicas"]) == 3 and all(any(word in row.split("\n") for word in words) for row in seen["replicas"]), seen["replicas"]
+    # nobody listens there, and it has no health checks
+    assert ["failing" in row and "connect" in row for row in seen["replicas"]] == [False, False, True]
     assert seen["upstreams"] == ["replicas", "reports"]
     assert any(row.startswith("*/guarded") for row in seen["routes"]), seen["routes"]
     assert any("localhost" in row for row in seen["certificates"])

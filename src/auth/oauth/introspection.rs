@@ -310,12 +310,18 @@ impl fmt::Debug for Introspection {
 mod tests {
     use super::*;
     use crate::base::rate::Rate;
+    use std::net::TcpListener;
+    use std::sync::LazyLock;
 
     const MINUTE: Duration = Duration::from_secs(60);
 
+    /// Connections are made and nothing is answered: questions stay under way.
+    static SILENT: LazyLock<TcpListener> =
+        LazyLock::new(|| TcpListener::bind("127.0.0.1:0").unwrap());
+
     fn asks() -> Introspection {
         let settings = Settings {
-            url: Uri::from_static("http://127.0.0.1:1/"),
+            url: format!("http://{}/", SILENT.local_addr().unwrap()).parse().unwrap(),
             authorization: basic("a", "b").unwrap(),
             cache: MINUTE,
             negative_cache: MINUTE / 6,

@@ -398,10 +398,13 @@ impl Exchange {
         let connection = self.request.connection;
         loop {
             let at = self.at;
-            let more = self.record.wait("bytes to echo", |r| {
+            // a test may take its time before it sends more
+            let Some(more) = self.record.wait_for(super::wait::DEADLINE, |r| {
                 let mine = &r.connections[connection];
                 (mine.bytes.len() > at || mine.closed).then(|| mine.bytes[at..].to_vec())
-            });
+            }) else {
+                continue;
+            };
             if more.is_empty() || !self.raw(&more) {
                 return;
             }
