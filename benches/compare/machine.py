@@ -69,10 +69,10 @@ def pss_kib(pid):
 
 
 def settled_pss(pid, limit=8.0):
-    """The same once it has stopped moving, or after `limit` seconds."""
+    """The same once it has not moved for a second, or after `limit` seconds."""
     end, last = time.monotonic() + limit, pss_kib(pid)
     while time.monotonic() < end:
-        time.sleep(0.4)
+        time.sleep(1)
         now = pss_kib(pid)
         if abs(now - last) <= max(32, now // 500):
             return now

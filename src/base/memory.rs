@@ -2,7 +2,7 @@
 //!
 //! mimalloc keeps the last page of every size that is free (of 64 or 512 KiB, some 4 MiB in all), and free runs of
 //! pages, until it comes by them again: once in 10,000 allocations above 1 KiB, and when another run is freed 10 ms
-//! after them. An edge that is silent after a burst allocates nothing and would keep them for ever. Its function for
+//! after them, which becomes a millisecond more with each run that is freed in that time. An edge that is silent after a burst allocates nothing and would keep them for ever. Its function for
 //! this is not within reach of safe code; so its own clock is moved on, while nothing else happens.
 //!
 //! Each thread has pages of its own: with several, those of the one that does this are given back.
@@ -28,8 +28,10 @@ const TURNS: usize = 20;
 const BLOCK: usize = 2 * 1024;
 /// A block that is given a run of pages: from 64 KiB.
 const RUN: usize = 128 * 1024;
-/// More than a freed run waits before it is given back.
+/// More than a freed run waits before it is given back, if few were freed with it.
 const WAIT: Duration = Duration::from_millis(20);
+/// More than any waits: a segment (32 MiB) has 512 runs at most.
+const LONGEST_WAIT: Duration = Duration::from_millis(600);
 
 static CHANGED: AtomicBool = AtomicBool::new(false);
 static NEWS: Notify = Notify::const_new();
@@ -41,8 +43,9 @@ pub fn changed() {
     }
 }
 
-/// Gives pages back whenever there was a change and it has become quiet. Never ends.
+/// Gives pages back whenever there was a change and it has become quiet, the start among them. Never ends.
 pub async fn tidy() {
+    changed();
     loop {
         NEWS.notified().await;
         let start = Instant::now();
@@ -55,16 +58,24 @@ pub async fn tidy() {
 }
 
 async fn give_back() {
+    look().await;
+    // what was found is given back with the next run that is freed after a moment
+    touch(RUN);
+    sleep(WAIT).await;
+    touch(RUN);
+    // or, where many were freed one after another, at the next look after so long
+    sleep(LONGEST_WAIT).await;
+    look().await;
+}
+
+/// Lets the allocator come by its free pages.
+async fn look() {
     for _ in 0..TURNS {
         for _ in 0..LOOKS / TURNS {
             touch(BLOCK);
         }
         step_aside().await;
     }
-    // what was found is given back with the next run that is freed after a moment
-    touch(RUN);
-    sleep(WAIT).await;
-    touch(RUN);
 }
 
 /// Takes a block and frees it; nothing is written to it.

@@ -109,6 +109,8 @@ impl Edge {
         let epoch = self.epoch.fetch_add(1, Ordering::AcqRel) + 1;
         // two at once may come here in any order
         self.news.send_modify(|news| *news = epoch.max(*news));
+        // what was replaced leaves memory behind, too
+        memory::changed();
     }
 
     /// The client must not send its next request into a connection that we close. It is told so early, before

@@ -5,6 +5,7 @@
 //! N time-stamped events a second after a first one at once (0: none), `GET /big` 1 MiB,
 //! `GET /flood` events without end, as fast as they are taken, `GET /ws` a WebSocket that echoes.
 
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use crate::options::monotonic;
 
 static SESSIONS: AtomicU64 = AtomicU64::new(1);
 static STREAMS: AtomicU64 = AtomicU64::new(0);
+static CLOCK: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// Serves on all addresses, forever.
 pub(crate) async fn serve(addresses: &[String]) {
@@ -167,16 +169,22 @@ async fn events(mut socket: TcpStream, rate: u64) -> std::io::Result<()> {
         while socket.read(&mut [0; 16]).await? > 0 {}
         return Ok(());
     }
-    let period = Duration::from_nanos(1_000_000_000 / rate);
-    // streams that are opened together do not tick together
-    let phase = STREAMS.fetch_add(37, Ordering::Relaxed) % 100;
-    let begin = Instant::now() + period + period.mul_f64(phase as f64 / 100.0);
-    let mut ticks = interval_at(begin, period);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = interval_at(turn(rate), Duration::from_nanos(1_000_000_000 / rate));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         ticks.tick().await;
         socket.write_all(&event()).await?;
     }
+}
+
+/// When a new stream's first tick is due: streams tick in turn, a millisecond (the timer's step) after one another, up to a
+/// period. However fast a proxy opens them, as many of them as of another's tick at one moment, and so wake it as often.
+fn turn(rate: u64) -> Instant {
+    let steps = (1000 / rate).max(1);
+    let step = STREAMS.fetch_add(1, Ordering::Relaxed) % steps;
+    let gone = CLOCK.elapsed().as_millis() as u64;
+    let period_ends = gone + steps - gone % steps;
+    *CLOCK + Duration::from_millis(period_ends + step)
 }
 
 /// One event in a chunk of its own: when it was written, and text up to 150 bytes.
