@@ -1,5 +1,5 @@
-//! What ACME keeps in the state folder: accounts, challenges, locks, and certificates with their keys,
-//! all for the owner's eyes only.
+//! The folder of ACME: in, accounts, challenges, locks, and certificates with their keys; out, what was kept of
+//! them, all for the owner's eyes only.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};

@@ -1,4 +1,5 @@
-//! The way of a request, in from a wire, to a replica and back out: the table of contents.
+//! The way of a request, in its order: in, a wire and a head; out, an answer on that wire, and what was seen of
+//! it.
 //!
 //! A request is admitted, exchanged with a backend, and answered; the rest of a long answer, or of a
 //! WebSocket, is a [`Tail`].

@@ -1,5 +1,5 @@
-//! `basic`: a name and a password (RFC 7617) against an htpasswd file that is read again when it
-//! changes.
+//! `basic`: in, a name and a password (RFC 7617), and an htpasswd file that is read again when it changes; out,
+//! the caller of that name.
 //!
 //! The way of an attempt: how often its address has failed lately, before anything else; the user's
 //! line in the file as it is now; the pair of line and password, if it was right a moment ago; and only
