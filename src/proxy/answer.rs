@@ -11,7 +11,7 @@ use http::{HeaderValue, Method};
 
 use super::admit::{Admitted, asks_only};
 use super::endpoint;
-use super::exchange::{Exchanged, Failure};
+use super::exchange::{Exchanged, Failure, late};
 use super::limited;
 use super::listed::{self, Lists};
 use super::respond::request_id_field;
@@ -274,11 +274,6 @@ async fn collect<W: Wire>(
             () = wire.gone() => return Err(Failure::ClientGone),
         }
     }
-}
-
-pub(super) fn late() -> Denial {
-    let late = "The server did not answer in time";
-    Denial::new(Reason::UpstreamTimeout, "forward.timeout", late)
 }
 
 pub(super) fn broke(e: io::Error) -> Denial {

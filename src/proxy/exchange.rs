@@ -16,6 +16,7 @@ use super::body::{self, Body, Rest};
 use crate::balance::Replica;
 use crate::balance::health::Cause;
 use crate::balance::session::Kind;
+use crate::base::chunked::chunk;
 use crate::base::denial::{Denial, Reason};
 use crate::base::head::Head;
 use crate::base::io::{give_out, step_aside, take_out};
@@ -209,12 +210,15 @@ impl From<Broken> for Failure {
             Broken::Closed => failed("forward.closed", "closed without an answer".into()).into(),
             Broken::Failed(detail) => failed("forward.failed", detail).into(),
             Broken::Rubbish(why) => failed("forward.rubbish", why.into()).into(),
-            Broken::Late => {
-                let late = "The server did not answer in time";
-                Denial::new(Reason::UpstreamTimeout, "forward.timeout", late).into()
-            }
+            Broken::Late => late().into(),
         }
     }
+}
+
+/// Of a backend that takes too long.
+pub(super) fn late() -> Denial {
+    let late = "The server did not answer in time";
+    Denial::new(Reason::UpstreamTimeout, "forward.timeout", late)
 }
 
 impl From<NoAnswer> for Broken {
@@ -368,19 +372,7 @@ async fn stream_body<W: Wire>(
 
 /// A piece of a body as it goes on the wire.
 fn framed(piece: Bytes, chunked: bool, last: bool) -> Bytes {
-    if !chunked {
-        return piece;
-    }
-    let mut out = Vec::with_capacity(piece.len() + 24);
-    if !piece.is_empty() {
-        out.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
-        out.extend_from_slice(&piece);
-        out.extend_from_slice(b"\r\n");
-    }
-    if last {
-        out.extend_from_slice(b"0\r\n\r\n");
-    }
-    out.into()
+    if chunked { chunk(&piece, last).into() } else { piece }
 }
 
 async fn early(

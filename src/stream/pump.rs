@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep_until};
 pub use super::events::{Events, Map};
 use super::passed::Passed;
 use super::tools::Refused;
+use crate::base::io::reached;
 use crate::forward::conn::BackendConn;
 use crate::listen::wire::Wire;
 
@@ -195,7 +196,7 @@ impl Flow {
                     tokio::select! {
                         biased;
                         sent = word => sent,
-                        () = until(by) => Err(io::ErrorKind::TimedOut.into()),
+                        () = reached(by) => Err(io::ErrorKind::TimedOut.into()),
                     }
                 });
                 let sent = sent.await;
@@ -346,17 +347,9 @@ impl Bounds {
                     let by = now + REVOKED_BORDER;
                     self.by = Some(self.by.map_or(by, |before| before.min(by)));
                 }
-                () = until(self.by) => return (self.expired.or(Some(End::Expired)), since),
+                () = reached(self.by) => return (self.expired.or(Some(End::Expired)), since),
             }
         }
-    }
-}
-
-/// Waits until then; for ever where there is no such time.
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }
 
