@@ -1,5 +1,5 @@
-//! The hot pieces against the clock (`cargo bench`). For comparing two commits, count instructions
-//! instead: `benches/instructions.sh`.
+//! The hot pieces against the clock (`cargo bench`). In: nothing; out: the time that each takes. For comparing
+//! two commits, count instructions instead: `benches/instructions.sh`.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,

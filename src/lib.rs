@@ -1,4 +1,5 @@
-//! mcp-edge: an edge proxy for unmodified MCP servers.
+//! mcp-edge, an edge proxy for unmodified MCP servers: in, requests of clients; out, those that may pass, each
+//! at a server, and its answer at the client.
 //!
 //! # The life of a request
 //!

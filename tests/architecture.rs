@@ -38,11 +38,15 @@ const PINGORA: &[&str] = &["listen", "balance", "forward", "proxy", "app"];
 /// Lines of a file, its tests aside.
 const LONGEST: usize = 400;
 
+/// Lines of a function, from its `fn` to its last brace.
+const LONGEST_FUNCTION: usize = 60;
+
 #[test]
 fn the_house_rules_hold() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let sources = files(&root.join("src"));
-    let tests = files(&root.join("tests"));
+    let mut tests = files(&root.join("tests"));
+    tests.extend(files(&root.join("benches")));
     assert!(sources.len() > 10 && !tests.is_empty(), "the sources were not found");
 
     let mut broken = Vec::new();
@@ -75,6 +79,13 @@ fn check_source(name: &str, text: &str) -> Vec<String> {
     if lines > LONGEST {
         broken.push(format!("{name}: {lines} lines without tests, at most {LONGEST}"));
     }
+    for (function, number, lines) in functions(work) {
+        if lines > LONGEST_FUNCTION {
+            broken.push(format!(
+                "{name}:{number}: `{function}` has {lines} lines, at most {LONGEST_FUNCTION}"
+            ));
+        }
+    }
     for (number, line) in work.lines().enumerate() {
         if line.contains(".unwrap()") || line.contains(".expect(") {
             broken.push(format!("{name}:{}: unwrap or expect outside tests", number + 1));
@@ -86,8 +97,8 @@ fn check_source(name: &str, text: &str) -> Vec<String> {
 /// The rules for every Rust file, tests too.
 fn check_any(name: &str, text: &str) -> Vec<String> {
     let mut broken = Vec::new();
-    if !text.starts_with("//!") {
-        broken.push(format!("{name}: starts without `//!`, what comes in and what goes out"));
+    if !says_in_and_out(text) {
+        broken.push(format!("{name}: its first `//!` says not: in, …; out, …"));
     }
     for (number, line) in blank(text).lines().enumerate() {
         if line.contains("#[ignore]") {
@@ -95,6 +106,50 @@ fn check_any(name: &str, text: &str) -> Vec<String> {
         }
     }
     broken
+}
+
+/// Whether the first paragraph of a file's documentation says what comes in, and then what goes out.
+fn says_in_and_out(text: &str) -> bool {
+    let paragraph = text.lines().map_while(|line| line.strip_prefix("//!"));
+    let paragraph: Vec<&str> = paragraph.take_while(|line| !line.trim().is_empty()).collect();
+    let said = paragraph.join(" ").to_lowercase();
+    let mut marks = words(&said)
+        .filter_map(|(at, word)| said[at + word.len()..].starts_with([',', ':']).then_some(word));
+    marks.any(|word| word == "in") && marks.any(|word| word == "out")
+}
+
+/// Each function with a body: its name, its first line, and how many lines it has.
+fn functions(code: &str) -> Vec<(&str, usize, usize)> {
+    let mut found = Vec::new();
+    let mut all = words(code);
+    while let Some((at, word)) = all.next() {
+        // `fn(…)` is a type
+        let rest = &code[at + word.len()..];
+        if word != "fn" || !rest.trim_start().starts_with(|c: char| c.is_alphabetic() || c == '_') {
+            continue;
+        }
+        let Some((_, name)) = all.next() else { break };
+        let Some(body) = body_of(rest) else { continue };
+        let end = code.len() - after_block(body).len();
+        let first = code[..at].matches('\n').count();
+        found.push((name, first + 1, code[..end].matches('\n').count() - first + 1));
+    }
+    found
+}
+
+/// What follows the `{` of a function's body; `None` where it has none.
+fn body_of(signature: &str) -> Option<&str> {
+    let mut depth = 0;
+    for (at, c) in signature.char_indices() {
+        match c {
+            '(' | '[' => depth += 1,
+            ')' | ']' => depth -= 1,
+            '{' if depth == 0 => return Some(&signature[at + 1..]),
+            ';' if depth == 0 => return None,
+            _ => {}
+        }
+    }
+    None
 }
 
 /// Modules of ours that `name` may not name: those after it in the order, or beside it.
@@ -286,7 +341,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 
 /// What `check_source` says about a file with this code below a good first line.
 fn says(name: &str, code: &str) -> String {
-    check_source(name, &format!("//! x\n{code}")).join("\n")
+    check_source(name, &format!("//! In, a; out, b.\n{code}")).join("\n")
 }
 
 #[test]
@@ -361,6 +416,42 @@ fn code_after_the_tests_is_found() {
 fn missing_first_lines_are_found() {
     assert!(check_source("auth/mod.rs", "use std::fmt;\n").join("").contains("//!"));
     assert!(check_any("tests/e2e/main.rs", "mod support;\n").join("").contains("//!"));
+    for good in [
+        "//! A thing: in, this; out, that.\n//! More.",
+        "//! In: this, with\n//! more; Out: that.\n\nfn f() {}",
+        "//! Who? In, a\n//! head; as it came in; out, an answer.\n//!\n//! What else.",
+    ] {
+        assert_eq!(check_any("x.rs", good).join(""), "");
+    }
+    for bad in [
+        "//! A thing that is good.",
+        "//! A thing: in this, out that.",
+        "//! Out, that; in, this.",
+        "//! Within: this; without: that.",
+        "//! A thing.\n//!\n//! In, this; out, that.",
+        "//! In, this\nfn f() {} // out, that",
+    ] {
+        assert!(check_any("x.rs", bad).join("").contains("in, …; out, …"), "{bad}");
+    }
+}
+
+#[test]
+fn long_functions_are_found() {
+    let of = |lines: usize| format!("fn long() {{\n{}}}\n", "    g();\n".repeat(lines - 2));
+    assert_eq!(says("auth/mod.rs", &of(60)), "");
+    assert!(says("auth/mod.rs", &of(61)).contains("auth/mod.rs:2: `long` has 61 lines"));
+    let method = format!("struct S;\nimpl S {{\n    pub(super) async {}}}\n", of(61));
+    assert!(says("auth/mod.rs", &method).contains(":4: `long`"));
+    let signature = "fn f<T>(\n    a: [u8; 3],\n    b: fn(T) -> [T; 3],\n)\nwhere\n    T: Copy,\n";
+    assert!(says("auth/mod.rs", &format!("{signature}{}", &of(55)[10..])).contains("`f` has 61"));
+    // what has no body ends with its `;`
+    let declared =
+        format!("trait T {{\n    fn f(&self, a: [u8; 3]);\n{}}}", "    // x\n".repeat(90));
+    assert_eq!(says("auth/mod.rs", &declared), "");
+    assert_eq!(says("auth/mod.rs", &format!("const F: fn() = g;\n{}", of(60))), "");
+    let tests = format!("#[cfg(test)]\nmod tests {{\n{}}}", of(90));
+    assert_eq!(says("auth/mod.rs", &tests), "");
+    assert_eq!(says("auth/tests.rs", &of(90)), "");
 }
 
 #[test]

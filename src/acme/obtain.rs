@@ -8,6 +8,7 @@ use instant_acme::{
 };
 
 use super::store::{Challenge, Store};
+use crate::base::text::one_line;
 use crate::base::{files, keep};
 use crate::listen::acme::AcmeSettings;
 
@@ -117,13 +118,13 @@ async fn reasons(order: &mut Order, otherwise: &str) -> String {
             continue;
         }
         let errors = authorization.challenges.iter().filter_map(|c| c.error.as_ref());
-        reasons.extend(errors.map(|problem| one_line(&problem.to_string())));
+        reasons.extend(errors.map(|problem| bounded(&problem.to_string())));
     }
     if reasons.is_empty() { otherwise.to_owned() } else { reasons.join("; ") }
 }
 
 fn said(error: Error) -> String {
-    one_line(&chain(&error))
+    bounded(&chain(&error))
 }
 
 /// An error with all its causes: the outer ones often say no more than that there are inner ones.
@@ -142,8 +143,8 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// A directory's words go into a log.
-fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(500).collect()
+fn bounded(text: &str) -> String {
+    one_line(text).chars().take(500).collect()
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! What ACME keeps in the state folder: accounts, challenges, locks, and certificates with their keys,
-//! all for the owner's eyes only.
+//! The folder of ACME: in, accounts, challenges, locks, and certificates with their keys; out, what was kept of
+//! them, all for the owner's eyes only.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -13,7 +13,7 @@ use x509_parser::prelude::FromDer;
 
 use super::due::Held;
 use crate::base::keep;
-use crate::base::text::push_hex;
+use crate::base::text::hex;
 use crate::listen::certificate;
 
 /// Stands in the subject of certificates that are none.
@@ -46,11 +46,8 @@ impl Store {
     /// The file of the account at a directory.
     pub(super) fn account(&self, directory: &str) -> PathBuf {
         let digest = Sha256::digest(directory.as_bytes());
-        let (first, _) = digest.split_at(8);
-        let number = first.iter().fold(0, |n: u64, byte| n << 8 | u64::from(*byte));
-        let mut print = Vec::new();
-        push_hex(number, &mut print);
-        self.folder.join(format!("account-{}.json", String::from_utf8_lossy(&print)))
+        let (print, _) = digest.split_at(8);
+        self.folder.join(format!("account-{}.json", hex(print)))
     }
 
     /// What is held for a name; `None` also where it cannot be read.

@@ -18,6 +18,7 @@ use crate::base::caller::{Authenticate, Client, Shape};
 use crate::base::denial::Denial;
 use crate::base::head::Head;
 use crate::base::principal::Principal;
+use crate::base::text::one_line;
 use crate::config::Settings;
 use crate::listen::settings::ListenerSettings;
 use crate::proxy::exchange::Failure;
@@ -335,15 +336,6 @@ fn may_call(
 
 fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
-}
-
-/// Control characters of what was asked can neither start a new line nor steer a terminal.
-fn one_line(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
-    }
-    out
 }
 
 #[cfg(test)]

@@ -280,17 +280,8 @@ impl Serve for Admin {
     }
 
     async fn refuse<W: Wire>(&self, wire: &mut W, denial: Denial, cx: &ConnCx) {
-        let head = Head {
-            method: Method::GET,
-            path: String::new(),
-            query: None,
-            authority: String::new(),
-            headers: http::HeaderMap::new(),
-            version: crate::base::head::Version::H11,
-            websocket: false,
-        };
         wire.close_after();
-        Reply::denied(&denial).send(wire, &head, cx).await;
+        Reply::denied(&denial).send(wire, &Head::unread(), cx).await;
     }
 
     fn epoch(&self) -> u64 {

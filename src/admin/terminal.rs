@@ -2,6 +2,7 @@
 
 use super::counts::Tally;
 use super::status::{Certificate, Refusal, Replica, Status, Upstream};
+use crate::base::text::one_line;
 
 const DAY: f64 = 86_400.0;
 
@@ -108,7 +109,7 @@ fn table<T>(out: &mut String, title: &str, rows: &[T], cells: impl Fn(&T) -> [St
     out.push('\n');
     line(out, title);
     let rows: Vec<[String; 3]> =
-        rows.iter().map(|row| cells(row).map(|cell| clean(&cell))).collect();
+        rows.iter().map(|row| cells(row).map(|cell| one_line(&cell))).collect();
     let width = |n: usize| {
         let lengths = rows.iter().filter_map(|row| row.get(n)).map(|cell| cell.chars().count());
         lengths.max().unwrap_or(0).min(48)
@@ -124,22 +125,10 @@ fn tally(tally: &Tally) -> String {
     if all.is_empty() { "none".to_owned() } else { all.join(", ") }
 }
 
-fn line(out: &mut String, text: &str) {
-    out.push_str(clean(text).trim_end());
-    out.push('\n');
-}
-
 /// Names come from clients, too: none of them steers a terminal or starts a line.
-fn clean(text: &str) -> String {
-    let hidden = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if hidden(c) { out.extend(c.escape_unicode()) } else { out.push(c) }
-    }
-    out
+fn line(out: &mut String, text: &str) {
+    out.push_str(one_line(text).trim_end());
+    out.push('\n');
 }
 
 fn millis(millis: f64) -> String {
@@ -179,7 +168,9 @@ mod tests {
 
     #[test]
     fn no_name_steers_a_terminal() {
-        let text = clean("a\u{1b}[2Jb\nc\u{202e}d\u{2028}e");
-        assert_eq!(text, "a\\u{1b}[2Jb\\u{a}c\\u{202e}d\\u{2028}e");
+        let mut out = String::new();
+        line(&mut out, "a\u{1b}[2Jb\nc\u{202e}d");
+        table(&mut out, "t", &["\u{2028}e\r"], |name| [(*name).into(), "".into(), "".into()]);
+        assert_eq!(out, "a\\u{1b}[2Jb\\nc\\u{202e}d\n\nt\n  \\u{2028}e\\r\n");
     }
 }

@@ -161,14 +161,7 @@ fn assembled(
     let life = Arc::new(Life::new());
     let edge = Arc::new(Edge::new(runtime, observer.clone(), life.clone()));
     let posts = posts(settings, &sockets, &edge)?;
-    let admin = settings.admin.as_ref();
-    let bound = admin.map(|admin| {
-        let (address, name) = (admin.listener.address, admin_name(admin.listener.address));
-        let bound = inherited.bind(&name, address, false);
-        bound.inspect(|(socket, _)| held.keep(&name, socket))
-    });
-    let bound = bound.transpose().map_err(|e| e.to_string())?;
-    let admin = admin.zip(bound);
+    let admin = bind_admin(settings, &mut inherited, &held)?;
     // what the config has no more
     drop(inherited);
 
@@ -186,12 +179,9 @@ fn assembled(
         pages::serve(&mut server, admin, bound, &pages, closing)?;
     }
     let acme = (settings.acme.clone(), keep_certificates(settings, &observer)?);
-    let state = State {
-        kept: settings.kept.clone(),
-        open: open(settings, sockets, posts, &opener),
-        fixed: settings.fixed.clone(),
-        acme,
-    };
+    let open = open(settings, sockets, posts, &opener);
+    let (kept, fixed) = (settings.kept.clone(), settings.fixed.clone());
+    let state = Mutex::new(State { kept, open, fixed, acme });
     let stop = Stop {
         edge: edge.clone(),
         observer: observer.clone(),
@@ -202,13 +192,25 @@ fn assembled(
         pages: close,
     };
     let (upgrades, retiring) = upgrade::commands(own, held.clone(), &settings.state_dir);
-    let state = Mutex::new(state);
     let whose = Whose::new(source.as_deref());
     let work = Arc::new(Reloader { source, edge, observer, life, files, opener, held, state });
     let commands = commands(&work, &pages).into_iter().chain(upgrades).collect();
     let state_dir = settings.state_dir.clone();
     let desk = Desk { state_dir, commands, whose, relieves, retiring };
     Ok((server, Watch { work, desk: Mutex::new(Some(desk)), stop }))
+}
+
+/// The admin listener's socket, where the config has one.
+fn bind_admin<'s>(
+    settings: &'s Settings,
+    inherited: &mut Inherited,
+    held: &Held,
+) -> Result<Option<(&'s AdminSettings, Socket)>, String> {
+    let Some(admin) = &settings.admin else { return Ok(None) };
+    let (address, name) = (admin.listener.address, admin_name(admin.listener.address));
+    let bound = inherited.bind(&name, address, false).map_err(|e| e.to_string())?;
+    held.keep(&name, &bound.0);
+    Ok(Some((admin, bound)))
 }
 
 fn conf(settings: &Settings) -> ServerConf {

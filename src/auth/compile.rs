@@ -7,6 +7,7 @@ use http::HeaderValue;
 use super::{METHODS, anonymous, oauth};
 use crate::base::caller::{Authenticate, Chain, Shape};
 use crate::base::compile::{Cx, Node, NodeKind};
+use crate::base::fields;
 
 /// What a challenge has that begins OAuth (RFC 9728 §5.1).
 const MARK: &[u8] = b"resource_metadata=";
@@ -57,20 +58,7 @@ pub(super) fn methods(node: &Node, cx: &mut Cx) -> Option<Vec<Arc<dyn Authentica
 }
 
 fn method(node: &Node, cx: &mut Cx) -> Option<Arc<dyn Authenticate>> {
-    let (name, settings) = match &node.kind {
-        NodeKind::Scalar { text, .. } => (text.as_str(), None),
-        NodeKind::Map(entries) => match entries.as_slice() {
-            [(name, _, settings)] => (name.as_str(), Some(settings)),
-            _ => {
-                cx.error(node, "a method is one word, or one word with its settings below");
-                return None;
-            }
-        },
-        _ => {
-            cx.expected(node, "the name of a method");
-            return None;
-        }
-    };
+    let (name, settings) = fields::named(node, "method", cx)?;
     let Some(method) = METHODS.iter().find(|method| method.name == name) else {
         cx.error(node, unknown_method(name, &shown(node)));
         return None;

@@ -1,4 +1,4 @@
-//! Rules as configs write them, asked about callers of several kinds.
+//! In: rules as configs write them, and callers of several kinds; out: who may do what.
 
 use serde_json::{Value, json};
 

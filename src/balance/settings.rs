@@ -1,4 +1,4 @@
-//! What an upstream is told: config in, checked values out.
+//! What an upstream is told: in, the config; out, checked values.
 
 use std::net::IpAddr;
 use std::time::Duration;

@@ -5,6 +5,7 @@ use http::HeaderName;
 use super::policy::{Kind, POLICIES};
 use super::settings::{Circuit, HashBy, Retry};
 use crate::base::compile::{Cx, Node, NodeKind};
+use crate::base::value::percent;
 use crate::base::{defaults, edits};
 
 /// The largest number of requests that `circuit` may name.
@@ -79,19 +80,15 @@ pub(super) fn retry(node: &Node, cx: &mut Cx) -> Option<Retry> {
         });
     }
     let mut fields = cx.map(node)?;
-    let budget = fields.or(cx, "budget", default.budget, |n, cx| cx.parse(n, "a share", percent));
+    let budget = fields.or(cx, "budget", default.budget, |n, cx| {
+        cx.parse(n, "a share", |text| percent(text, 0)).map(u32::from)
+    });
     let backoff = fields.or(cx, "backoff", default.backoff, |n, cx| cx.period(n));
     let most = fields.or(cx, "most", default.most, |n, cx| {
         cx.integer(n, 1..=MOST_RETRIES).and_then(|n| u32::try_from(n).ok())
     });
     fields.finish(cx);
     Some(Retry { budget, backoff, most })
-}
-
-fn percent(text: &str) -> Result<u32, String> {
-    let digits = text.strip_suffix('%').filter(|d| d.bytes().all(|b| b.is_ascii_digit()));
-    let share = digits.and_then(|digits| digits.parse().ok()).filter(|share| *share <= 100);
-    share.ok_or_else(|| format!("`{text}` is not a share from `0%` to `100%`"))
 }
 
 /// How much at once.

@@ -1,6 +1,7 @@
-//! Chunked coding (RFC 9112 §7.1): in, bytes as they arrive; out, where the data in them lies.
+//! Chunked coding (RFC 9112 §7.1): in, bytes as they arrive; out, where the data in them lies; and in, a piece of a
+//! body; out, a chunk.
 //!
-//! Strict on purpose: what one side reads leniently and the other does not is how requests are
+//! Reading is strict on purpose: what one side reads leniently and the other does not is how requests are
 //! smuggled. Line ends are CRLF, sizes are 1 to 15 hex digits, extensions and trailers are bounded
 //! and dropped.
 
@@ -52,6 +53,20 @@ pub enum Step {
 /// The bytes are not chunked coding as RFC 9112 has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BadChunk;
+
+/// A piece as one chunk, unless it is empty, and the last chunk behind it if it is the last piece.
+pub fn chunk(piece: &[u8], last: bool) -> Vec<u8> {
+    let mut out = Vec::with_capacity(piece.len() + 24);
+    if !piece.is_empty() {
+        out.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
+        out.extend_from_slice(piece);
+        out.extend_from_slice(b"\r\n");
+    }
+    if last {
+        out.extend_from_slice(b"0\r\n\r\n");
+    }
+    out
+}
 
 impl Default for ChunkDecoder {
     fn default() -> Self {
@@ -211,6 +226,18 @@ mod tests {
         }
         let long = [b"3;".to_vec(), vec![b'a'; 300], b"\r\n".to_vec()].concat();
         assert_eq!(decode(&[&long]), Err(BadChunk));
+    }
+
+    #[test]
+    fn reads_what_it_writes() {
+        let long = [b'x'; 300];
+        let pieces =
+            [chunk(b"abc", false), chunk(b"", false), chunk(&long, false), chunk(b"d", true)];
+        let body = pieces.concat();
+        assert!(body.starts_with(b"3\r\nabc\r\n12c\r\nxx") && body.ends_with(b"d\r\n0\r\n\r\n"));
+        let whole = [b"abc", &long[..], b"d"].concat();
+        assert_eq!(decode(&[&body]), Ok((whole, true, Vec::new())));
+        assert_eq!(chunk(b"", true), b"0\r\n\r\n");
     }
 
     proptest! {

@@ -14,7 +14,7 @@ use super::watch::Watched;
 /// Largest file of networks, in bytes: some 800,000 of them.
 const MAX_FILE: u64 = 16 << 20;
 
-/// One number for each IPv4 address and each IPv6 /64: what one subscriber has.
+/// One number for each IPv4 address and each IPv6 /64: what one subscriber has (RFC 6177).
 pub fn subscriber(address: IpAddr) -> u128 {
     match address.to_canonical() {
         IpAddr::V4(address) => u128::from(address.to_bits()) | 1 << 32,

@@ -72,8 +72,12 @@ pub enum Reason {
     Internal,
 }
 
+/// JSON-RPC "parse error".
+pub const RPC_PARSE: i64 = -32700;
 /// JSON-RPC "invalid request".
 pub const RPC_INVALID_REQUEST: i64 = -32600;
+/// JSON-RPC "invalid params".
+pub const RPC_INVALID_PARAMS: i64 = -32602;
 /// JSON-RPC "internal error".
 pub const RPC_INTERNAL: i64 = -32603;
 /// JSON-RPC server error, implementation-defined; what the SDKs themselves answer with.

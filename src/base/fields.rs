@@ -1,6 +1,6 @@
 //! The keys of one map: in, a map of the config; out, values by name, and an error for every other key.
 
-use super::compile::{Cx, Node};
+use super::compile::{Cx, Node, NodeKind};
 
 /// Takes a map's values by name; [`Fields::finish`] reports the keys that nobody took.
 #[must_use]
@@ -67,6 +67,21 @@ impl<'n> Fields<'n> {
             cx.error_at(*line, format!("unknown key `{key}`{}", hint(key, &self.known)));
         }
     }
+}
+
+/// One of several things by its name, `what` for messages: one word, or one word with its settings below.
+pub fn named<'n>(node: &'n Node, what: &str, cx: &mut Cx) -> Option<(&'n str, Option<&'n Node>)> {
+    match &node.kind {
+        NodeKind::Scalar { text, .. } => return Some((text, None)),
+        NodeKind::Map(entries) => match entries.as_slice() {
+            [(name, _, settings)] => return Some((name, Some(settings))),
+            _ => {
+                cx.error(node, format!("a {what} is one word, or one word with its settings below"))
+            }
+        },
+        _ => cx.expected(node, &format!("the name of a {what}")),
+    }
+    None
 }
 
 /// `; did you mean …?` where a name is near, else `; known are: …`.

@@ -34,6 +34,19 @@ pub struct Head {
 }
 
 impl Head {
+    /// That of a request whose own could not be read: for the one who answers it all the same.
+    pub fn unread() -> Self {
+        Self {
+            method: Method::GET,
+            path: String::new(),
+            query: None,
+            authority: String::new(),
+            headers: HeaderMap::new(),
+            version: Version::H11,
+            websocket: false,
+        }
+    }
+
     /// The value of a header that may stand only once; `None` when absent, doubled or not ASCII.
     pub fn single(&self, name: impl AsHeaderName) -> Option<&str> {
         let mut values = self.headers.get_all(name).iter();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 /// Most bytes taken from a socket at once.
 pub const SCRATCH: usize = 16 * 1024;
@@ -129,6 +129,14 @@ pub async fn within<F: Future>(limit: Duration, future: F) -> Result<F::Output, 
         }
     })
     .await
+}
+
+/// Waits for that moment; for ever where there is none.
+pub async fn reached(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Writes all of `bytes` and flushes.

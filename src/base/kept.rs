@@ -13,6 +13,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::compile::{Node, NodeKind};
+use super::text::hex;
 
 /// Things by their descriptions; cheap to clone.
 #[derive(Clone, Default)]
@@ -64,18 +65,14 @@ impl From<String> for Sum {
 pub fn fingerprint(node: &Node) -> String {
     let mut sum = Sha256::new();
     add(node, &mut sum);
-    hex(sum)
+    hex(&sum.finalize())
 }
 
 /// A sum of what is in a file, for what is read once; the same for all that cannot be read.
 pub fn content(path: &Path) -> String {
     let mut sum = Sha256::new();
     sum.update(super::files::read(path).unwrap_or_default());
-    hex(sum)
-}
-
-fn hex(sum: Sha256) -> String {
-    sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&sum.finalize())
 }
 
 /// Lengths stand before texts, so that no two trees make the same bytes.

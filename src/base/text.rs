@@ -1,9 +1,12 @@
-//! Text without `std::fmt`: in, numbers, addresses and times; out, their text, appended to a buffer: `std::fmt` takes ten times as long,
-//! and every request writes a dozen of them.
+//! Text without `std::fmt`: in, numbers, addresses, times and strangers' words; out, their text. What is written by
+//! every request is appended to a buffer: `std::fmt` takes ten times as long, and there are a dozen of them.
 
 use std::cell::Cell;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// U+FEFF in UTF-8, a byte order mark: most readers drop it, but only as the first thing of a text or a stream.
+pub const BOM: [u8; 3] = [0xef, 0xbb, 0xbf];
 
 /// A number in decimal.
 pub fn push_number(mut n: u64, out: &mut Vec<u8>) {
@@ -43,12 +46,21 @@ fn ascii_digit(n: u64) -> u8 {
 
 /// A number as 16 hex digits.
 pub fn push_hex(n: u64, out: &mut Vec<u8>) {
-    let digit = |n: u8| if n < 10 { b'0' + n } else { b'a' - 10 + n };
     let mut text = [0; 16];
     for (pair, byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(n.to_be_bytes()) {
-        *pair = [digit(byte >> 4), digit(byte & 15)];
+        *pair = hex_digits(byte);
     }
     out.extend_from_slice(&text);
+}
+
+/// Bytes in lower-case hex.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().flat_map(|byte| hex_digits(*byte)).map(char::from).collect()
+}
+
+fn hex_digits(byte: u8) -> [u8; 2] {
+    let digit = |n: u8| if n < 10 { b'0' + n } else { b'a' - 10 + n };
+    [digit(byte >> 4), digit(byte & 15)]
 }
 
 /// An address as RFC 791 and RFC 5952 write it.
@@ -126,6 +138,22 @@ pub fn push_json(text: &str, out: &mut Vec<u8>) {
     }
 }
 
+/// Words of others for a line of text: what would start another line, steer a terminal, turn the direction of the
+/// text or hide in it is shown as an escape.
+pub fn one_line(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_hidden(c) { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out
+}
+
+/// Control characters; separators of lines; and signs that have no width, or turn the direction (UAX #9).
+fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
 /// How many bytes stand before the first quote, backslash or control character: what a JSON string
 /// (RFC 8259 §7) can have as it is. Eight bytes at a time.
 pub fn plain_prefix(text: &[u8]) -> usize {
@@ -198,6 +226,12 @@ mod tests {
         assert_eq!(text(|out| push_millis(Duration::from_nanos(900), out)), "0.000");
     }
 
+    #[test]
+    fn nobodys_words_steer_a_terminal() {
+        let text = one_line("a\u{1b}[2Jb\nc\u{202e}d\u{2028}e\u{200b}\u{feff} \"é\"");
+        assert_eq!(text, "a\\u{1b}[2Jb\\nc\\u{202e}d\\u{2028}e\\u{200b}\\u{feff} \"é\"");
+    }
+
     proptest! {
         #[test]
         fn the_plain_prefix_is_found(text in proptest::collection::vec(prop_oneof![
@@ -215,6 +249,7 @@ mod tests {
             prop_assert_eq!(text(|out| push_number(n, out)), n.to_string());
             prop_assert_eq!(text(|out| push_number(n % 1100, out)), (n % 1100).to_string());
             prop_assert_eq!(text(|out| push_hex(n, out)), format!("{n:016x}"));
+            prop_assert_eq!(hex(&n.to_be_bytes()), format!("{n:016x}"));
             for ip in [IpAddr::from(four), IpAddr::from(six)] {
                 prop_assert_eq!(text(|out| push_ip(ip, out)), ip.to_string());
             }

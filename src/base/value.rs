@@ -49,6 +49,16 @@ pub fn byte_size(text: &str) -> Result<u64, String> {
     n.checked_mul(factor).ok_or_else(|| format!("`{text}` is too large"))
 }
 
+/// Parses a share in whole percent: `50%`.
+///
+/// # Errors
+/// A sentence that says what is expected; less than `least` is not.
+pub fn percent(text: &str, least: u8) -> Result<u8, String> {
+    let (digits, unit) = split_unit(text);
+    let share = digits.parse().ok().filter(|share| unit == "%" && (least..=100).contains(share));
+    share.ok_or_else(|| format!("`{text}` is not a share from `{least}%` to `100%`"))
+}
+
 fn split_unit(text: &str) -> (&str, &str) {
     let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at(at);
@@ -76,6 +86,16 @@ mod tests {
             ["15", "", "s", "-1s", "1.5s", "1w", "99999999999999999999s", "9999999999999999d"]
         {
             assert!(period(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn shares_are_in_percent() {
+        assert_eq!(percent("50%", 0), Ok(50));
+        assert_eq!(percent("100 %", 1), Ok(100));
+        assert_eq!((percent("0%", 0), percent("0%", 1).is_err()), (Ok(0), true));
+        for bad in ["50", "%", "", "-1%", "+1%", "1.5%", "101%", "300%", "5%%", "5% x"] {
+            assert!(percent(bad, 0).is_err(), "{bad}");
         }
     }
 

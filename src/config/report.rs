@@ -9,6 +9,7 @@ use super::{AccessLog, KeysFrom, Settings};
 use crate::balance::lookup::Lookup;
 use crate::balance::settings::{ServerSettings, UpstreamSettings};
 use crate::base::compile::ConfigError;
+use crate::base::text::one_line;
 use crate::listen::settings::{Certificate, ListenerSettings};
 use crate::observe::audit::{AuditSettings, Full, To};
 use crate::route::settings::{PathMatch, RouteSettings};
@@ -20,15 +21,6 @@ pub fn errors(source: &str, errors: &[ConfigError]) -> String {
         one_line(&format!("{source}:{space}{error}")) + "\n"
     };
     errors.iter().map(line).collect()
-}
-
-/// Control characters of a value can neither start a new line nor steer a terminal.
-fn one_line(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
-    }
-    out
 }
 
 /// What would run, without secrets.

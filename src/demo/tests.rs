@@ -1,4 +1,5 @@
-//! The demo's own tests: real sockets, one blocking HTTP client of ten lines.
+//! The demo's own tests. In: one blocking HTTP client of ten lines; out: what the demo's servers answer over
+//! real sockets.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -1,4 +1,5 @@
-//! What a request carries to a backend, and an answer to a client: one path, whatever carries the bytes.
+//! Fields on their way, whatever carries the bytes: in, a request or an answer; out, what a backend gets of the
+//! one, and a client of the other.
 
 use std::net::IpAddr;
 

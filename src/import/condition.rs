@@ -3,6 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use super::nginx::Directive;
+use crate::base::text::hex;
 
 /// What an `if` does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,10 +143,6 @@ pub(super) fn field_name(variable: &str) -> String {
         first.into_iter().chain(letters).collect::<String>()
     };
     variable.split('_').map(part).collect::<Vec<_>>().join("-")
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Reads a `return`; `None` for what is none of nginx's forms.

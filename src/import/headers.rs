@@ -76,71 +76,94 @@ pub(super) struct Requests {
     pub(super) credentials: Option<At>,
 }
 
-/// Reads `proxy_set_header`; `known`: the route asks for a password. A field whose value cannot be carried is taken out, so that no client can
-/// say in it what nginx said.
+/// Reads `proxy_set_header`; `known`: the route asks for a password. A field whose value cannot be carried is taken
+/// out, so that no client can say in it what nginx said.
 pub(super) fn to_servers(scope: &Scope<'_>, known: bool, notes: &mut Notes) -> Requests {
-    let mut out = Requests::default();
-    let (mut set, mut remove, mut identity): (Vec<String>, Vec<String>, Vec<String>) =
-        Default::default();
-    let (mut at, mut seen) = (None, Vec::new());
-    for directive in requests(scope) {
-        let name = directive.arg(0).to_ascii_lowercase();
-        let value = directive.arg(1);
-        if is_credential(directive) {
-            continue;
-        }
-        if by_itself(&name, value).is_none() {
-            let same = name.replace('_', "-");
-            if seen.contains(&same) {
-                notes.differs(directive, "the field is set twice; servers get the first");
-                continue;
-            }
-            seen.push(same);
+    let mut read = Reading::default();
+    for directive in requests(scope).into_iter().filter(|d| !is_credential(d)) {
+        read.take(directive, known, notes);
+    }
+    read.done()
+}
+
+/// What has been read of the fields of requests.
+#[derive(Debug, Default)]
+struct Reading {
+    /// Names in lower case and with dashes.
+    seen: Vec<String>,
+    identity: Vec<String>,
+    /// The first directive that says who asks.
+    identity_at: Option<At>,
+    set: Vec<String>,
+    remove: Vec<String>,
+    /// The last directive that edits.
+    edits_at: Option<At>,
+    credentials: Option<At>,
+}
+
+impl Reading {
+    fn take(&mut self, directive: &Directive, known: bool, notes: &mut Notes) {
+        let (name, value) = (directive.arg(0).to_ascii_lowercase(), directive.arg(1));
+        let by_itself = by_itself(&name, value);
+        if by_itself.is_none() && !self.is_first(&name) {
+            notes.differs(directive, "the field is set twice; servers get the first");
+            return;
         }
         if value == "$remote_addr" && !FORWARDED.contains(&name.as_str()) {
-            let Some(name) = field(directive.arg(0), directive, notes) else { continue };
-            identity.push(format!("{}: address", scalar(&name)));
-            out.identity.get_or_insert((String::new(), directive.at.clone()));
-            continue;
+            return self.identify(directive, "address", notes);
         }
-        match (by_itself(&name, value), name.as_str(), value) {
-            (Some(why), ..) => {
-                if !why.is_empty() {
-                    notes.dropped(directive, why);
-                }
-                continue;
-            }
+        match (by_itself, name.as_str(), value) {
+            (Some(""), ..) => {}
+            (Some(why), ..) => notes.dropped(directive, why),
             (None, "authorization", "$http_authorization") => {
-                out.credentials = Some(directive.at.clone());
-                continue;
+                self.credentials = Some(directive.at.clone());
             }
-            (None, _, "$remote_user") if known => {
-                let Some(name) = field(directive.arg(0), directive, notes) else { continue };
-                identity.push(format!("{}: subject", scalar(&name)));
-                out.identity.get_or_insert((String::new(), directive.at.clone()));
-                continue;
-            }
-            _ => {}
+            (None, _, "$remote_user") if known => self.identify(directive, "subject", notes),
+            _ => self.edit(directive, &name, notes),
         }
-        let Some(shown) = field(directive.arg(0), directive, notes) else { continue };
+    }
+
+    fn is_first(&mut self, name: &str) -> bool {
+        let same = name.replace('_', "-");
+        let first = !self.seen.contains(&same);
+        if first {
+            self.seen.push(same);
+        }
+        first
+    }
+
+    /// A field that says of the caller what `part` is.
+    fn identify(&mut self, directive: &Directive, part: &str, notes: &mut Notes) {
+        let Some(name) = field(directive.arg(0), directive, notes) else { return };
+        self.identity.push(format!("{}: {part}", scalar(&name)));
+        self.identity_at.get_or_insert_with(|| directive.at.clone());
+    }
+
+    fn edit(&mut self, directive: &Directive, name: &str, notes: &mut Notes) {
+        let Some(shown) = field(directive.arg(0), directive, notes) else { return };
+        let value = directive.arg(1);
         match constant(value) {
-            Some(value) => set.push(format!("{}: {}", scalar(&shown), scalar(value))),
-            None if value.is_empty() => remove.push(shown),
+            Some(value) => self.set.push(format!("{}: {}", scalar(&shown), scalar(value))),
+            None if value.is_empty() => self.remove.push(shown),
             // passing on what the client sent is what happens anyway
-            None if value == format!("$http_{}", name.replace('-', "_")) => continue,
+            None if value == format!("$http_{}", name.replace('-', "_")) => return,
             None => {
                 notes
                     .differs(directive, "variables are not carried; servers do not get this field");
-                remove.push(shown);
+                self.remove.push(shown);
             }
         }
-        at = Some(directive.at.clone());
+        self.edits_at = Some(directive.at.clone());
     }
-    if let Some((text, _)) = &mut out.identity {
-        *text = format!("{{ {} }}", identity.join(", "));
+
+    fn done(self) -> Requests {
+        let identity = format!("{{ {} }}", self.identity.join(", "));
+        Requests {
+            edits: self.edits_at.map(|at| (edits(&self.set, &self.remove), at)),
+            identity: self.identity_at.map(|at| (identity, at)),
+            credentials: self.credentials,
+        }
     }
-    out.edits = at.map(|at| (edits(&set, &remove), at));
-    out
 }
 
 fn edits(set: &[String], remove: &[String]) -> String {

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::nginx::{At, Directive};
 use super::words::{Class, class};
+use crate::base::text::one_line;
 
 /// How much it matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -96,7 +97,7 @@ pub(super) fn shown(directive: &Directive) -> String {
         text.push(' ');
         text.push_str(arg);
     }
-    let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let clean = one_line(&text.replace(char::is_whitespace, " "));
     let cut: String = clean.chars().take(SHOWN).collect();
     let dots = if cut.len() < clean.len() || safe < directive.args.len() { " …" } else { "" };
     format!("`{cut}{dots}`")

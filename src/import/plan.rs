@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::nginx::At;
 use super::note::Note;
+use crate::base::text::one_line;
 
 /// One key of a map.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,22 +137,18 @@ fn keys(out: &mut String, item: &Item, first: &str) {
 }
 
 fn with(text: &str, comment: &str) -> String {
-    if comment.is_empty() { text.to_owned() } else { format!("{text}  # {}", one_line(comment)) }
+    if comment.is_empty() { text.to_owned() } else { format!("{text}  # {}", within(comment)) }
 }
 
 fn comment(out: &mut String, indent: usize, text: &str) {
-    let text = one_line(text);
+    let text = within(text);
     let hash = if text.is_empty() { "#" } else { "# " };
     push(out, &format!("{}{hash}{text}", " ".repeat(indent)));
 }
 
 /// A comment ends with its line, and what nginx's file says must not end it.
-fn one_line(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if c.is_control() || matches!(c, '\u{85}' | '\u{2028}' | '\u{2029}') { ' ' } else { c }
-        })
-        .collect()
+fn within(text: &str) -> String {
+    one_line(&text.replace(char::is_whitespace, " "))
 }
 
 fn push(out: &mut String, line: &str) {

@@ -12,7 +12,9 @@ use base64::engine::general_purpose::STANDARD;
 use http::HeaderName;
 
 use super::envelope::{Batch, Kind, Message, Scan};
-use crate::base::denial::{Denial, RPC_HEADER_MISMATCH, RPC_INVALID_REQUEST, Reason};
+use crate::base::denial::{
+    Denial, RPC_HEADER_MISMATCH, RPC_INVALID_PARAMS, RPC_INVALID_REQUEST, Reason,
+};
 use crate::base::head::Head;
 use crate::base::names::{
     MCP_METHOD as METHOD, MCP_NAME as NAME, MCP_PROTOCOL_VERSION as VERSION,
@@ -22,8 +24,6 @@ use crate::base::names::{
 /// The revisions with an `initialize` handshake. Every other version is of the era after them.
 const LEGACY_VERSIONS: [&str; 5] =
     ["2024-10-07", "2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
-/// JSON-RPC "invalid params".
-const RPC_INVALID_PARAMS: i64 = -32602;
 
 /// What a request asks for, as far as the edge acts upon it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,13 +12,9 @@ use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderValue, Method};
 
 use super::envelope::{CALLS, Message, Scan, TOOLS_CALL};
-use crate::base::denial::{Denial, RPC_INVALID_REQUEST, Reason};
+use crate::base::denial::{Denial, RPC_INVALID_PARAMS, RPC_INVALID_REQUEST, RPC_PARSE, Reason};
 use crate::base::head::Head;
 
-/// JSON-RPC "parse error".
-const RPC_PARSE: i64 = -32700;
-/// JSON-RPC "invalid params".
-const RPC_INVALID_PARAMS: i64 = -32602;
 /// What is let through at all.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, DELETE, OPTIONS");
 

@@ -1,4 +1,5 @@
-//! The buffer budget: request bodies that the process holds at once, in bytes.
+//! The buffer budget, in bytes: in, the size of a request's body; out, its share of what the process holds at
+//! once, or 503.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

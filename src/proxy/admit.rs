@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use http::{HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method};
 
 use super::body::{self, Body, json};
 use super::exchange::Failure;
@@ -11,20 +11,22 @@ use super::limited;
 use super::noted;
 use super::runtime::{Runtime, unix};
 use crate::auth;
-use crate::authz::{self, Granted};
+use crate::authz::{self, Entered, Granted};
 use crate::balance::session::Owner;
 use crate::balance::{Claim, Plan};
 use crate::base::caller::Client;
 use crate::base::denial::{Denial, Reason};
 use crate::base::head::Head;
-use crate::base::limits::Permits;
+use crate::base::limits::{Asker, Permits};
+use crate::base::principal::Principal;
 use crate::forward::carrier::Carrier;
 use crate::forward::headers::SESSION;
-use crate::inspect::strict::{self, Seen};
+use crate::inspect::strict::{self, Readable, Seen};
 use crate::inspect::{self, Call, Era};
 use crate::listen::ConnCx;
 use crate::listen::wire::{Answer, BodySize, Wire};
 use crate::observe::record::{Record, shown_uri};
+use crate::route::settings::RouteSettings;
 use crate::route::{Routed, access, cors};
 use crate::stream::endpoint_url;
 
@@ -70,40 +72,27 @@ pub async fn admit<W: Wire>(
     record: &mut Record,
     rpc_id: &mut Option<String>,
 ) -> Result<Admitted, Failure> {
-    let routed = rt.routes.find(head, cx.listener.address)?;
-    record.route = Some(routed.route.clone());
-    if let Some(tracing) = &routed.route.traces {
-        noted::begin(tracing, head, cx, record);
-    }
-    access::check(&routed.route, &client)?;
-    let preflight = cors::preflight(&routed.route, head);
-    if preflight.is_none() {
-        routed.route.methods.check(&head.method)?;
-    }
+    let (routed, preflight) = find(rt, head, &client, cx, record)?;
     let mut permits = Permits::default();
-    if let Some(limits) = &routed.route.limits
-        && let Err(denial) = limited::before_auth(&**limits, head, &client, &mut permits, record)
-    {
-        *rpc_id = limited::id(wire, head, &routed, cx, &rt.budget, record).await;
-        return Err(denial.into());
+    // what would have a name here would be held until the replica is chosen
+    if let Err(denial) = limited::before_auth(
+        &routed.route,
+        &Asker { head, client: &client, principal: None },
+        &mut permits,
+        record,
+    ) {
+        let refusal = limited::refusal(denial, wire, head, &routed, cx, &rt.budget, record);
+        return Err(Box::pin(refusal).await);
     }
     if let Some(fields) = preflight {
         return Err(Failure::Settled(Box::new(Answer { status: 204, fields })));
     }
     let principal = auth::authenticate(&routed.route.auth, head, &client).await?;
-    record.principal = Some(principal.clone());
-    if let Some(limits) = &routed.route.limits
-        && let Err(denial) =
-            limited::after_auth(&**limits, head, &client, &principal, &mut permits, record)
-    {
-        *rpc_id = limited::id(wire, head, &routed, cx, &rt.budget, record).await;
-        return Err(denial.into());
-    }
-    let entered = match authz::enter(&routed.route.rules, principal) {
+    let entered = match enter(&routed.route, head, &client, principal, &mut permits, record) {
         Ok(entered) => entered,
         Err(denial) => {
-            *rpc_id = limited::id(wire, head, &routed, cx, &rt.budget, record).await;
-            return Err(denial.into());
+            let refusal = limited::refusal(denial, wire, head, &routed, cx, &rt.budget, record);
+            return Err(Box::pin(refusal).await);
         }
     };
     let readable = match routed.route.reads_strictly() {
@@ -111,22 +100,14 @@ pub async fn admit<W: Wire>(
         false => None,
     };
     let body = json(wire, head, &routed, cx, &rt.budget).await?;
-    let scan = if readable.is_some() { inspect::scan_strictly } else { inspect::scan };
-    let scan = body.as_ref().map(|body| scan(&body.bytes));
-    *rpc_id = scan.as_ref().and_then(|scan| scan.id().map(str::to_owned));
-    if let Some(body) = &body {
-        noted::body(record, &routed.route, head, scan.as_ref(), &body.bytes);
-    }
-    let call = inspect::classify(head, scan.as_ref())?;
-    note_call(record, &call);
-    let seen = match readable {
-        Some(readable) => readable.body(scan.as_ref())?,
-        None => Seen::in_part(),
-    };
-    let granted = authz::authorize(&routed.route.rules, entered, call, seen)?;
-    if let Some(limits) = &routed.route.limits {
-        limited::stream(&**limits, head, &client, &granted, &mut permits, record)?;
-    }
+    let granted = judge(&routed.route, head, readable, body.as_ref(), entered, rpc_id, record)?;
+    limited::stream(
+        &routed.route,
+        &Asker { head, client: &client, principal: Some(&granted.principal) },
+        &granted.call,
+        &mut permits,
+        record,
+    )?;
     let mut admitted = place(rt, head, routed, client, granted, body, unix(record.at))?;
     admitted.permits = permits;
     record.in_session = admitted.plan.ticket.is_some();
@@ -135,6 +116,70 @@ pub async fn admit<W: Wire>(
         admitted.body = Some(Box::pin(body::beginning(wire, timeout, &rt.budget)).await?);
     }
     Ok(admitted)
+}
+
+/// The fields of the answer to a preflight.
+type Preflight = Vec<(HeaderName, HeaderValue)>;
+
+/// route: the route, and where it is a preflight that it answers, with what.
+fn find(
+    rt: &Runtime,
+    head: &Head,
+    client: &Client,
+    cx: &ConnCx,
+    record: &mut Record,
+) -> Result<(Routed, Option<Preflight>), Denial> {
+    let routed = rt.routes.find(head, cx.listener.address)?;
+    record.route = Some(routed.route.clone());
+    if let Some(tracing) = &routed.route.traces {
+        noted::begin(tracing, head, cx, record);
+    }
+    access::check(&routed.route, client)?;
+    let preflight = cors::preflight(&routed.route, head);
+    if preflight.is_none() {
+        routed.route.methods.check(&head.method)?;
+    }
+    Ok((routed, preflight))
+}
+
+/// limit and authz, once it is known who asks: as far as they need no body.
+fn enter(
+    route: &RouteSettings,
+    head: &Head,
+    client: &Client,
+    principal: Arc<Principal>,
+    permits: &mut Permits,
+    record: &mut Record,
+) -> Result<Entered, Denial> {
+    record.principal = Some(principal.clone());
+    let asker = Asker { head, client, principal: Some(&principal) };
+    limited::after_auth(route, &asker, permits, record)?;
+    authz::enter(&route.rules, principal)
+}
+
+/// inspect and authz: what the request is for, and whether its caller may do that.
+fn judge(
+    route: &RouteSettings,
+    head: &Head,
+    readable: Option<Readable>,
+    body: Option<&Body>,
+    entered: Entered,
+    rpc_id: &mut Option<String>,
+    record: &mut Record,
+) -> Result<Granted, Denial> {
+    let scan = if readable.is_some() { inspect::scan_strictly } else { inspect::scan };
+    let scan = body.map(|body| scan(&body.bytes));
+    *rpc_id = scan.as_ref().and_then(|scan| scan.id().map(str::to_owned));
+    if let Some(body) = body {
+        noted::body(record, route, head, scan.as_ref(), &body.bytes);
+    }
+    let call = inspect::classify(head, scan.as_ref())?;
+    note_call(record, &call);
+    let seen = match readable {
+        Some(readable) => readable.body(scan.as_ref())?,
+        None => Seen::in_part(),
+    };
+    authz::authorize(&route.rules, entered, call, seen)
 }
 
 /// An announced body of no bytes is none.

@@ -11,7 +11,7 @@ use http::{HeaderValue, Method};
 
 use super::admit::{Admitted, asks_only};
 use super::endpoint;
-use super::exchange::{Exchanged, Failure};
+use super::exchange::{Exchanged, Failure, late};
 use super::limited;
 use super::listed::{self, Lists};
 use super::respond::request_id_field;
@@ -86,68 +86,91 @@ pub struct At<'a> {
 pub async fn answer<W: Wire>(
     at: &At<'_>,
     admitted: &mut Admitted,
-    exchanged: Exchanged,
+    mut exchanged: Exchanged,
     wire: &mut W,
     head: &Head,
     record: &mut Record,
 ) -> Result<Option<Rest>, Failure> {
-    let Exchanged { head: mut response, mut conn, replica, mut held, carrier, began, sent_all } =
-        exchanged;
-    if !sent_all {
+    if !exchanged.sent_all {
         wire.close_after();
-        conn.spoil();
+        exchanged.conn.spoil();
     }
     let until = expiry(&admitted.granted.principal);
-    if response.status == 101 {
-        conn.rest();
-        held.make_room();
-        let body = Body::Tunnel(Box::new(conn));
-        let tunnel = Rest { body, carrier, replica, permits: Vec::new(), until, _held: held };
-        let fields = fields(at, admitted, &mut response, &tunnel.replica, head, record);
+    if exchanged.head.status == 101 {
+        let fields = fields(at, admitted, &mut exchanged, head, record);
+        exchanged.held.make_room();
+        let tunnel = rest(exchanged, |conn| Body::Tunnel(Box::new(conn)), until);
         return Box::pin(switch(tunnel, fields, wire, record)).await;
     }
-    let events = response.is_event_stream();
-    let mut kind = kind(at, admitted, &response, &replica, head, events);
-    let patience = BODY_SILENCE;
+    let events = exchanged.head.is_event_stream();
+    let mut kind = kind(at, admitted, &exchanged, head, events);
+    let (conn, response, patience) = (&mut exchanged.conn, &mut exchanged.head, BODY_SILENCE);
     let (payload, pending) = match Lists::of(at.rt, admitted) {
-        None => payload(&mut conn, &response, &mut kind, &head.method, wire, patience).await?,
+        None => payload(conn, response, &mut kind, &head.method, wire, patience).await?,
         Some(lists) => {
-            let cut = lists.payload(&mut conn, &mut response, &mut kind, head, wire, patience);
+            let cut = lists.payload(conn, response, &mut kind, head, wire, patience);
             Box::pin(cut).await?
         }
     };
     note_error(&payload, events, record);
-    let fields = fields(at, admitted, &mut response, &replica, head, record);
-    record.status = response.status;
+    let fields = fields(at, admitted, &mut exchanged, head, record);
+    let status = exchanged.head.status;
     record.stream = events && pending.is_some();
-    if record.stream {
-        limited::stays(admitted, head, record)?;
-        if is_open_ended(admitted, head) {
-            held.make_room();
-        }
-    }
-    let now = Instant::now();
-    record.first_byte = Some(now);
-    replica.health.took(now.saturating_duration_since(began));
+    let now = begins(admitted, &mut exchanged, head, record)?;
     let rest = match pending {
         Some(pending) => {
             if !pending.is_empty() {
                 wire.expect_piece();
             }
-            conn.rest();
-            let body = Body::Flow(Flow { conn, kind, pending, patience, until, comments: 0 });
-            Some(Rest { body, carrier, replica, permits: Vec::new(), until, _held: held })
+            let flow = |conn| Flow { conn, kind, pending, patience, until, comments: 0 };
+            Some(rest(exchanged, |conn| Body::Flow(flow(conn)), until))
         }
         None => {
-            // before the client has its answer: its next request finds the connection
-            carrier.give_back(conn, &replica, now);
-            drop(held);
+            give_back(exchanged, now);
             None
         }
     };
-    let sent = wire.answer(Answer { status: response.status, fields }, payload).await;
+    let sent = wire.answer(Answer { status, fields }, payload).await;
     sent.map_err(|_| Failure::ClientGone)?;
     Ok(rest)
+}
+
+/// The head is ready: whether a stream may stay, and what is noted of an answer when it begins.
+fn begins(
+    admitted: &mut Admitted,
+    exchanged: &mut Exchanged,
+    head: &Head,
+    record: &mut Record,
+) -> Result<Instant, Denial> {
+    record.status = exchanged.head.status;
+    if record.stream {
+        limited::stays(admitted, head, record)?;
+        if is_open_ended(admitted, head) {
+            exchanged.held.make_room();
+        }
+    }
+    let now = Instant::now();
+    record.first_byte = Some(now);
+    exchanged.replica.health.took(now.saturating_duration_since(exchanged.began));
+    Ok(now)
+}
+
+/// What is left, once its head is on the way.
+fn rest(
+    exchanged: Exchanged,
+    body: impl FnOnce(BackendConn) -> Body,
+    until: Option<tokio::time::Instant>,
+) -> Rest {
+    let Exchanged { mut conn, replica, held, carrier, .. } = exchanged;
+    conn.rest();
+    Rest { body: body(conn), carrier, replica, permits: Vec::new(), until, _held: held }
+}
+
+/// The answer is complete. Before the client has it: its next request finds the connection, and the place.
+fn give_back(exchanged: Exchanged, now: Instant) {
+    let Exchanged { conn, replica, carrier, held, .. } = exchanged;
+    carrier.give_back(conn, &replica, now);
+    drop(held);
 }
 
 /// Whether a call was answered with a JSON-RPC error. Large answers are not looked at.
@@ -195,12 +218,11 @@ fn is_open_ended(admitted: &Admitted, head: &Head) -> bool {
 fn kind(
     at: &At<'_>,
     admitted: &Admitted,
-    response: &ResponseHead,
-    replica: &Arc<Replica>,
+    exchanged: &Exchanged,
     head: &Head,
     events: bool,
 ) -> Kind {
-    if !events || response.is_coded() || head.method == Method::HEAD {
+    if !events || exchanged.head.is_coded() || head.method == Method::HEAD {
         return Kind::Opaque;
     }
     // the old transport's stream is a GET without a session; others cannot carry an `endpoint`
@@ -208,7 +230,7 @@ fn kind(
     let old =
         head.method == Method::GET && call.era != Era::Modern && admitted.plan.ticket.is_none();
     let listener = at.cx.listener.address;
-    let endpoint = old.then(|| endpoint::map(at.rt, admitted, replica, head, listener));
+    let endpoint = old.then(|| endpoint::map(at.rt, admitted, &exchanged.replica, head, listener));
     let cut = is_open_ended(admitted, head);
     Kind::Events(Box::new(Events::new(admitted.routed.route.keepalive, endpoint, cut)))
 }
@@ -276,11 +298,6 @@ async fn collect<W: Wire>(
     }
 }
 
-pub(super) fn late() -> Denial {
-    let late = "The server did not answer in time";
-    Denial::new(Reason::UpstreamTimeout, "forward.timeout", late)
-}
-
 pub(super) fn broke(e: io::Error) -> Denial {
     let failed = "The server failed to answer";
     Denial::new(Reason::UpstreamFailed, "forward.broke_off", failed).detail(e.to_string())
@@ -294,11 +311,11 @@ pub(super) fn is_json(response: &ResponseHead) -> bool {
 fn fields(
     at: &At<'_>,
     admitted: &Admitted,
-    response: &mut ResponseHead,
-    replica: &Replica,
+    exchanged: &mut Exchanged,
     head: &Head,
     record: &Record,
 ) -> Vec<(HeaderName, HeaderValue)> {
+    let Exchanged { head: response, replica, .. } = exchanged;
     let session = session(at, admitted, response, replica, head, record);
     let events = response.is_event_stream();
     let location = location(admitted, response, replica, head);

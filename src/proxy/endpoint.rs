@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use crate::balance::Replica;
 use crate::balance::session::{Kind, Owner, Ticket};
 use crate::base::head::Head;
+use crate::route::settings::RouteSettings;
 use crate::route::table::backend_path;
 use crate::stream::endpoint_url::{Mapped, Site, map_endpoint, map_location, with_token};
 
@@ -40,15 +41,7 @@ pub(super) fn map(
         issued: unix(SystemTime::now()),
     };
     Box::new(move |text| {
-        let names: Vec<&str> = hosts.iter().map(String::as_str).collect();
-        let site = Site {
-            hosts: &names,
-            public: &route.public_url.authority,
-            path: &route.path,
-            rewrite: route.rewrite.as_deref(),
-            request_path: &request_path,
-        };
-        let path = match map_endpoint(text, &site)? {
+        let path = match map_endpoint(text, &site(&names(&hosts), &route, &request_path))? {
             // The server's own id stands in that path: where callers have names, no client needs to know
             // it, and who does not know it cannot leave the token away. And a longer route may own that
             // path: then the client is sent to this one by another way.
@@ -81,20 +74,27 @@ pub(super) fn location(
     head: &Head,
 ) -> Option<String> {
     let hosts = hosts(admitted, replica, head);
-    let names: Vec<&str> = hosts.iter().map(String::as_str).collect();
-    let route = &admitted.routed.route;
-    let site = Site {
-        hosts: &names,
-        public: &route.public_url.authority,
-        path: &route.path,
-        rewrite: route.rewrite.as_deref(),
-        request_path: &admitted.routed.backend_path,
-    };
-    map_location(text, &site)
+    let routed = &admitted.routed;
+    map_location(text, &site(&names(&hosts), &routed.route, &routed.backend_path))
 }
 
 /// What a backend may call itself: its authority, and the Host that it was sent.
-fn hosts(admitted: &Admitted, replica: &Replica, head: &Head) -> Vec<String> {
+fn hosts(admitted: &Admitted, replica: &Replica, head: &Head) -> [String; 2] {
     let sent = admitted.carrier.upstream.settings.host.of(replica, head);
-    vec![replica.server.authority.clone(), sent.to_ascii_lowercase()]
+    [replica.server.authority.clone(), sent.to_ascii_lowercase()]
+}
+
+fn names(hosts: &[String; 2]) -> [&str; 2] {
+    hosts.each_ref().map(String::as_str)
+}
+
+/// How a backend and its route are called, for a request at this path of the backend.
+fn site<'a>(hosts: &'a [&'a str], route: &'a RouteSettings, request_path: &'a str) -> Site<'a> {
+    Site {
+        hosts,
+        public: &route.public_url.authority,
+        path: &route.path,
+        rewrite: route.rewrite.as_deref(),
+        request_path,
+    }
 }

@@ -11,11 +11,12 @@ use bytes::Bytes;
 use http::Method;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::admit::Admitted;
+use super::admit::{Admitted, asks_only};
 use super::body::{self, Body, Rest};
 use crate::balance::Replica;
 use crate::balance::health::Cause;
 use crate::balance::session::Kind;
+use crate::base::chunked::chunk;
 use crate::base::denial::{Denial, Reason};
 use crate::base::head::Head;
 use crate::base::io::{give_out, step_aside, take_out};
@@ -95,8 +96,7 @@ pub async fn exchange<W: Wire>(
     record: &mut Record,
 ) -> Result<Exchanged, Failure> {
     let size = admitted.body.as_ref().map_or(BodySize::None, Body::size);
-    let repeatable = size == BodySize::None
-        && matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS);
+    let repeatable = size == BodySize::None && asks_only(&head.method);
     let mut fresh = false;
     let mut pauses = CONFLICT_PAUSES.iter();
     loop {
@@ -129,30 +129,40 @@ pub async fn exchange<W: Wire>(
                 admitted.carrier.counts.retried(Retry::Conflict);
             }
             Ok((answer, sent_all)) => {
-                note(&admitted.carrier, &opened.replica, answer.status);
-                let Opened { conn, replica, held } = opened;
-                let carrier = admitted.carrier.clone();
-                return Ok(Exchanged {
-                    head: answer,
-                    conn,
-                    replica,
-                    held,
-                    carrier,
-                    began,
-                    sent_all,
-                });
+                return Ok(exchanged(&admitted.carrier, opened, began, answer, sent_all));
             }
             Err(Broken::Closed) if opened.conn.reused && repeatable && !fresh => {
                 fresh = true;
                 admitted.carrier.counts.retried(Retry::Closed);
             }
             Err(broken) => {
-                if let Some(cause) = broken.fault(opened.conn.reused) {
-                    admitted.carrier.upstream.failed(&opened.replica, cause);
-                }
+                blame(&admitted.carrier, &opened, &broken);
                 return Err(broken.into());
             }
         }
+    }
+}
+
+/// The answer counts; also for its replica's health.
+fn exchanged(
+    carrier: &Arc<Carrier>,
+    opened: Opened,
+    began: std::time::Instant,
+    head: ResponseHead,
+    sent_all: bool,
+) -> Exchanged {
+    let Opened { conn, replica, held } = opened;
+    match head.status {
+        500 | 502..=504 => carrier.upstream.failed(&replica, Cause::Status),
+        _ => carrier.upstream.answered(&replica),
+    }
+    Exchanged { head, conn, replica, held, carrier: carrier.clone(), began, sent_all }
+}
+
+/// There is no answer: what that says of the replica's health.
+fn blame(carrier: &Carrier, opened: &Opened, broken: &Broken) {
+    if let Some(cause) = broken.fault(opened.conn.reused) {
+        carrier.upstream.failed(&opened.replica, cause);
     }
 }
 
@@ -168,14 +178,6 @@ fn conflict(
     let session = admitted.plan.ticket.as_ref().is_some_and(|t| t.kind == Kind::Session);
     let again = session && head.method == Method::GET && answer.status == 409;
     if again { pauses.next().copied() } else { None }
-}
-
-/// What an answer says of its replica's health.
-fn note(carrier: &Carrier, replica: &Replica, status: u16) {
-    match status {
-        500 | 502..=504 => carrier.upstream.failed(replica, Cause::Status),
-        _ => carrier.upstream.answered(replica),
-    }
 }
 
 enum Broken {
@@ -209,12 +211,15 @@ impl From<Broken> for Failure {
             Broken::Closed => failed("forward.closed", "closed without an answer".into()).into(),
             Broken::Failed(detail) => failed("forward.failed", detail).into(),
             Broken::Rubbish(why) => failed("forward.rubbish", why.into()).into(),
-            Broken::Late => {
-                let late = "The server did not answer in time";
-                Denial::new(Reason::UpstreamTimeout, "forward.timeout", late).into()
-            }
+            Broken::Late => late().into(),
         }
     }
+}
+
+/// Of a backend that takes too long.
+pub(super) fn late() -> Denial {
+    let late = "The server did not answer in time";
+    Denial::new(Reason::UpstreamTimeout, "forward.timeout", late)
 }
 
 impl From<NoAnswer> for Broken {
@@ -368,19 +373,7 @@ async fn stream_body<W: Wire>(
 
 /// A piece of a body as it goes on the wire.
 fn framed(piece: Bytes, chunked: bool, last: bool) -> Bytes {
-    if !chunked {
-        return piece;
-    }
-    let mut out = Vec::with_capacity(piece.len() + 24);
-    if !piece.is_empty() {
-        out.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
-        out.extend_from_slice(&piece);
-        out.extend_from_slice(b"\r\n");
-    }
-    if last {
-        out.extend_from_slice(b"0\r\n\r\n");
-    }
-    out.into()
+    if chunked { chunk(&piece, last).into() } else { piece }
 }
 
 async fn early(

@@ -6,14 +6,12 @@ use http::Method;
 
 use super::admit::Admitted;
 use super::body::json;
+use super::exchange::Failure;
 use super::noted;
-use crate::authz::Granted;
-use crate::base::caller::Client;
 use crate::base::denial::Denial;
 use crate::base::head::Head;
 use crate::base::io::within;
-use crate::base::limits::{Asker, Limits, Permits};
-use crate::base::principal::Principal;
+use crate::base::limits::{Asker, Permits};
 use crate::forward::headers::accepts_events;
 use crate::inspect::{self, Call};
 use crate::limit::buffer::Budget;
@@ -21,6 +19,7 @@ use crate::listen::ConnCx;
 use crate::listen::wire::{BodySize, Wire};
 use crate::observe::record::Record;
 use crate::route::Routed;
+use crate::route::settings::RouteSettings;
 
 /// Bodies up to this size are read for their id when a request is refused before its body was read.
 const MOST_FOR_ID: u64 = 16 * 1024;
@@ -33,16 +32,13 @@ const FOR_ID: Duration = Duration::from_secs(1);
 /// # Errors
 /// 429.
 pub(super) fn before_auth(
-    limits: &dyn Limits,
-    head: &Head,
-    client: &Client,
+    route: &RouteSettings,
+    asker: &Asker<'_>,
     permits: &mut Permits,
     record: &mut Record,
 ) -> Result<(), Denial> {
-    let asker = Asker { head, client, principal: None };
-    let asked = limits.before_auth(&asker, permits);
-    record.limited.append(&mut permits.limited);
-    asked
+    let Some(limits) = &route.limits else { return Ok(()) };
+    told(limits.before_auth(asker, permits), permits, record)
 }
 
 /// Asks all others but those of streams: before the body is read, so that who is over a limit takes up no
@@ -51,44 +47,60 @@ pub(super) fn before_auth(
 /// # Errors
 /// 429.
 pub(super) fn after_auth(
-    limits: &dyn Limits,
-    head: &Head,
-    client: &Client,
-    principal: &Principal,
+    route: &RouteSettings,
+    asker: &Asker<'_>,
     permits: &mut Permits,
     record: &mut Record,
 ) -> Result<(), Denial> {
-    let asker = Asker { head, client, principal: Some(principal) };
-    let asked = limits.after_auth(&asker, permits);
-    record.limited.append(&mut permits.limited);
-    asked
+    let Some(limits) = &route.limits else { return Ok(()) };
+    told(limits.after_auth(asker, permits), permits, record)
 }
 
-/// Asks the limits of streams where the request is for one.
+/// Asks the limits of streams where the request is for one. They are the last.
 ///
 /// # Errors
 /// 429.
 pub(super) fn stream(
-    limits: &dyn Limits,
-    head: &Head,
-    client: &Client,
-    granted: &Granted,
+    route: &RouteSettings,
+    asker: &Asker<'_>,
+    call: &Call,
     permits: &mut Permits,
     record: &mut Record,
 ) -> Result<(), Denial> {
-    let mut asked = Ok(());
-    if is_stream(head, &granted.call) {
-        let asker = Asker { head, client, principal: Some(&granted.principal) };
-        asked = limits.stream(&asker, permits);
-        record.limited.append(&mut permits.limited);
-    }
+    let Some(limits) = &route.limits else { return Ok(()) };
+    let asked = match is_stream(asker.head, call) {
+        true => told(limits.stream(asker, permits), permits, record),
+        false => Ok(()),
+    };
     permits.settle();
     asked
 }
 
-/// The id of a request that was refused before its body was read: without it, clients cannot tell which of
-/// their calls has to wait.
-pub(super) async fn id<W: Wire>(
+/// What limits have answered, with those that had no room noted.
+fn told(
+    asked: Result<(), Denial>,
+    permits: &mut Permits,
+    record: &mut Record,
+) -> Result<(), Denial> {
+    record.limited.append(&mut permits.limited);
+    asked
+}
+
+/// The refusal of a request before its body was read, with its id where that can be had: without it, clients
+/// cannot tell which of their calls has to wait.
+pub(super) async fn refusal<W: Wire>(
+    denial: Denial,
+    wire: &mut W,
+    head: &Head,
+    routed: &Routed,
+    cx: &ConnCx,
+    budget: &Budget,
+    record: &mut Record,
+) -> Failure {
+    Failure::Denied(Box::new(denial), id(wire, head, routed, cx, budget, record).await)
+}
+
+async fn id<W: Wire>(
     wire: &mut W,
     head: &Head,
     routed: &Routed,
@@ -124,8 +136,7 @@ pub(super) fn stays(
     }
     let asker = Asker { head, client, principal: Some(&*granted.principal) };
     if head.method == Method::GET {
-        let asked = limits.stream(&asker, permits);
-        record.limited.append(&mut permits.limited);
+        let asked = told(limits.stream(&asker, permits), permits, record);
         record.stream = asked.is_ok();
         return asked;
     }

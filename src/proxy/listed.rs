@@ -11,8 +11,8 @@ use http::Method;
 use http::header::{CONTENT_TYPE, ETAG, HeaderName, LAST_MODIFIED};
 
 use super::admit::Admitted;
-use super::answer::{broke, is_json, late, payload};
-use super::exchange::Failure;
+use super::answer::{broke, is_json, payload};
+use super::exchange::{Failure, late};
 use super::runtime::Runtime;
 use crate::authz;
 use crate::base::body::Pieces;

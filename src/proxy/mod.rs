@@ -1,4 +1,5 @@
-//! The way of a request, in from a wire, to a replica and back out: the table of contents.
+//! The way of a request, in its order: in, a wire and a head; out, an answer on that wire, and what was seen of
+//! it.
 //!
 //! A request is admitted, exchanged with a backend, and answered; the rest of a long answer, or of a
 //! WebSocket, is a [`Tail`].
@@ -34,7 +35,7 @@ use tokio::sync::watch;
 
 use crate::base::caller::Client;
 use crate::base::denial::Denial;
-use crate::base::head::{Head, Version};
+use crate::base::head::Head;
 use crate::base::life::{Life, Phase};
 use crate::base::memory;
 use crate::client;
@@ -312,15 +313,7 @@ impl Serve for Edge {
     }
 
     async fn refuse<W: Wire>(&self, wire: &mut W, denial: Denial, cx: &ConnCx) {
-        let head = Head {
-            method: http::Method::GET,
-            path: String::new(),
-            query: None,
-            authority: String::new(),
-            headers: http::HeaderMap::new(),
-            version: Version::H11,
-            websocket: false,
-        };
+        let head = Head::unread();
         let mut record = begin(&head, cx.peer.ip());
         let begun = Begun::new(&self.observer, wire, &mut record);
         respond::refuse(begun.wire, &head, &denial, None, cx, begun.record).await;

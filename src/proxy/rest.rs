@@ -5,6 +5,7 @@ use std::pin::Pin;
 
 use tokio::io::AsyncReadExt;
 
+use crate::base::io::reached;
 use crate::forward::conn::BackendConn;
 use crate::listen::wire::Wire;
 use crate::observe::record::Record;
@@ -61,7 +62,7 @@ pub(super) async fn tunnel<W: Wire>(
     let leave = async {
         let (end, code) = tokio::select! {
             () = draining => (Some("edge.stopping"), GOING_AWAY),
-            () = at(until) => (Some(EXPIRED), POLICY),
+            () = reached(until) => (Some(EXPIRED), POLICY),
             () = revoked => (None, POLICY),
         };
         why = Some(end);
@@ -76,14 +77,6 @@ pub(super) async fn tunnel<W: Wire>(
     match why {
         Some(end) => (end, String::new()),
         None => (None, ended.err().map(|e| e.to_string()).unwrap_or_default()),
-    }
-}
-
-/// Waits until then; for ever where there is no such time.
-async fn at(until: Option<tokio::time::Instant>) {
-    match until {
-        Some(until) => tokio::time::sleep_until(until).await,
-        None => std::future::pending().await,
     }
 }
 

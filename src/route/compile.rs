@@ -75,53 +75,17 @@ type Served = Option<Vec<std::net::SocketAddr>>;
 
 fn route(node: &Node, around: &Around, cx: &mut Cx) -> Option<RouteSettings> {
     let mut fields = cx.map(node)?;
-    let listeners_node = fields.take("listeners");
-    let listeners = listeners_node
-        .map(|n| cx.in_key("listeners", |cx| listeners::listeners(n, &around.listeners, cx)));
-    let here = Here::new(listeners.as_ref().and_then(|all| all.as_deref()), &around.listeners);
-    let host = fields.optional(cx, "host", |n, cx| {
-        cx.parse(n, "a host name", |text| url::host(text).map(|host| url::bracketed(&host)))
-    });
-    let path_node = fields.take("path");
-    let path = match path_node {
-        None => Some(PathMatch::Prefix(defaults::PATH.to_owned())),
-        Some(node) => cx.in_key("path", |cx| path_match(node, cx)),
-    };
-    let public_url = fields.optional(cx, "public_url", |n, cx| cx.parse(n, "a URL", public_url));
-    let public_url = public_url
-        .or_else(|| path.as_ref().map(|path| default_url(host.as_deref(), path, here.first)));
-    cx.public_url =
-        public_url.as_ref().filter(|url| !url.authority.ends_with(":0")).map(PublicUrl::whole);
-    cx.place = format!("{listeners:?} {host:?} {path:?}");
+    let spot = Spot::take(&mut fields, around, cx);
     let upstream = fields.required(cx, "upstream", |n, cx| upstream(n, &around.upstreams, cx));
     let rewrite = fields.optional(cx, "rewrite", |n, cx| cx.parse(n, "a path", url::prefix));
-    let auth = fields.required(cx, "auth", |n, cx| {
-        let chain = (around.auth)(n, cx)?;
-        let only_certificates = chain.methods.iter().all(|method| method.needs_certificate());
-        if !here.certificates && only_certificates && !chain.methods.is_empty() {
-            cx.error(
-                n,
-                format!(
-                    "nobody could come in: no listener {}asks for `client_certificates`",
-                    here.whose
-                ),
-            );
-        }
-        Some(chain)
-    });
+    let auth = fields.required(cx, "auth", |n, cx| callers(n, &spot.here, around, cx));
     let mut rules = auth.as_ref().map_or_else(Vec::new, |chain| chain.rules.clone());
     rules.extend((around.rules)(&mut fields, auth.as_ref(), cx));
     let access = Access::take(&mut fields, cx);
     let limits = fields.optional(cx, "limits", around.limits);
     let outgoing = outgoing(&mut fields, auth.as_ref(), cx);
     let methods = fields.or(cx, "methods", Methods::default(), methods);
-    let origins = fields.or(cx, "origins", Origins::Listed(Vec::new()), origins);
-    let cors_node = fields.take("cors");
-    let mut cors = cors_node.map_or(Some(Cors::default()), |n| cx.in_key("cors", |cx| cors(n, cx)));
-    if let (Some(cors), Some(chain)) = (&mut cors, &auth) {
-        // a page must be able to send what it is asked for
-        cors.headers.extend(chain.headers.iter().cloned());
-    }
+    let (origins, cors) = pages(node, &mut fields, auth.as_ref(), cx);
     let answer_edits = fields.or(cx, "response_headers", Edits::default(), edits::edits);
     let body_limit = fields.or(cx, "body_limit", defaults::BODY_LIMIT, |n, cx| cx.byte_size(n));
     if body_limit > around.buffer_budget {
@@ -133,20 +97,12 @@ fn route(node: &Node, around: &Around, cx: &mut Cx) -> Option<RouteSettings> {
     let audit = unless_off(&mut fields, cx, "audit", around.audit.as_ref());
     let traces = unless_off(&mut fields, cx, "traces", around.traces.as_ref());
     fields.finish(cx);
-    let path = path?;
-    // a wrong list must not become all listeners
-    let listeners = match listeners {
-        None => None,
-        Some(listed) => Some(listed?),
-    };
-    // sessions are bound to it: one of `/a` is not one of what starts with `/a`
-    let any = if matches!(path, PathMatch::Letters(_)) { "*" } else { "" };
     Some(RouteSettings {
-        label: format!("{}{}{any}", host.as_deref().unwrap_or("*"), path.text()),
-        public_url: public_url?,
-        listeners,
-        host,
-        path,
+        label: spot.label()?,
+        public_url: spot.public_url?,
+        listeners: spot.listeners?,
+        host: spot.host,
+        path: spot.path?,
         upstream: upstream?,
         rewrite,
         auth: auth?,
@@ -155,7 +111,7 @@ fn route(node: &Node, around: &Around, cx: &mut Cx) -> Option<RouteSettings> {
         limits,
         outgoing,
         methods,
-        cors: sound(cors, &origins, cors_node.unwrap_or(node), cx),
+        cors,
         origins,
         answer_edits,
         body_limit,
@@ -164,6 +120,85 @@ fn route(node: &Node, around: &Around, cx: &mut Cx) -> Option<RouteSettings> {
         audit,
         traces,
     })
+}
+
+/// Where a route is served.
+struct Spot<'a> {
+    /// `Some(None)`: nothing is said. What is wrong must not become all listeners.
+    listeners: Option<Served>,
+    here: Here<'a>,
+    host: Option<String>,
+    path: Option<PathMatch>,
+    public_url: Option<PublicUrl>,
+}
+
+impl<'a> Spot<'a> {
+    fn take(fields: &mut Fields<'_>, around: &'a Around, cx: &mut Cx) -> Self {
+        let listed = fields
+            .take("listeners")
+            .map(|n| cx.in_key("listeners", |cx| listeners::listeners(n, &around.listeners, cx)));
+        let here = Here::new(listed.as_ref().and_then(|all| all.as_deref()), &around.listeners);
+        let host = fields.optional(cx, "host", |n, cx| {
+            cx.parse(n, "a host name", |text| url::host(text).map(|host| url::bracketed(&host)))
+        });
+        let path = match fields.take("path") {
+            None => Some(PathMatch::Prefix(defaults::PATH.to_owned())),
+            Some(node) => cx.in_key("path", |cx| path_match(node, cx)),
+        };
+        let said = fields.optional(cx, "public_url", |n, cx| cx.parse(n, "a URL", public_url));
+        let public_url =
+            said.or_else(|| Some(default_url(host.as_deref(), path.as_ref()?, here.first)));
+        let bound = public_url.as_ref().filter(|url| !url.authority.ends_with(":0"));
+        cx.public_url = bound.map(PublicUrl::whole);
+        cx.place = format!("{listed:?} {host:?} {path:?}");
+        let listeners = match listed {
+            None => Some(None),
+            Some(listed) => listed.map(Some),
+        };
+        Self { listeners, here, host, path, public_url }
+    }
+
+    /// Sessions are bound to it: one of `/a` is not one of what starts with `/a`.
+    fn label(&self) -> Option<String> {
+        let path = self.path.as_ref()?;
+        let any = if matches!(path, PathMatch::Letters(_)) { "*" } else { "" };
+        Some(format!("{}{}{any}", self.host.as_deref().unwrap_or("*"), path.text()))
+    }
+}
+
+/// Who may come in.
+fn callers(node: &Node, here: &Here<'_>, around: &Around, cx: &mut Cx) -> Option<Chain> {
+    let chain = (around.auth)(node, cx)?;
+    let only_certificates = chain.methods.iter().all(|method| method.needs_certificate());
+    if !here.certificates && only_certificates && !chain.methods.is_empty() {
+        let whose = here.whose;
+        let problem =
+            format!("nobody could come in: no listener {whose}asks for `client_certificates`");
+        cx.error(node, problem);
+    }
+    Some(chain)
+}
+
+/// Which pages may call, and what their browsers are told.
+fn pages(
+    route: &Node,
+    fields: &mut Fields<'_>,
+    auth: Option<&Chain>,
+    cx: &mut Cx,
+) -> (Origins, Option<Cors>) {
+    let origins = fields.or(cx, "origins", Origins::Listed(Vec::new()), origins);
+    let node = fields.take("cors");
+    let mut cors = node.map_or(Some(Cors::default()), |n| cx.in_key("cors", |cx| cors(n, cx)));
+    if let (Some(cors), Some(chain)) = (&mut cors, auth) {
+        // a page must be able to send what it is asked for
+        cors.headers.extend(chain.headers.iter().cloned());
+    }
+    // credentials for any page at all would let every web site act as its visitor
+    if origins == Origins::Any && cors.as_ref().is_some_and(|cors| cors.credentials) {
+        let problem = "`credentials: true` needs a list of `origins`, not `any`";
+        cx.error(node.unwrap_or(route), problem);
+    }
+    (origins, cors)
 }
 
 /// What holds for all routes, but for one that says `off`.
@@ -305,14 +340,6 @@ fn cors(node: &Node, cx: &mut Cx) -> Option<Cors> {
         cors.max_age = max_age.as_secs().into();
     }
     Some(cors)
-}
-
-/// Credentials for any page at all would let every web site act as its visitor.
-fn sound(cors: Option<Cors>, origins: &Origins, node: &Node, cx: &mut Cx) -> Option<Cors> {
-    if *origins == Origins::Any && cors.as_ref().is_some_and(|cors| cors.credentials) {
-        cx.error(node, "`credentials: true` needs a list of `origins`, not `any`");
-    }
-    cors
 }
 
 /// An origin as browsers send it (RFC 6454 §6.2): lower case, without the scheme's default port.

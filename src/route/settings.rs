@@ -1,4 +1,4 @@
-//! What a route is told: config in, checked values out.
+//! What a route is told: in, the config; out, checked values.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

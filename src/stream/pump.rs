@@ -8,11 +8,13 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::course::{Course, REVOKED_BORDER, UNTIL_BORDER};
 pub use super::events::{Events, Map};
 use super::passed::Passed;
 use super::tools::Refused;
+use crate::base::io::reached;
 use crate::forward::conn::BackendConn;
 use crate::listen::wire::Wire;
 
@@ -23,12 +25,6 @@ const RETRY: &[u8] = b"retry: 500\n\n";
 /// A silence that is noticed within this time is early enough to have the system probe the backend. Not at the
 /// start: it takes four system calls, and most streams are never silent so long.
 const SOON: Duration = Duration::from_secs(60);
-/// So long an answer that always has bytes may keep whatever else ends it from being looked at.
-const TURN: Duration = Duration::from_millis(100);
-/// How long an event may take to end where the stream should have ended already.
-pub const UNTIL_BORDER: Duration = Duration::from_secs(5);
-/// The same where the caller may not go on: with the time until that is noticed, no more than 5 s in all.
-const REVOKED_BORDER: Duration = Duration::from_secs(3);
 
 /// A long answer.
 pub struct Flow {
@@ -41,7 +37,7 @@ pub struct Flow {
     /// How long a backend may be silent in a body that is no event stream.
     pub patience: Duration,
     /// When it ends whatever comes, because its caller's token has: between two events, or
-    /// [`UNTIL_BORDER`] later. `None`: with the answer.
+    /// five seconds later. `None`: with the answer.
     pub until: Option<Instant>,
     /// Comments put in so far.
     pub comments: u64,
@@ -102,8 +98,8 @@ enum Happened {
 }
 
 impl Flow {
-    /// Relays to the end, and counts into `passed` what goes through. The answer's head has been sent, or waits for the first piece. What is
-    /// needed only while a piece passes is boxed, so that a silent stream does not hold it.
+    /// Relays to the end, and counts into `passed` what goes through. The answer's head has been sent, or waits for
+    /// the first piece. What is needed only while something passes is boxed, so that a silent stream does not hold it.
     pub async fn run<W: Wire>(
         &mut self,
         wire: &mut W,
@@ -111,102 +107,129 @@ impl Flow {
         mut draining: Pin<&mut (impl Future<Output = ()> + Send)>,
         mut revoked: Pin<&mut (impl Future<Output = ()> + Send)>,
     ) -> Tally {
-        let period = self.silence();
-        let mut last = Instant::now();
-        // one timer for both: a silent stream is to be small
-        let (mut expired, mut wake) = (None, self.wake(last, false));
-        let mut timer = std::pin::pin!(sleep_until(wake.unwrap_or(last)));
-        let (mut stopping, mut whole) = (!self.may_be_cut(), false);
-        let mut probed = period.is_none_or(|period| period > SOON);
-        if probed {
-            self.conn.probe();
-        }
-        let (mut end, mut asked) = (None, last);
-        while end.is_none() {
-            let pending = std::mem::take(&mut self.pending);
-            let mut happened = (!pending.is_empty()).then_some(Happened::Piece(Ok(Some(pending))));
-            // while there is always a piece nobody else would be asked, which is what it costs to ask with each
-            if happened.is_none() && last.duration_since(asked) > TURN {
-                asked = last;
-                happened = tokio::select! {
-                    biased;
-                    () = &mut revoked, if expired != Some(End::Revoked) => Some(Happened::Revoked),
-                    () = &mut draining, if !stopping => Some(Happened::Drain),
-                    () = &mut timer, if wake.is_some() => Some(Happened::Time),
-                    () = std::future::ready(()) => None,
-                };
+        let mut course = self.begin();
+        let mut timer = std::pin::pin!(sleep_until(course.wake.unwrap_or(course.last)));
+        let end = loop {
+            if let Some(why) = self.is_over(&course) {
+                match Box::pin(say_last(wire, why, course.expired.is_some())).await {
+                    Ok(()) => return self.tally(why),
+                    Err(e) => break left(&e),
+                }
             }
-            let happened = match happened {
-                Some(happened) => happened,
-                None => tokio::select! {
+            let at_hand = self.at_hand(&mut course, timer.as_mut(), &mut draining, &mut revoked);
+            let happened = if let Some(happened) = at_hand.await {
+                happened
+            } else {
+                tokio::select! {
                     biased;
                     piece = self.conn.body() => Happened::Piece(piece),
                     () = wire.gone() => Happened::Gone,
-                    () = &mut timer, if wake.is_some() => Happened::Time,
-                    () = &mut draining, if !stopping => Happened::Drain,
-                    () = &mut revoked, if expired != Some(End::Revoked) => Happened::Revoked,
-                },
+                    () = &mut timer, if course.wake.is_some() => Happened::Time,
+                    () = &mut draining, if !course.stopping => Happened::Drain,
+                    () = &mut revoked, if !course.is_revoked() => Happened::Revoked,
+                }
             };
+            let mut end = None;
             match happened {
                 Happened::Gone => end = Some(End::ClientGone),
                 Happened::Piece(Err(e)) => end = Some(End::BackendBroke(e.kind())),
                 Happened::Piece(Ok(piece)) => {
-                    let bounds = Bounds { by: self.until.map(|u| u + UNTIL_BORDER), expired };
+                    let bounds = course.bounds(self.until);
                     let taken = bounds.keep(self.pass(wire, passed, piece), revoked.as_mut());
                     let (ended, since) = Box::pin(taken).await;
-                    (end, last) = (ended, Instant::now());
+                    (end, course.last) = (ended, Instant::now());
                     if let Some(since) = since {
-                        (expired, wake) = (Some(End::Revoked), self.revoked(since, last));
-                        timer.as_mut().reset(wake.unwrap_or(last));
+                        self.revoke(since, &mut course);
                     }
                 }
-                Happened::Drain => stopping = true,
-                Happened::Revoked => {
-                    (expired, wake) = (Some(End::Revoked), self.revoked(Instant::now(), last));
-                    timer.as_mut().reset(wake.unwrap_or(last));
-                }
-                Happened::Time => {
-                    let now = Instant::now();
-                    if !std::mem::replace(&mut probed, true) {
-                        self.conn.probe();
-                    }
-                    let over = |after| self.until.is_some_and(|until| now >= until + after);
-                    end = expired.filter(|_| over(UNTIL_BORDER));
-                    if over(Duration::ZERO) {
-                        expired.get_or_insert(End::Expired);
-                    }
-                    // the timer is not moved with every event: it is cheaper to look when it fires
-                    if end.is_none() && period.is_some_and(|period| now - last >= period) {
-                        end = Box::pin(self.comment(wire, passed)).await;
-                        last = Instant::now();
-                    }
-                    wake = self.wake(last, expired.is_some());
-                    timer.as_mut().reset(wake.unwrap_or(last));
-                }
+                Happened::Time => end = Box::pin(self.look(wire, passed, &mut course)).await,
+                Happened::Drain => course.stopping = true,
+                Happened::Revoked => self.revoke(Instant::now(), &mut course),
             }
-            let drained = (stopping && self.may_be_cut()).then_some(End::Drained);
-            let why = expired.or(drained);
-            if let (None, Some(why), true) = (end, why, self.between_events()) {
-                // whoever may not go on is not asked to come back
-                let word: &[u8] = if why == End::Revoked { b"" } else { RETRY };
-                let word = wire.data(Bytes::from_static(word), true);
-                let by = expired.map(|_| Instant::now() + REVOKED_BORDER);
-                let sent = Box::pin(async {
-                    tokio::select! {
-                        biased;
-                        sent = word => sent,
-                        () = until(by) => Err(io::ErrorKind::TimedOut.into()),
-                    }
-                });
-                let sent = sent.await;
-                whole = sent.is_ok();
-                end = Some(finish(sent, why));
+            course.set(timer.as_mut());
+            if let Some(end) = end {
+                break end;
             }
-        }
-        let end = end.unwrap_or(End::Complete);
-        if !whole && end != End::Complete {
+        };
+        if end != End::Complete {
             Box::pin(wire.abort()).await;
         }
+        self.tally(end)
+    }
+
+    /// It begins now. The backend is probed from the start where it is never asked for a sign of life before long.
+    fn begin(&self) -> Course {
+        let now = Instant::now();
+        let probed = self.silence().is_none_or(|period| period > SOON);
+        if probed {
+            self.conn.probe();
+        }
+        Course::new(self.wake(now, false), !self.may_be_cut(), probed, now)
+    }
+
+    /// What has happened already: the piece that came with the head; and from time to time, while there is always
+    /// a piece, what others have to say.
+    async fn at_hand(
+        &mut self,
+        course: &mut Course,
+        timer: Pin<&mut Sleep>,
+        draining: &mut Pin<&mut (impl Future<Output = ()> + Send)>,
+        revoked: &mut Pin<&mut (impl Future<Output = ()> + Send)>,
+    ) -> Option<Happened> {
+        if !self.pending.is_empty() {
+            return Some(Happened::Piece(Ok(Some(std::mem::take(&mut self.pending)))));
+        }
+        if !course.takes_turn() {
+            return None;
+        }
+        tokio::select! {
+            biased;
+            () = revoked, if !course.is_revoked() => Some(Happened::Revoked),
+            () = draining, if !course.stopping => Some(Happened::Drain),
+            () = timer, if course.wake.is_some() => Some(Happened::Time),
+            () = std::future::ready(()) => None,
+        }
+    }
+
+    /// The timer has fired: does what is due, and notes when it is to fire again; `Some` at the end.
+    async fn look<W: Wire>(
+        &mut self,
+        wire: &mut W,
+        passed: &Passed,
+        course: &mut Course,
+    ) -> Option<End> {
+        let now = Instant::now();
+        if !std::mem::replace(&mut course.probed, true) {
+            self.conn.probe();
+        }
+        let over = |after| self.until.is_some_and(|until| now >= until + after);
+        let mut end = course.expired.filter(|_| over(UNTIL_BORDER));
+        if over(Duration::ZERO) {
+            course.expired.get_or_insert(End::Expired);
+        }
+        // the timer is not moved with every event: it is cheaper to look when it fires
+        if end.is_none() && self.silence().is_some_and(|period| now - course.last >= period) {
+            end = self.comment(wire, passed).await;
+            course.last = Instant::now();
+        }
+        course.wake = self.wake(course.last, course.expired.is_some());
+        end
+    }
+
+    /// Its caller may not go on since then.
+    fn revoke(&mut self, since: Instant, course: &mut Course) {
+        self.until = since.checked_sub(UNTIL_BORDER - REVOKED_BORDER).or(Some(since));
+        course.expired = Some(End::Revoked);
+        course.wake = self.wake(course.last, true);
+    }
+
+    /// Why it ends here: it should, and no event is under way.
+    fn is_over(&self, course: &Course) -> Option<End> {
+        let drained = (course.stopping && self.may_be_cut()).then_some(End::Drained);
+        course.expired.or(drained).filter(|_| self.between_events())
+    }
+
+    fn tally(&self, end: End) -> Tally {
         let rpc_error = match &self.kind {
             Kind::Opaque => None,
             Kind::Events(events) => events.error,
@@ -220,12 +243,6 @@ impl Flow {
             Kind::Opaque => 0,
             Kind::Events(events) => events.scanner.events(),
         }
-    }
-
-    /// Its caller may not go on since then; when to look next.
-    fn revoked(&mut self, since: Instant, last: Instant) -> Option<Instant> {
-        self.until = since.checked_sub(UNTIL_BORDER - REVOKED_BORDER).or(Some(since));
-        self.wake(last, true)
     }
 
     /// After how long a silence something has to be done.
@@ -318,45 +335,15 @@ impl Flow {
     }
 }
 
-/// For how long a client may take a piece.
-struct Bounds {
-    /// Then the answer is over, whoever takes it; absent, the wire's own bound is the only one.
-    by: Option<Instant>,
-    /// Why it is, as far as that is known.
-    expired: Option<End>,
-}
-
-impl Bounds {
-    /// Has a piece taken: how that ended, if it was the end, and since when its caller may not go on, if that was
-    /// told meanwhile.
-    async fn keep(
-        mut self,
-        passing: impl Future<Output = Option<End>>,
-        mut revoked: Pin<&mut (impl Future<Output = ()> + Send)>,
-    ) -> (Option<End>, Option<Instant>) {
-        let mut passing = std::pin::pin!(passing);
-        let mut since = None;
-        loop {
-            tokio::select! {
-                biased;
-                end = &mut passing => return (end, since),
-                () = &mut revoked, if self.expired != Some(End::Revoked) => {
-                    let now = Instant::now();
-                    (self.expired, since) = (Some(End::Revoked), Some(now));
-                    let by = now + REVOKED_BORDER;
-                    self.by = Some(self.by.map_or(by, |before| before.min(by)));
-                }
-                () = until(self.by) => return (self.expired.or(Some(End::Expired)), since),
-            }
-        }
-    }
-}
-
-/// Waits until then; for ever where there is no such time.
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => sleep_until(at).await,
-        None => std::future::pending().await,
+/// Ends a stream between two events; who may not go on is not asked to come back. The client of one that is over has
+/// so long to take it.
+async fn say_last<W: Wire>(wire: &mut W, why: End, over: bool) -> io::Result<()> {
+    let word: &[u8] = if why == End::Revoked { b"" } else { RETRY };
+    let by = over.then(|| Instant::now() + REVOKED_BORDER);
+    tokio::select! {
+        biased;
+        sent = wire.data(Bytes::from_static(word), true) => sent,
+        () = reached(by) => Err(io::ErrorKind::TimedOut.into()),
     }
 }
 
@@ -366,4 +353,29 @@ fn finish(sent: io::Result<()>, end: End) -> End {
 
 fn left(e: &io::Error) -> End {
     if e.kind() == io::ErrorKind::TimedOut { End::ClientStalled } else { End::ClientGone }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::listen::h1::conn::H1;
+    use crate::listen::h2::H2;
+
+    type Never = Pin<&'static mut std::future::Pending<()>>;
+
+    /// What `run` returns for a wire, in bytes.
+    fn held<W: Wire + 'static, R>(
+        _: impl FnOnce(&'static mut Flow, &'static mut W, &'static Passed, Never, Never) -> R,
+    ) -> usize {
+        size_of::<R>()
+    }
+
+    #[test]
+    fn a_silent_stream_is_small() {
+        let sizes = [
+            held::<H1, _>(|flow, wire, passed, one, two| flow.run(wire, passed, one, two)),
+            held::<H2, _>(|flow, wire, passed, one, two| flow.run(wire, passed, one, two)),
+        ];
+        assert!(sizes.iter().all(|size| *size <= 512), "{sizes:?}");
+    }
 }

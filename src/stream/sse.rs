@@ -6,6 +6,8 @@
 
 use memchr::memchr2;
 
+use crate::base::text::BOM;
+
 /// What keeps an idle stream alive, at a place where [`Scanner::comment`] gives it.
 ///
 /// It is one line and no empty line: an empty line ends an event for some widely used parsers
@@ -14,8 +16,6 @@ pub const COMMENT: &[u8] = b": keepalive\n";
 /// The same after a `\r`: should the backend's next byte be the `\n` that belongs to it, that one
 /// then ends this line, and does not make an empty one.
 const COMMENT_AFTER_CR: &[u8] = b": keepalive\r";
-/// U+FEFF in UTF-8: dropped by parsers, but only as the first thing of a stream.
-const BOM: [u8; 3] = [0xef, 0xbb, 0xbf];
 
 /// Follows the lines of one event stream: give it every byte that goes to the client, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

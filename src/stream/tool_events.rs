@@ -7,10 +7,9 @@ use memchr::memchr2;
 
 use super::held::Held;
 use super::tools::{Refused, Shows, cut, may_be_list};
+use crate::base::text::BOM;
 use crate::limit::buffer::{Budget, Share};
 
-/// U+FEFF in UTF-8: parsers drop it as the first thing of a stream.
-const BOM: [u8; 3] = [0xef, 0xbb, 0xbf];
 /// Events up to this size are not counted into the buffer budget, in bytes.
 const FREE: usize = 64 * 1024;
 

@@ -8,12 +8,11 @@ use memchr::{memchr, memmem};
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess};
 use serde_json::value::RawValue;
 
+use crate::base::text::BOM;
 use crate::inspect::read::{Fields, Read, Text, keep, text};
 
 /// Longest name of a tool that is shown, in bytes; as it may be called.
 const MAX_NAME: usize = 8192;
-/// U+FEFF: clients that take a text from bytes drop it.
-const BOM: &[u8] = "\u{feff}".as_bytes();
 /// What the hint for caches becomes (MCP 2026-07-28, server/utilities/caching): the list is this
 /// caller's, even if nothing was taken out of it.
 const PRIVATE: &str = "\"private\"";
@@ -52,7 +51,8 @@ pub fn cut(json: &[u8], shows: &dyn Fn(&str) -> bool) -> Result<Option<Vec<u8>>,
     if !may_be_list(json) {
         return Ok(None);
     }
-    let bare = json.strip_prefix(BOM).unwrap_or(json);
+    // clients that take a text from bytes drop it
+    let bare = json.strip_prefix(&BOM).unwrap_or(json);
     let Some(root) = std::str::from_utf8(bare).ok().and_then(parse) else {
         return if looks_like_list(json) { Err(Refused::Unreadable) } else { Ok(None) };
     };

@@ -1,5 +1,5 @@
-//! `all: [ … ]`: several credentials at once. Every method of the list must admit the caller, who
-//! then is whom the first of them says.
+//! `all: [ … ]`: several credentials at once. In, a request; out, the caller that the first method of the list
+//! names, where every method admits it.
 //!
 //! A certificate is there on every request of a connection, asked for or not. So `all` decides when
 //! a credential that was sent with the request is one of its own, or when every one of them is there;

@@ -1,4 +1,4 @@
-//! `anonymous`: everybody is let in, as nobody. It must be spelled out in a route's `auth`.
+//! `anonymous`: in, any request; out, a caller that is nobody. It must be spelled out in a route's `auth`.
 
 use std::sync::Arc;
 

@@ -6,6 +6,8 @@
 
 use sha2::{Digest, Sha256};
 
+use crate::base::text::hex;
+
 /// What keys begin with where nothing else is said.
 pub const PREFIX: &str = "mcpk_";
 /// 62 letters and digits.
@@ -76,11 +78,6 @@ fn sum(text: &str) -> String {
 fn letter(number: u64) -> char {
     let at = usize::try_from(number % 62).unwrap_or_default();
     char::from(ALPHABET.get(at).copied().unwrap_or_default())
-}
-
-/// Lower-case hex.
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

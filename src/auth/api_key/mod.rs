@@ -1,4 +1,5 @@
-//! `api_key`: a secret in a header of choice, or as a Bearer token (RFC 6750 §2.1).
+//! `api_key`: in, a secret in a header of choice, or as a Bearer token (RFC 6750 §2.1); out, the caller that
+//! the key is for.
 //!
 //! Kept are SHA-256 sums alone, also of keys that the config takes from a file or the environment.
 //! A plain sum is enough for what [`key`] makes (238 random bits): nobody tries those out. What is

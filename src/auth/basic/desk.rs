@@ -7,7 +7,6 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
@@ -38,7 +37,7 @@ pub(super) enum Outcome {
 
 /// What makes two attempts the same: a line of the file with a password, who asks, and whether the
 /// line is that of the user who was named.
-pub(super) type Id = (Code, IpAddr, bool);
+pub(super) type Id = (Code, u128, bool);
 
 /// The threads and their queue.
 pub(super) struct Desk {
@@ -146,11 +145,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::sync::mpsc::channel;
+    use std::sync::mpsc::{Sender, channel};
 
     use super::*;
 
-    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+    const HERE: u128 = 1;
 
     fn asked(
         desk: &Desk,
@@ -162,16 +161,22 @@ mod tests {
         outcome
     }
 
-    #[test]
-    fn the_queue_is_bounded_and_what_is_the_same_is_done_once() {
-        let desk = Desk::start(1, 1).unwrap();
+    /// Keeps the one thread of a desk busy until a word is sent.
+    fn busy(desk: &Desk) -> (oneshot::Receiver<Outcome>, Sender<()>) {
         let ((begun, begins), (gate, open)) = (channel(), channel::<()>());
-        let first = asked(&desk, 1, move || {
+        let first = asked(desk, 1, move || {
             begun.send(()).unwrap();
             open.recv().unwrap();
             Outcome::Right
         });
         begins.recv().unwrap();
+        (first, gate)
+    }
+
+    #[test]
+    fn the_queue_is_bounded_and_what_is_the_same_is_done_once() {
+        let desk = Desk::start(1, 1).unwrap();
+        let (first, gate) = busy(&desk);
         let same = asked(&desk, 1, || panic!("the same is under way"));
         let next = asked(&desk, 2, || Outcome::Wrong);
         let same_as_next = asked(&desk, 2, || panic!("the same waits already"));
@@ -189,13 +194,7 @@ mod tests {
     #[test]
     fn nothing_is_done_for_who_has_left() {
         let desk = Desk::start(1, 2).unwrap();
-        let ((begun, begins), (gate, open)) = (channel(), channel::<()>());
-        let first = asked(&desk, 1, move || {
-            begun.send(()).unwrap();
-            open.recv().unwrap();
-            Outcome::Right
-        });
-        begins.recv().unwrap();
+        let (first, gate) = busy(&desk);
         let done = Arc::new(AtomicUsize::new(0));
         let count = done.clone();
         drop(asked(&desk, 2, move || {

@@ -16,6 +16,7 @@ use super::hash::{Hash, Kind};
 use crate::base::files;
 use crate::base::principal::Principal;
 use crate::base::table::Table;
+use crate::base::text::BOM;
 use crate::base::watch::Found;
 
 /// The name of the method, in configs and principals.
@@ -76,7 +77,7 @@ impl Users {
             }
             // whose line it is counts also where the line is wrong
             let name = line.split(|&b| b == b':').next().unwrap_or_default();
-            let name = name.strip_prefix(BYTE_ORDER_MARK).unwrap_or(name);
+            let name = name.strip_prefix(&BOM).unwrap_or(name);
             let before = first.insert(name, number);
             let read = match before {
                 Some(before) => Err(format!(": this user stands already in line {before}")),
@@ -133,12 +134,10 @@ impl Users {
     }
 }
 
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-
 impl User {
     /// Reads a line; what is wrong with it goes on from its number.
     fn read(line: &[u8], realm: &str) -> Result<(String, Self), String> {
-        if line.starts_with(BYTE_ORDER_MARK) {
+        if line.starts_with(&BOM) {
             return Err(": the file begins with a byte order mark".to_owned());
         }
         let line = std::str::from_utf8(line).map_err(|_| " is not UTF-8 text".to_owned())?;

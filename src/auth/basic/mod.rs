@@ -1,5 +1,5 @@
-//! `basic`: a name and a password (RFC 7617) against an htpasswd file that is read again when it
-//! changes.
+//! `basic`: in, a name and a password (RFC 7617), and an htpasswd file that is read again when it changes; out,
+//! the caller of that name.
 //!
 //! The way of an attempt: how often its address has failed lately, before anything else; the user's
 //! line in the file as it is now; the pair of line and password, if it was right a moment ago; and only
@@ -19,7 +19,6 @@ pub mod file;
 mod hash;
 mod md5_crypt;
 
-use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,6 +28,7 @@ use http::header::AUTHORIZATION;
 
 use super::{Method, authorization, quoted, realm};
 use crate::base::caller::{Authenticate, Client, Later, Shape, Verdict};
+use crate::base::cidr::subscriber;
 use crate::base::compile::{Cx, Node};
 use crate::base::defaults;
 use crate::base::denial::{Denial, Reason};
@@ -67,7 +67,8 @@ struct Common {
 #[derive(Debug)]
 struct Memory {
     right: Cache,
-    failures: Buckets<IpAddr>,
+    /// By who asks, as [`subscriber`] tells.
+    failures: Buckets<u128>,
 }
 
 fn compile(node: Option<&Node>, cx: &mut Cx) -> Option<Arc<dyn Authenticate>> {
@@ -144,7 +145,7 @@ impl Authenticate for Basic {
             let reason = Reason::Unauthenticated;
             return Verdict::Refused(Denial::new(reason, "auth.basic.malformed", malformed));
         };
-        let address = network(client.address);
+        let address = subscriber(client.address);
         let shut_out = self.memory.failures.peek(&address).err();
         if let Some(wait) = shut_out.filter(|wait| !wait.shared) {
             return Verdict::Refused(limited(wait));
@@ -186,7 +187,7 @@ impl Basic {
         others: Vec<Hash>,
         code: cache::Code,
         credentials: Credentials,
-        address: IpAddr,
+        address: u128,
     ) -> Later<'_> {
         let memory = self.memory.clone();
         let (is_known, password) = (known.is_some(), credentials.password);
@@ -252,14 +253,6 @@ fn wrong() -> Denial {
 fn limited(wait: Wait) -> Denial {
     let failures = "There were too many failed attempts";
     Denial::new(Reason::Limited, "auth.basic.failures", failures).retry_after(wait.seconds())
-}
-
-/// Who has one IPv6 address has a whole /64 of them (RFC 6177).
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64))),
-    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The method as a whole, on a file of its own.
+//! The method as a whole. In: a file of its own and credentials; out: who is let in, and what it costs.
 
 use std::fs;
 

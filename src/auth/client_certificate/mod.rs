@@ -1,5 +1,5 @@
-//! `client_certificate`: the caller is whom its certificate names. That the certificate is good, the
-//! listener has checked (`client_certificates`).
+//! `client_certificate`: in, a certificate that the listener has checked (`client_certificates`); out, the
+//! caller whom it names.
 //!
 //! Where a certificate has several alternative names of a kind, the first that `allow` takes is the
 //! caller's; without `allow`, the first of all.

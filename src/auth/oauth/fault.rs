@@ -1,4 +1,5 @@
-//! Why a token is refused: a closed set, each with its code for the log and its words for the client.
+//! Why a token is refused, a closed set: in, what is wrong with it; out, a code for the log and words for the
+//! client.
 
 /// What is wrong with a token. The words never hold anything of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

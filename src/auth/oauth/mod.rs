@@ -1,5 +1,5 @@
-//! `oauth`: access tokens of identity providers (RFC 6750, RFC 8725, RFC 9068), so that a route is a
-//! protected resource as MCP's authorization wants it.
+//! `oauth`, by which a route is a protected resource as MCP's authorization wants it: in, an access token of an
+//! identity provider (RFC 6750, RFC 8725, RFC 9068); out, the caller whom it names.
 //!
 //! The way of a token: whether it is of a shape that is taken here; the cache of tokens that were good
 //! a moment ago; its issuer by an exact `iss`, which only chooses; head, signature and claims by what

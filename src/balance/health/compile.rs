@@ -6,6 +6,7 @@ use super::settings::{Check, EjectSettings, HealthSettings, HttpCheck, McpCheck}
 use crate::base::compile::{Cx, Node, NodeKind};
 use crate::base::defaults;
 use crate::base::fields::{self, Fields};
+use crate::base::value::percent;
 
 /// What a check may be, as configs write it.
 const CHECKS: [&str; 3] = ["mcp", "http", "tcp"];
@@ -48,8 +49,9 @@ pub(in crate::balance) fn eject(node: &Node, cx: &mut Cx) -> Option<Option<Eject
         cx.integer(n, 1..=MOST_FAILURES).and_then(|n| u32::try_from(n).ok())
     });
     let period = fields.or(cx, "for", period, |n, cx| cx.period(n));
-    let at_most =
-        fields.or(cx, "at_most", at_most, |n, cx| cx.parse(n, "a share such as `50%`", percent));
+    let at_most = fields.or(cx, "at_most", at_most, |n, cx| {
+        cx.parse(n, "a share such as `50%`", |text| percent(text, 1))
+    });
     fields.finish(cx);
     Some(Some(EjectSettings { failures, period, at_most }))
 }
@@ -143,12 +145,4 @@ fn path(node: &Node, cx: &mut Cx) -> Option<String> {
 
 fn in_a_row(node: &Node, cx: &mut Cx) -> Option<u32> {
     cx.integer(node, 1..=MOST_IN_A_ROW).and_then(|n| u32::try_from(n).ok())
-}
-
-fn percent(text: &str) -> Result<u8, String> {
-    let number = text.strip_suffix('%').and_then(|digits| digits.trim_end().parse().ok());
-    match number.filter(|n| (1..=100).contains(n)) {
-        Some(percent) => Ok(percent),
-        None => Err(format!("`{text}` is not a share: write a number from 1 to 100 and %")),
-    }
 }

@@ -1,4 +1,4 @@
-//! What an upstream is told about health: config in, checked values out.
+//! What an upstream is told about health: in, the config; out, checked values.
 
 use std::time::Duration;
 

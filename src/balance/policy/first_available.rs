@@ -1,4 +1,5 @@
-//! `first_available`: the first in the list; the others only when it cannot be reached.
+//! `first_available`: in, the replicas; out, the first in the list, and the others only when it cannot be
+//! reached.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! `least_requests`: where the fewest requests and streams are under way, by weight.
+//! `least_requests`: in, the replicas; out, the one where the fewest requests and streams are under way, by
+//! weight.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

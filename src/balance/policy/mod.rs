@@ -1,4 +1,5 @@
-//! How new sessions and session-less requests are spread: one file and one line in [`POLICIES`] each.
+//! How new sessions and session-less requests are spread: in, replicas and those that were tried; out, the next
+//! to try. One file and one line in [`POLICIES`] for each policy.
 
 mod first_available;
 mod least_requests;

@@ -1,4 +1,4 @@
-//! `round_robin`: in turn, by weight. The default.
+//! `round_robin`, the default: in, the replicas; out, each in turn, by weight.
 
 use std::collections::BTreeSet;
 use std::fmt;

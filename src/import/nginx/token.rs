@@ -1,5 +1,7 @@
 //! Tokens: in, the bytes of a file; out, words and punctuation with lines, split where nginx splits them.
 
+use crate::base::text::BOM;
+
 /// Longer words are refused. nginx itself takes 4 KiB.
 const LONGEST_WORD: usize = 16 << 10;
 
@@ -26,7 +28,7 @@ pub(super) struct Tokens<'t> {
 impl<'t> Tokens<'t> {
     pub(super) fn new(text: &'t [u8]) -> Self {
         // a byte order mark is what nginx skips, too
-        Self { rest: text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text), line: 1 }
+        Self { rest: text.strip_prefix(&BOM).unwrap_or(text), line: 1 }
     }
 
     /// The next token and its line; `None` at the end.

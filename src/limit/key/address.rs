@@ -1,4 +1,4 @@
-//! `address`: one for each IPv4 address and each IPv6 /64, which is what one subscriber has.
+//! `address`: in, who asks; out, one for each IPv4 address and each IPv6 /64, which is what one subscriber has.
 
 use std::sync::Arc;
 

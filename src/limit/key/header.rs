@@ -1,5 +1,5 @@
-//! `{ header: NAME }`: one for each value of a header. All requests without it are one, so that nobody
-//! escapes by leaving it out.
+//! `{ header: NAME }`: in, a request; out, one for each value of a header. All requests without it are one, so
+//! that nobody escapes by leaving it out.
 //!
 //! A client may send any value: such a limit divides what a trusted sender tells apart, such as tenants. It
 //! does not hold off strangers; for these put a limit by address or principal beside it.

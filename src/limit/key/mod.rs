@@ -13,7 +13,7 @@ use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::{Arc, LazyLock};
 
-use crate::base::compile::{Cx, Node, NodeKind};
+use crate::base::compile::{Cx, Node};
 use crate::base::fields;
 use crate::base::limits::Asker;
 
@@ -45,20 +45,7 @@ pub trait Key: fmt::Debug + Send + Sync {
 
 /// Reads a limit's `key`.
 pub(super) fn compile(node: &Node, cx: &mut Cx) -> Option<(&'static Kind, Arc<dyn Key>)> {
-    let (name, settings) = match &node.kind {
-        NodeKind::Scalar { text, .. } => (text.as_str(), None),
-        NodeKind::Map(entries) => match entries.as_slice() {
-            [(name, _, settings)] => (name.as_str(), Some(settings)),
-            _ => {
-                cx.error(node, "a key is one word, or one word with its settings below");
-                return None;
-            }
-        },
-        _ => {
-            cx.expected(node, "the name of a key");
-            return None;
-        }
-    };
+    let (name, settings) = fields::named(node, "key", cx)?;
     let Some(kind) = KEYS.iter().find(|kind| kind.name == name) else {
         let known: Vec<&str> = KEYS.iter().map(|kind| kind.name).collect();
         let hint = fields::hint(name, &known);

@@ -1,4 +1,4 @@
-//! `principal`: one for each authenticated caller. All anonymous callers are one.
+//! `principal`: in, who asks; out, one for each authenticated caller. All anonymous callers are one.
 
 use std::sync::Arc;
 

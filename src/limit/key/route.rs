@@ -1,4 +1,4 @@
-//! `route`: one for all who ask.
+//! `route`: in, who asks; out, one for all.
 
 use std::sync::Arc;
 

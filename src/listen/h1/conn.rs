@@ -16,7 +16,7 @@ use super::line::Line;
 use super::tunnel;
 use super::write::{self, Framing};
 use crate::base::body::{BodyReader, Buffered};
-use crate::base::chunked::ChunkDecoder;
+use crate::base::chunked::{ChunkDecoder, chunk};
 use crate::base::denial::{Denial, Reason};
 use crate::base::head::Version;
 use crate::base::io::{fill, give_out, step_aside, take_out, write_all};
@@ -253,7 +253,7 @@ impl H1 {
         };
         self.sent += size;
         let was = std::mem::replace(&mut self.framing, rest);
-        let piece = if was == Framing::Chunked { write::chunk(&piece, last).into() } else { piece };
+        let piece = if was == Framing::Chunked { chunk(&piece, last).into() } else { piece };
         if self.held.is_empty() {
             return Ok(piece);
         }

@@ -82,20 +82,6 @@ fn length(n: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// One chunk, unless `piece` is empty, and the last one behind it if it is (RFC 9112 §7.1).
-pub(super) fn chunk(piece: &[u8], last: bool) -> Vec<u8> {
-    let mut out = Vec::with_capacity(piece.len() + 24);
-    if !piece.is_empty() {
-        out.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
-        out.extend_from_slice(piece);
-        out.extend_from_slice(b"\r\n");
-    }
-    if last {
-        out.extend_from_slice(b"0\r\n\r\n");
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,6 +7,7 @@ use x509_parser::prelude::FromDer;
 use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
 use crate::base::caller::ClientCertificate;
+use crate::base::text::hex;
 
 /// Reads a certificate; `None` where it is not X.509 as we read it.
 pub(super) fn read(der: &[u8]) -> Option<ClientCertificate> {
@@ -124,14 +125,6 @@ fn unsigned(number: &[u8]) -> &[u8] {
         [0, rest @ ..] if !rest.is_empty() => rest,
         all => all,
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let mut out = String::with_capacity(2 * bytes.len());
-    for half in bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]) {
-        out.extend(char::from_digit(half.into(), 16));
-    }
-    out
 }
 
 #[cfg(test)]

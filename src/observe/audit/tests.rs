@@ -1,4 +1,5 @@
-//! The audit log's writer: order, numbers, refusal, and files that are turned.
+//! The audit log's writer. In: calls, and disks that fail; out: lines in order and with numbers, refusals, and
+//! files that are turned.
 
 use std::fs;
 use std::net::IpAddr;

@@ -9,28 +9,40 @@ use super::make::Make;
 use crate::balance::health::{Cause, Totals};
 use crate::forward::counts::{self, Retry};
 
-/// Metrics of replicas.
+/// Metrics of replicas, of their upstreams, and of the names that these go by.
 pub struct Backends {
+    replicas: OfReplicas,
+    upstreams: OfUpstreams,
+    names: OfNames,
+    /// Whose series there are, by upstream and replica.
+    shown: Mutex<HashSet<(String, String)>>,
+}
+
+struct OfReplicas {
     in_flight: IntGaugeVec,
     up: IntGaugeVec,
     failing: IntGaugeVec,
     probes: IntCounterVec,
     ejections: IntCounterVec,
+}
+
+struct OfUpstreams {
+    replicas: IntGaugeVec,
     retries: IntCounterVec,
     retries_refused: IntCounterVec,
     waiting: IntGaugeVec,
     waits: IntCounterVec,
     waited: CounterVec,
     circuit_refused: IntCounterVec,
-    replicas: IntGaugeVec,
-    lookups: IntCounterVec,
-    dns_failing: IntGaugeVec,
-    /// Whose series there are, by upstream and replica.
-    shown: Mutex<HashSet<(String, String)>>,
 }
 
-impl Backends {
-    pub(super) fn new(make: &Make) -> Result<Self, Error> {
+struct OfNames {
+    lookups: IntCounterVec,
+    failing: IntGaugeVec,
+}
+
+impl OfReplicas {
+    fn new(make: &Make) -> Result<Self, Error> {
         Ok(Self {
             in_flight: make.gauges(
                 "mcp_edge_in_flight",
@@ -56,6 +68,18 @@ impl Backends {
                 "mcp_edge_ejections_total",
                 "Times that a replica was given a rest because requests failed, by how they did.",
                 &["upstream", "replica", "cause"],
+            )?,
+        })
+    }
+}
+
+impl OfUpstreams {
+    fn new(make: &Make) -> Result<Self, Error> {
+        Ok(Self {
+            replicas: make.gauges(
+                "mcp_edge_upstream_replicas",
+                "Replicas that an upstream has, in whatever state.",
+                &["upstream"],
             )?,
             retries: make.counters(
                 "mcp_edge_retries_total",
@@ -89,46 +113,59 @@ impl Backends {
                 "Requests that were refused for want of room at an upstream, by whether too many waited or it waited for too long.",
                 &["upstream", "reason"],
             )?,
-            replicas: make.gauges(
-                "mcp_edge_upstream_replicas",
-                "Replicas that an upstream has, in whatever state.",
-                &["upstream"],
-            )?,
+        })
+    }
+}
+
+impl OfNames {
+    fn new(make: &Make) -> Result<Self, Error> {
+        Ok(Self {
             lookups: make.counters(
                 "mcp_edge_dns_lookups_total",
                 "Questions to DNS for the replicas of an upstream, by what came of them.",
                 &["upstream", "name", "result"],
             )?,
-            dns_failing: make.gauges(
+            failing: make.gauges(
                 "mcp_edge_dns_failing",
                 "1 while a name's last question was not answered, or by nobody's address.",
                 &["upstream", "name"],
             )?,
+        })
+    }
+}
+
+impl Backends {
+    pub(super) fn new(make: &Make) -> Result<Self, Error> {
+        Ok(Self {
+            replicas: OfReplicas::new(make)?,
+            upstreams: OfUpstreams::new(make)?,
+            names: OfNames::new(make)?,
             shown: Mutex::default(),
         })
     }
 
     /// Replicas may have gone; the others are set when somebody reads.
     pub fn forget(&self) {
-        self.in_flight.reset();
-        self.up.reset();
-        self.failing.reset();
-        self.waiting.reset();
-        self.replicas.reset();
-        self.dns_failing.reset();
+        self.replicas.in_flight.reset();
+        self.replicas.up.reset();
+        self.replicas.failing.reset();
+        self.upstreams.waiting.reset();
+        self.upstreams.replicas.reset();
+        self.names.failing.reset();
     }
 
     /// Drops the series of replicas that are not among those that there are: names bring ever new ones.
     pub fn keep_only(&self, there: HashSet<(String, String)>) {
+        let own = &self.replicas;
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         for (upstream, replica) in shown.difference(&there) {
             let labels = [upstream.as_str(), replica.as_str()];
             // one that was never counted has none of these
             let gauges =
-                [&self.in_flight, &self.up, &self.failing].map(|g| g.remove_label_values(&labels));
+                [&own.in_flight, &own.up, &own.failing].map(|g| g.remove_label_values(&labels));
             let of = |word| [upstream.as_str(), replica.as_str(), word];
-            let probes = ["good", "bad"].map(|word| self.probes.remove_label_values(&of(word)));
-            let ejections = Cause::ALL.map(|c| self.ejections.remove_label_values(&of(c.name())));
+            let probes = ["good", "bad"].map(|word| own.probes.remove_label_values(&of(word)));
+            let ejections = Cause::ALL.map(|c| own.ejections.remove_label_values(&of(c.name())));
             let all = gauges.into_iter().chain(probes).chain(ejections);
             log::debug!(
                 "{replica} is gone, and {} series of it",
@@ -141,7 +178,7 @@ impl Backends {
     /// Notes how many replicas an upstream has.
     pub fn set_replicas(&self, upstream: &str, count: usize) {
         let count = i64::try_from(count).unwrap_or(i64::MAX);
-        self.replicas.with_label_values(&[upstream]).set(count);
+        self.upstreams.replicas.with_label_values(&[upstream]).set(count);
     }
 
     /// Notes how it stands with a name: whether it leads anywhere now, and what came of all questions, by word.
@@ -152,9 +189,9 @@ impl Backends {
         failing: bool,
         counts: impl IntoIterator<Item = (&'w str, u64)>,
     ) {
-        self.dns_failing.with_label_values(&[upstream, name]).set(failing.into());
+        self.names.failing.with_label_values(&[upstream, name]).set(failing.into());
         for (word, total) in counts {
-            raise(&self.lookups, &[upstream, name, word], total);
+            raise(&self.names.lookups, &[upstream, name, word], total);
         }
     }
 
@@ -162,7 +199,7 @@ impl Backends {
     /// reads: the counts are kept by the balancer, not twice.
     pub fn set_in_flight(&self, upstream: &str, replica: &str, load: usize) {
         let load = i64::try_from(load).unwrap_or(i64::MAX);
-        self.in_flight.with_label_values(&[upstream, replica]).set(load);
+        self.replicas.in_flight.with_label_values(&[upstream, replica]).set(load);
     }
 
     /// Notes a replica's health. The counts are the replica's own: those of one that was replaced begin again,
@@ -174,29 +211,31 @@ impl Backends {
         (up, failing): (bool, bool),
         totals: &Totals,
     ) {
-        self.up.with_label_values(&[upstream, replica]).set(up.into());
-        self.failing.with_label_values(&[upstream, replica]).set(failing.into());
+        let own = &self.replicas;
+        own.up.with_label_values(&[upstream, replica]).set(up.into());
+        own.failing.with_label_values(&[upstream, replica]).set(failing.into());
         let of = |what| [upstream, replica, what];
-        raise(&self.probes, &of("good"), totals.good);
-        raise(&self.probes, &of("bad"), totals.bad);
+        raise(&own.probes, &of("good"), totals.good);
+        raise(&own.probes, &of("bad"), totals.bad);
         for (cause, total) in Cause::ALL.iter().zip(totals.ejections) {
-            raise(&self.ejections, &of(cause.name()), total);
+            raise(&own.ejections, &of(cause.name()), total);
         }
     }
 
     /// Notes what was done for an upstream's requests; `waiting`: where they may have to wait, how many do.
     pub fn set_carried(&self, upstream: &str, totals: &counts::Totals, waiting: Option<usize>) {
+        let own = &self.upstreams;
         for (why, total) in Retry::ALL.iter().zip(totals.retries) {
-            raise(&self.retries, &[upstream, why.name()], total);
+            raise(&own.retries, &[upstream, why.name()], total);
         }
-        raise(&self.retries_refused, &[upstream], totals.unpaid);
+        raise(&own.retries_refused, &[upstream], totals.unpaid);
         let Some(waiting) = waiting else { return };
         let waiting = i64::try_from(waiting).unwrap_or(i64::MAX);
-        self.waiting.with_label_values(&[upstream]).set(waiting);
-        raise(&self.waits, &[upstream], totals.waits);
-        raise(&self.circuit_refused, &[upstream, "full"], totals.full);
-        raise(&self.circuit_refused, &[upstream, "late"], totals.late);
-        let (waited, total) = (self.waited.with_label_values(&[upstream]), totals.waited);
+        own.waiting.with_label_values(&[upstream]).set(waiting);
+        raise(&own.waits, &[upstream], totals.waits);
+        raise(&own.circuit_refused, &[upstream, "full"], totals.full);
+        raise(&own.circuit_refused, &[upstream, "late"], totals.late);
+        let (waited, total) = (own.waited.with_label_values(&[upstream]), totals.waited);
         if total.as_secs_f64() < waited.get() {
             waited.reset();
         }

@@ -1,4 +1,4 @@
-//! Names and passwords against an htpasswd file.
+//! In: names and passwords, right and wrong; out: who is let in by an htpasswd file.
 
 use std::thread;
 use std::time::{Duration, Instant};

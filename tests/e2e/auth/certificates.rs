@@ -1,4 +1,4 @@
-//! Callers that show a certificate.
+//! In: callers that show a certificate, or none; out: whom the edge takes them for.
 
 use super::{Files, WORD, basic, with};
 use crate::support::backend::{Backend, plain};

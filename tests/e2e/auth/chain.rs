@@ -1,4 +1,4 @@
-//! Several methods on one route.
+//! In: several methods on one route, and requests with several credentials; out: which method has judged.
 
 use super::{Files, WORD, basic, guarded, outcome, verdict, with};
 use crate::support::backend::plain;

@@ -1,5 +1,5 @@
-//! Every field of every method is one that refuses: with it as it should be the request passes, with it
-//! changed the same request does not. (Those of certificates stand with these.)
+//! Every field of every method is one that refuses. In: a config with it as it should be, and with it changed;
+//! out: the request passes, and the same request does not. (Those of certificates stand with these.)
 
 use super::{Files, SHA, WORD, basic, guarded, outcome};
 use crate::support::backend::plain;

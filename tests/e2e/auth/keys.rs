@@ -1,4 +1,4 @@
-//! API keys, and the command that makes them.
+//! In: API keys, and the command that makes them; out: who is let in, and what is printed.
 
 use std::process::Command;
 

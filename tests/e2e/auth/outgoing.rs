@@ -1,4 +1,5 @@
-//! What the backend hears: credentials that end at the edge, callers that are named, fields that are set.
+//! In: credentials that end at the edge, callers that are named, fields that are set; out: what the backend
+//! hears.
 
 use super::{Files, WORD, basic, guarded, outcome, with};
 use crate::support::backend::{Seen, plain};

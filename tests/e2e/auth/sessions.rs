@@ -1,4 +1,4 @@
-//! Sessions belong to who began them.
+//! In: sessions, and others who know their ids; out: nobody gets on with one but who began it.
 
 use super::{Files, WORD, basic, guarded};
 use crate::support::backend::{Backend, backend};

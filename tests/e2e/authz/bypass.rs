@@ -1,4 +1,4 @@
-//! Every trick to make a server execute what the edge has not judged: none reaches the backend.
+//! In: every trick to make a server execute what the edge has not judged; out: none reaches the backend.
 
 use serde_json::json;
 

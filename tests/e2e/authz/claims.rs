@@ -1,4 +1,5 @@
-//! Rules about tokens: claims by name and by path, scopes of tools, and lists that show what is left.
+//! In: rules about tokens: claims by name and by path, scopes of tools; out: calls that pass or do not, and
+//! lists that show what is left.
 
 use serde_json::{Value, json};
 

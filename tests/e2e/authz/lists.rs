@@ -1,4 +1,4 @@
-//! Lists of tools name what their caller may call, whichever way they come.
+//! In: lists of tools, whichever way they come; out: the tools that their caller may call, and no other.
 
 use serde_json::{Value, json};
 

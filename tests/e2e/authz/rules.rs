@@ -1,4 +1,4 @@
-//! Who may call what: rules about users with passwords, keys with metadata, and everybody.
+//! In: rules about users with passwords, keys with metadata, and everybody; out: who may call what.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;

@@ -1,4 +1,4 @@
-//! The table: what is sent, what has to come back, and which rule says so.
+//! The table. In: what is sent; out: what has to come back, and which rule says so.
 
 pub(super) const HOST: &str = "mcp.example.com";
 

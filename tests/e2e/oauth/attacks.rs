@@ -1,5 +1,5 @@
-//! The attack table: tokens that are not what they should be, each refused with its code, and nothing of
-//! them reaches a server.
+//! The attack table. In: tokens that are not what they should be; out: each is refused with its code, and
+//! nothing of them reaches a server.
 
 use serde_json::{Value, json};
 

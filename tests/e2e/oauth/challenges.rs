@@ -1,4 +1,5 @@
-//! What callers are told: where to get a token, what is wrong with theirs, which scopes they need.
+//! In: requests without a token that is good enough; out: where to get one, what is wrong with theirs, which
+//! scopes they need.
 
 use serde_json::json;
 

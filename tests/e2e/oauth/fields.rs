@@ -1,4 +1,4 @@
-//! Every field of the config by what it refuses, beside the same without it.
+//! In: every field of the config, and the same without it; out: what it refuses.
 
 use serde_json::{Value, json};
 

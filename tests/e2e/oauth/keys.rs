@@ -1,4 +1,5 @@
-//! Providers that are down, slow, or have other keys than before: what they are asked, and what callers see.
+//! In: providers that are down, slow, or have other keys than before; out: what they are asked, and what
+//! callers see.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,5 @@
-//! What the edge says of its routes to OAuth clients, and to nobody's backend.
+//! In: what OAuth clients ask of a resource; out: what the edge says of its routes to them, and to nobody's
+//! backend.
 
 use serde_json::json;
 

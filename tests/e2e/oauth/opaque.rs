@@ -1,5 +1,5 @@
-//! Tokens that only their issuer can read (RFC 7662): what it is asked, what it may answer, and what
-//! callers see when it does not.
+//! In: tokens that only their issuer can read (RFC 7662), and its answers; out: what it is asked, and what
+//! callers see, also when it does not answer.
 
 use std::thread;
 

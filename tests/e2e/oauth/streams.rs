@@ -1,4 +1,4 @@
-//! Streams that were opened with a token end with it.
+//! In: streams that were opened with a token; out: they end with it.
 
 use serde_json::json;
 

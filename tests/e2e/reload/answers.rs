@@ -1,4 +1,4 @@
-//! What an operator is told of a reload, and how often.
+//! In: reloads, good and bad; out: what an operator is told of each, and how often.
 
 use super::{ADMIN, metric, told};
 use crate::support::backend::{Backend, plain};

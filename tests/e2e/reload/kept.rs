@@ -1,4 +1,4 @@
-//! What outlives a reload.
+//! In: what the edge remembers, and a reload; out: what of it is still there.
 
 use serde_json::json;
 

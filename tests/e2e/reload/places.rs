@@ -1,4 +1,4 @@
-//! Listeners that come, go and change.
+//! In: listeners that come, go and change; out: who is served where.
 
 use std::net::TcpStream;
 use std::time::{Duration, Instant};

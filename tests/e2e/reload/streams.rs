@@ -1,4 +1,5 @@
-//! Streams and WebSockets of whom is let in no more end within five seconds; the others notice nothing.
+//! In: streams and WebSockets of callers that the next config, or a file, no longer lets in; out: theirs end
+//! within five seconds, and the others notice nothing.
 
 use std::fs;
 use std::sync::Arc;

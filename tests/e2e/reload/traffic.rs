@@ -1,4 +1,4 @@
-//! Reload upon reload under traffic: nothing is lost.
+//! In: reload upon reload under traffic; out: nothing is lost.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;

@@ -1,4 +1,5 @@
-//! What all e2e tests stand on: a real edge, real backends, real clients; waits on conditions only.
+//! What all e2e tests stand on. In: what a test asks for; out: a real edge, real backends, real clients; waits
+//! on conditions only.
 
 pub(crate) mod backend;
 pub(crate) mod certs;

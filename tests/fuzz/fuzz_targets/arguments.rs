@@ -1,4 +1,4 @@
-//! A call's arguments in the audit log: whatever they are, what is told is JSON of a bounded length, names are
+//! A call's arguments in the audit log. In: any JSON; out: what is told is JSON of a bounded length, names are
 //! those that a full parser finds, and nothing below a hidden name is shown.
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! Challenges: whatever goes in, what comes out is printable ASCII, and a simple reader finds in it the
-//! parameters that were meant and no other.
+//! Challenges. In: any texts; out: printable ASCII, in which a simple reader finds the parameters that were
+//! meant and no other.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,5 @@
-//! The config: no text panics or hangs the loader, and every mistake has words and a line of the text.
+//! The config. In: any text; out: no panic and no hang of the loader, and for every mistake words and a line of
+//! the text.
 #![no_main]
 
 use std::path::Path;

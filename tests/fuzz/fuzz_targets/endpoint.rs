@@ -1,5 +1,5 @@
-//! The rewriter of `endpoint` events and the mapping of their URLs: chunks do not matter, nothing
-//! else changes, and what comes out is a path of ours.
+//! The rewriter of `endpoint` events and the mapping of their URLs. In: any stream, however split; out: a path
+//! of ours, and nothing else has changed.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

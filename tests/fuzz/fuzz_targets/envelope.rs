@@ -1,5 +1,5 @@
-//! The JSON-RPC envelope: any bytes are taken, what is echoed is JSON, and what is read is what a
-//! full parser reads.
+//! The JSON-RPC envelope. In: any bytes; out: what is echoed is JSON, and what is read is what a full parser
+//! reads.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

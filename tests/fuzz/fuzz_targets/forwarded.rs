@@ -1,5 +1,5 @@
-//! Forwarding headers: what a client sends hides nothing of what a trusted proxy has appended, and an address
-//! that is found was there.
+//! Forwarding headers. In: any values; out: what a client sends hides nothing of what a trusted proxy has
+//! appended, and an address that is found was there.
 #![no_main]
 
 use std::net::IpAddr;

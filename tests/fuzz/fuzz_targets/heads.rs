@@ -1,5 +1,5 @@
-//! HTTP/1.1 heads: what our parser takes, `httparse` takes, too, and reads in the same way; and a
-//! head is found at the same place however it arrives. Chunked bodies decode the same in any split.
+//! HTTP/1.1 heads. In: any bytes; out: what our parser takes, `httparse` takes, too, and reads in the same way;
+//! and a head is found at the same place however it arrives. Chunked bodies decode the same in any split.
 #![no_main]
 
 use bytes::Bytes;

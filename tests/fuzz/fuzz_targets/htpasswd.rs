@@ -1,5 +1,5 @@
-//! htpasswd files and the credentials that are held against them: nothing panics, a mistake has the line
-//! that it is in, and the users are those that a simpler reading finds.
+//! htpasswd files and the credentials that are held against them. In: any bytes; out: no panic, for a mistake
+//! the line that it is in, and the users that a simpler reading finds.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

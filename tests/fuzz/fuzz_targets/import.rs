@@ -1,4 +1,5 @@
-//! The importer: no nginx.conf panics or hangs it, and nothing in one breaks out of its place in the config.
+//! The importer. In: any nginx.conf; out: no panic and no hang, and nothing in one breaks out of its place in
+//! the config.
 #![no_main]
 
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! Answers about tokens: only what a full parser finds active is, and all of its claims are what that
-//! parser finds.
+//! Answers about tokens. In: any bytes; out: only what a full parser finds active is, and all of its claims are
+//! what that parser finds.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,5 +1,5 @@
-//! Published keys: any document is taken or refused, every key is counted, and none verifies what nobody
-//! has signed.
+//! Published keys. In: any document; out: it is taken or refused, every key is counted, and none verifies what
+//! nobody has signed.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

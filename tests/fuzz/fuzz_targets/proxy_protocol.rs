@@ -1,5 +1,5 @@
-//! The beginning of a connection: what is told of it stays true, whatever follows, and a header ends inside of
-//! what has come.
+//! The beginning of a connection. In: any bytes, one more at a time; out: what is told of it stays true,
+//! whatever follows, and a header ends inside of what has come.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Sealed ids: nothing that was not sealed opens, and whatever is sealed opens as it was.
+//! Sealed ids. In: any text; out: nothing that was not sealed opens, and whatever is sealed opens as it was.
 #![no_main]
 
 use std::sync::LazyLock;

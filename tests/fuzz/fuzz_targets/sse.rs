@@ -1,4 +1,4 @@
-//! The scanner of event streams: how a stream is split never matters, and a comment at a place
+//! The scanner of event streams. In: any stream; out: how it is split never matters, and a comment at a place
 //! that the scanner gives leaves the place what it was.
 #![no_main]
 

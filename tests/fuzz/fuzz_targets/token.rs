@@ -1,4 +1,4 @@
-//! Heads of tokens: any text is taken, and what is found in it is what simpler readers find.
+//! Heads of tokens. In: any text; out: what is found in it is what simpler readers find.
 #![no_main]
 
 use base64::Engine;

@@ -1,5 +1,5 @@
-//! The filter of lists of tools: a full parser finds nothing in what comes out that the caller may not
-//! see, what has nothing to hide is left alone, and how a stream is split does not matter.
+//! The filter of lists of tools. In: any JSON or stream; out: a full parser finds nothing in it that the caller
+//! may not see, what has nothing to hide is left alone, and how a stream is split does not matter.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

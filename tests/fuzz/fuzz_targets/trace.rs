@@ -1,5 +1,5 @@
-//! Trace headers: what is taken of a `traceparent` is what a plain reading by columns finds, what is handed on
-//! is a valid one, and a `tracestate` is handed on whole or not at all.
+//! Trace headers. In: any values; out: what is taken of a `traceparent` is what a plain reading by columns
+//! finds, what is handed on is a valid one, and a `tracestate` is handed on whole or not at all.
 #![no_main]
 
 use http::{HeaderMap, HeaderValue};
