@@ -30,7 +30,7 @@ use crate::admin::Admin;
 use crate::admin::ask::Asked;
 use crate::base::life::{Life, Phase};
 use crate::base::notify;
-use crate::config::Settings;
+use crate::config::{Settings, report};
 use crate::config::admin::AdminSettings;
 use crate::control::{Command, Whose};
 use crate::listen::accept::Front;
@@ -55,6 +55,9 @@ const SWEEP: Duration = Duration::from_secs(1);
 pub fn run(settings: Settings, source: Option<PathBuf>, takes_over: bool) -> ExitCode {
     start_logging();
     raise_open_files();
+    let named = source.as_ref().map(|path| path.display().to_string());
+    let warnings = report::warnings(named.as_deref().unwrap_or("mcp-edge run"), &settings);
+    warnings.iter().for_each(|warning| log::warn!("{warning}"));
     match serve(settings, source, takes_over) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problems) => {

@@ -22,6 +22,11 @@ pub fn errors(source: &str, errors: &[ConfigError]) -> String {
     errors.iter().map(line).collect()
 }
 
+/// The same of what is no error, one sentence each.
+pub fn warnings(source: &str, settings: &Settings) -> Vec<String> {
+    errors(source, &settings.warnings).lines().map(str::to_owned).collect()
+}
+
 /// Control characters of a value can neither start a new line nor steer a terminal.
 fn one_line(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
