@@ -2,6 +2,7 @@
 
 mod desk;
 mod files;
+mod heir;
 mod logs;
 mod pages;
 mod reload;
@@ -30,8 +31,8 @@ use crate::admin::Admin;
 use crate::admin::ask::Asked;
 use crate::base::life::{Life, Phase};
 use crate::base::notify;
-use crate::config::{Settings, report};
 use crate::config::admin::AdminSettings;
+use crate::config::{Settings, report};
 use crate::control::{Command, Whose};
 use crate::listen::accept::Front;
 use crate::listen::place::Post;
@@ -44,7 +45,7 @@ use desk::Desk;
 use files::{Files, Look};
 use reload::{Listening, Reload, Reloader, State, keep_certificates};
 use sockets::{Socket, bind_all, name_ports};
-use stop::Stop;
+use stop::{Ending, Stop};
 use upgrade::{Held, Inherited, Invocation, admin_name};
 
 /// How often unused backend connections are looked at.
@@ -136,18 +137,20 @@ fn start_logging() {
 
 fn serve(settings: Settings, source: Option<PathBuf>, takes_over: bool) -> Result<(), String> {
     // what the first config says is gone when the second is at work
-    let (server, watch) = assembled(settings, source, takes_over)?;
+    let (server, watch, ending) = assembled(settings, source, takes_over)?;
+    let observer = watch.work.observer.clone();
     server.run(RunArgs { shutdown_signal: Box::new(watch) });
     // what was left is cut; the thread that waits for its last words ends the process
-    std::thread::sleep(stop::LAST);
-    Err("the process did not end as it should".to_owned())
+    let why = ending.join();
+    observer.flush();
+    Err(format!("the process did not end as it should: {why}"))
 }
 
 fn assembled(
     mut settings: Settings,
     source: Option<PathBuf>,
     takes_over: bool,
-) -> Result<(Server, Watch), String> {
+) -> Result<(Server, Watch, Ending), String> {
     let own = Invocation::own().map_err(|e| format!("no name of the own binary: {e}"))?;
     let mut inherited = match takes_over {
         true => Inherited::take(&settings.state_dir)?,
@@ -164,19 +167,11 @@ fn assembled(
     let life = Arc::new(Life::new());
     let edge = Arc::new(Edge::new(runtime, observer.clone(), life.clone()));
     let posts = posts(settings, &sockets, &edge)?;
-    let admin = settings.admin.as_ref();
-    let bound = admin.map(|admin| {
-        let (address, name) = (admin.listener.address, admin_name(admin.listener.address));
-        let bound = inherited.bind(&name, address, false);
-        bound.inspect(|(socket, _)| held.keep(&name, socket))
-    });
-    let bound = bound.transpose().map_err(|e| e.to_string())?;
-    let admin = admin.zip(bound);
+    let admin = bound_admin(settings, &mut inherited, &held)?;
     // what the config has no more
     drop(inherited);
 
     let files = Arc::new(ArcSwap::from_pointee(Files::new(settings)));
-
     announce(settings, &sockets, admin.as_ref().map(|(admin, (_, bound))| (*admin, *bound)));
     let mut server = Server::new_with_opt_and_conf(None, conf(settings));
     let (close_fronts, closing_fronts) = watch::channel(false);
@@ -189,12 +184,10 @@ fn assembled(
         pages::serve(&mut server, admin, bound, &pages, closing)?;
     }
     let acme = (settings.acme.clone(), keep_certificates(settings, &observer)?);
-    let state = State {
-        kept: settings.kept.clone(),
-        open: open(settings, sockets, posts, &opener),
-        fixed: settings.fixed.clone(),
-        acme,
-    };
+    let open = open(settings, sockets, posts, &opener);
+    let (kept, fixed) = (settings.kept.clone(), settings.fixed.clone());
+    let state = Mutex::new(State { kept, open, fixed, acme });
+    let (ender, ending) = Ending::new();
     let stop = Stop {
         edge: edge.clone(),
         observer: observer.clone(),
@@ -203,15 +196,28 @@ fn assembled(
         held: held.clone(),
         fronts: close_fronts,
         pages: close,
+        ender: Mutex::new(Some(ender)),
     };
     let (upgrades, retiring) = upgrade::commands(own, held.clone(), &settings.state_dir);
-    let state = Mutex::new(state);
     let whose = Whose::new(source.as_deref());
     let work = Arc::new(Reloader { source, edge, observer, life, files, opener, held, state });
     let commands = commands(&work, &pages).into_iter().chain(upgrades).collect();
     let state_dir = settings.state_dir.clone();
     let desk = Desk { state_dir, commands, whose, relieves, retiring };
-    Ok((server, Watch { work, desk: Mutex::new(Some(desk)), stop }))
+    Ok((server, Watch { work, desk: Mutex::new(Some(desk)), stop }, ending))
+}
+
+/// The admin listener with its socket, where there is one.
+fn bound_admin<'s>(
+    settings: &'s Settings,
+    inherited: &mut Inherited,
+    held: &Held,
+) -> Result<Option<(&'s AdminSettings, Socket)>, String> {
+    let Some(admin) = &settings.admin else { return Ok(None) };
+    let name = admin_name(admin.listener.address);
+    let bound = inherited.bind(&name, admin.listener.address, false).map_err(|e| e.to_string())?;
+    held.keep(&name, &bound.0);
+    Ok(Some((admin, bound)))
 }
 
 fn conf(settings: &Settings) -> ServerConf {
