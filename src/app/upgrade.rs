@@ -385,6 +385,8 @@ pub fn ask(state_dir: &Path, config: Option<&Path>) -> Result<u64, String> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::timeout;
+
     use super::*;
 
     struct Stage {
@@ -453,7 +455,7 @@ mod tests {
         assert!(problem.contains("not ready within 55 s"), "{problem}");
         assert!(!lives(pid));
         // sent before it was killed, and read behind that
-        let told = stage.told(pid).await;
+        let told = timeout(PATIENCE, stage.told(pid)).await.expect("nobody is waited for");
         assert!(told["error"].as_str().unwrap().contains("too late"), "{told}");
         assert!(stage.retiring.try_recv().is_err(), "the old one goes on");
         heir::forget(&stage.upgrade.heir);
