@@ -67,7 +67,9 @@ fn check(args: &CheckArgs) -> ExitCode {
             if !unwritable.errors.is_empty() {
                 return refuse(&source, &unwritable.errors);
             }
-            unwritable.notes.iter().for_each(|note| eprintln!("warning: {note}"));
+            let warnings = report::warnings(&source, &settings);
+            let notes = warnings.iter().chain(&unwritable.notes);
+            notes.for_each(|note| eprintln!("warning: {note}"));
             let files = report::certificate_files(&settings);
             import::warnings(&files).iter().for_each(|warning| eprintln!("warning: {warning}"));
             report::effective(&settings)

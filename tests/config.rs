@@ -47,7 +47,7 @@ fn invalid_files_are_refused_with_every_mistake() {
 
 #[test]
 fn every_golden_file_has_its_config() {
-    for folder in ["tests/config/valid", "tests/config/invalid"] {
+    for folder in ["tests/config/valid", "tests/config/invalid", "tests/config/warned"] {
         let golden = with_extension(Path::new(folder), "expected");
         let configs = with_extension(Path::new(folder), "yaml");
         assert_eq!(stems(&golden), stems(&configs), "{folder}");
@@ -152,6 +152,60 @@ fn the_shipped_config_with_every_key_is_taken() {
     }
 }
 
+/// What the README shows of configs is taken: each example, filled up to a whole config.
+#[test]
+fn the_examples_of_the_readme_are_taken() {
+    let stage = Stage::new();
+    let (examples, _) = readme();
+    assert!(examples.len() >= 11, "only {}", examples.len());
+    for example in &examples {
+        let mut text = example.clone();
+        for (shown, there) in README_FILES {
+            text = text.replace(shown, there);
+        }
+        let part: Map = serde_yaml::from_str(&text).unwrap_or_else(|e| panic!("{e}:\n{example}"));
+        let config = serde_yaml::to_string(&whole(part)).unwrap();
+        let problems = stage.problems(&config);
+        assert!(problems.is_empty(), "{}\nin\n{config}\nof\n{example}", problems.join("\n"));
+    }
+}
+
+/// So is what stands in its text, such as `affinity: none`, in one place of a config at least.
+#[test]
+fn the_keys_in_the_text_of_the_readme_are_taken() {
+    let stage = Stage::new();
+    let (_, text) = readme();
+    let is_key = |code: &&str| {
+        code.split_once(": ").is_some_and(|(key, _)| {
+            !key.is_empty() && key.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+        })
+    };
+    let keys: Vec<&str> = text.split('`').skip(1).step_by(2).filter(is_key).collect();
+    assert!(keys.len() >= 12 && keys.iter().any(|key| key.starts_with("identity:")), "{keys:?}");
+    for key in keys.iter().filter(|key| !README_OTHERS.contains(key)) {
+        let problems = README_PLACES.map(|place| stage.problems(&place.replace('%', key)));
+        assert!(problems.iter().any(Vec::is_empty), "`{key}` fits nowhere: {problems:#?}");
+    }
+}
+
+/// What is no error, and hardly what is meant, is said with its place.
+#[test]
+fn what_is_hardly_meant_is_warned_of() {
+    let stage = Stage::new();
+    for file in stage.copy("tests/config/warned") {
+        let out = stage.check(&file);
+        let stderr = text(&out.stderr);
+        let golden = Path::new("tests/config/warned").join(&file).with_extension("expected");
+        if std::env::var_os("BLESS").is_some() {
+            fs::write(&golden, &stderr).unwrap();
+        }
+        let expected = fs::read_to_string(&golden).unwrap_or_default();
+        assert!(!expected.is_empty() && !stderr.contains(SECRET), "{file}: {stderr}");
+        assert_eq!((out.status.code(), stderr), (Some(0), expected), "{file}");
+        assert!(text(&out.stdout).contains("routes:"), "{file}");
+    }
+}
+
 #[test]
 fn check_changes_nothing_and_refuses_a_readable_key() {
     let stage = Stage::new();
@@ -205,6 +259,106 @@ fn a_missing_file_and_bad_flags_are_usage_errors() {
         assert_eq!(out.status.code(), Some(2), "{args:?}: {stderr}");
         assert!(stderr.contains(part), "{args:?}: {stderr}");
     }
+}
+
+type Map = serde_yaml::Mapping;
+
+/// What the README names, and what is there in its place; `…` is for the reader to fill in.
+const README_FILES: [(&str, &str); 8] = [
+    ("/etc/nginx/.htpasswd", ".htpasswd"),
+    ("/run/secrets/", ""),
+    ("/var/lib/mcp-edge", "nowhere"),
+    ("/var/log/mcp-edge/", ""),
+    ("balancers.txt", "networks.txt"),
+    ("offices.txt", "networks.txt"),
+    ("api_key: { … }", "api_key: { header: X-Team-Key, keys: [ { name: team, sha256: \"…\" } ] }"),
+    ("\"…\"", "\"0000000000000000000000000000000000000000000000000000000000000000\""),
+];
+
+/// Where something that stands in its text may be at home.
+const README_PLACES: [&str; 7] = [
+    "listeners: [ { address: '127.0.0.1:0' } ]\nroutes: [ { upstream: 'http://127.0.0.1:1', auth: [ anonymous ] } ]\n%\n",
+    "listeners: [ { address: '127.0.0.1:0' }, { address: '0.0.0.0:80', % } ]\n\
+     routes: [ { host: a.example, upstream: 'http://127.0.0.1:1', auth: [ anonymous ] } ]\n",
+    "listeners: [ { address: '127.0.0.1:0' } ]\n\
+     upstreams: [ { name: one, servers: [ 'http://127.0.0.1:1', 'http://127.0.0.1:2' ], % } ]\n\
+     routes: [ { upstream: one, auth: [ anonymous ] } ]\n",
+    "listeners: [ { address: '127.0.0.1:8081' } ]\naccess_log: off\naudit: { to: stdout }\n\
+     traces: { endpoint: 'http://127.0.0.1:4318' }\n\
+     routes: [ { upstream: 'http://127.0.0.1:1', %, auth: [ { oauth: { resource: 'https://a.example/', \
+     issuers: [ { issuer: 'https://b.example' } ] } } ] } ]\n",
+    "listeners: [ { address: '127.0.0.1:0' } ]\n\
+     routes: [ { upstream: 'http://127.0.0.1:1', auth: [ { oauth: { resource: 'https://a.example/', \
+     issuers: [ { issuer: 'https://b.example', audiences: [ a ], % } ] } } ] } ]\n",
+    "listeners: [ { address: '127.0.0.1:0' } ]\naccess_log: off\naudit: { to: stdout, % }\n\
+     routes: [ { upstream: 'http://127.0.0.1:1', auth: [ anonymous ] } ]\n",
+    "listeners: [ { address: '127.0.0.1:0' } ]\ntraces: { endpoint: 'http://127.0.0.1:4318', % }\n\
+     routes: [ { upstream: 'http://127.0.0.1:1', auth: [ anonymous ] } ]\n",
+];
+
+/// What looks like a key of the config, and is another's: of the access log, of Prometheus.
+const README_OTHERS: [&str; 2] = ["event: request", "job_name: mcp-edge"];
+
+/// The README's examples of configs, and its text without any code that stands apart.
+fn readme() -> (Vec<String>, String) {
+    let (mut examples, mut text) = (Vec::new(), String::new());
+    let mut example: Option<(bool, String)> = None;
+    for line in fs::read_to_string("README.md").unwrap().lines() {
+        match (&mut example, line.trim_start().strip_prefix("```")) {
+            (None, Some(kind)) => example = Some((kind == "yaml", String::new())),
+            (Some((is_yaml, lines)), Some(_)) => {
+                if *is_yaml {
+                    examples.push(lines.clone());
+                }
+                example = None;
+            }
+            (Some((_, lines)), None) => *lines += &format!("{line}\n"),
+            (None, None) if line.starts_with("    ") => {}
+            (None, None) => text += &format!("{line}\n"),
+        }
+    }
+    (examples, text)
+}
+
+fn yaml<T: serde::de::DeserializeOwned>(text: &str) -> T {
+    serde_yaml::from_str(text).unwrap()
+}
+
+fn items<'m>(map: &'m mut Map, key: &str) -> impl Iterator<Item = &'m mut Map> {
+    let list = map.get_mut(key).unwrap().as_sequence_mut().unwrap();
+    list.iter_mut().map(|item| item.as_mapping_mut().unwrap())
+}
+
+/// A part of a config with what it leaves to others; keys that are not of the top are a route's.
+fn whole(part: Map) -> Map {
+    let top = "[ listeners, upstreams, routes, admin, audit, traces, shutdown, trusted_proxies ]";
+    let top: Vec<String> = yaml(top);
+    let mut config = match top.iter().any(|key| part.contains_key(key.as_str())) {
+        true => part,
+        false => Map::from_iter([("routes".into(), vec![serde_yaml::Value::from(part)].into())]),
+    };
+    let mut missing = |key: &str, text: &str| {
+        config.entry(key.into()).or_insert_with(|| yaml(text));
+    };
+    missing("listeners", "[ { address: '0.0.0.0:443' } ]");
+    missing("routes", "[ {} ]");
+    missing("upstreams", "[ { name: aws-pricing, servers: [ 'http://127.0.0.1:8000' ] } ]");
+    for listener in items(&mut config, "listeners") {
+        if !listener.contains_key("redirect") {
+            let tls = "{ certificates: [ { cert: fullchain.pem, key: privkey.pem } ], \
+                       client_certificates: { ca: ca.pem, required: false } }";
+            listener.entry("tls".into()).or_insert_with(|| yaml(tls));
+        }
+    }
+    let auth = "[ { oauth: { resource: 'https://mcp.example.com/', issuers: [ { issuer: 'https://b.example' } ] } } ]";
+    for route in items(&mut config, "routes") {
+        for (key, text) in
+            [("upstream", "http://127.0.0.1:8000"), ("host", "mcp.example.com"), ("auth", auth)]
+        {
+            route.entry(key.into()).or_insert_with(|| yaml(text));
+        }
+    }
+    config
 }
 
 /// At least 32 bytes, and nowhere to be printed.
@@ -300,6 +454,14 @@ impl Stage {
             names.push(name);
         }
         names
+    }
+
+    /// What is wrong with a config in this folder, or hardly meant.
+    fn problems(&self, config: &str) -> Vec<String> {
+        let mode = mcp_edge::config::Mode::Check;
+        let loaded = mcp_edge::config::load_text(config, self.dir.path(), &|_| None, mode);
+        let problems = loaded.map_or_else(|errors| errors, |settings| settings.warnings);
+        problems.iter().map(ToString::to_string).collect()
     }
 
     fn check(&self, file: &str) -> Output {

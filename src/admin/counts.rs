@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 use prometheus::proto::{Metric, MetricFamily};
 
+use crate::observe::metrics::name;
+
 /// How many, by a word.
 pub type Tally = BTreeMap<String, u64>;
 
@@ -49,17 +51,17 @@ impl Counts {
         for family in families {
             let metrics = family.get_metric();
             match family.name() {
-                "mcp_edge_requests_total" => counts.take_requests(metrics),
-                "mcp_edge_refusals_total" => counts.refusals = by(metrics, "code"),
-                "mcp_edge_first_byte_seconds" => counts.first_byte = Buckets::of(metrics),
-                "mcp_edge_connections" => counts.connections = total(metrics),
-                "mcp_edge_streams" => counts.streams = total(metrics),
-                "mcp_edge_sessions_sealed_total" => counts.sealed = total(metrics),
-                "mcp_edge_access_log_lost_total" => counts.log_lost = total(metrics),
-                "mcp_edge_audit_failing" => counts.bad_audit = total(metrics) > 0,
-                "mcp_edge_file_reload_failed" => counts.bad_files = raised(metrics, "file"),
-                "mcp_edge_acme_failed" => counts.bad_acme = raised(metrics, "certificate"),
-                "mcp_edge_config_last_reload_failed" => counts.bad_config = total(metrics) > 0,
+                name::REQUESTS => counts.take_requests(metrics),
+                name::REFUSALS => counts.refusals = by(metrics, "code"),
+                name::FIRST_BYTE => counts.first_byte = Buckets::of(metrics),
+                name::CONNECTIONS => counts.connections = total(metrics),
+                name::STREAMS => counts.streams = total(metrics),
+                name::SEALED => counts.sealed = total(metrics),
+                name::LOG_LOST => counts.log_lost = total(metrics),
+                name::AUDIT_FAILING => counts.bad_audit = total(metrics) > 0,
+                name::FILE_FAILED => counts.bad_files = raised(metrics, "file"),
+                name::ACME_FAILED => counts.bad_acme = raised(metrics, "certificate"),
+                name::CONFIG_FAILED => counts.bad_config = total(metrics) > 0,
                 _ => {}
             }
         }
@@ -168,7 +170,13 @@ fn raised(metrics: &[Metric], name: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::{Instant, SystemTime};
+
     use super::*;
+    use crate::observe::Observer;
+    use crate::observe::metrics::Metrics;
+    use crate::observe::record::Record;
 
     fn buckets(counts: &[u64]) -> Buckets {
         let bounds = [0.001, 0.01, 0.1, f64::INFINITY];
@@ -211,6 +219,38 @@ mod tests {
         let sums = vec![(0.1, 3), (1.0, 4), (f64::INFINITY, 9)];
         assert_eq!(Buckets::of(&[open.clone(), closed.clone()]), Buckets(sums.clone()));
         assert_eq!(Buckets::of(&[closed, open]), Buckets(sums));
+    }
+
+    #[test]
+    fn all_that_happens_is_found() {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let service = &metrics.service;
+        service.connection(true);
+        service.log_lost.inc();
+        service.set_reload_failed("users", true);
+        service.set_acme_failed("a.example", true);
+        service.reloaded(false, 1);
+        metrics.told.audit.failing.set(1);
+        let observer = Observer::new(metrics.clone(), None);
+        let now = Instant::now();
+        let client = std::net::Ipv4Addr::LOCALHOST.into();
+        let mut record = Record::begin(now, SystemTime::now(), client, http::Method::GET);
+        (record.status, record.code, record.first_byte) = (404, Some("route.none"), Some(now));
+        metrics.requests.sealed(&record);
+        observer.request(&record);
+        record.stream = true;
+        let _open = observer.begun(&record);
+        let counts = Counts::of(&metrics.families());
+        assert_eq!((counts.connections, counts.streams, counts.sealed), (1, 1, 1));
+        assert_eq!((counts.log_lost, counts.bad_config, counts.bad_audit), (1, true, true));
+        assert_eq!(
+            (counts.bad_files, counts.bad_acme),
+            (vec!["users".into()], vec!["a.example".into()])
+        );
+        assert_eq!(counts.requests, Tally::from([("4xx".to_owned(), 2)]));
+        assert_eq!(counts.routes.into_values().collect::<Vec<_>>(), [counts.requests]);
+        assert_eq!(counts.refusals, Tally::from([("route.none".to_owned(), 2)]));
+        assert_eq!(counts.first_byte.count(), 2);
     }
 
     #[test]

@@ -102,6 +102,7 @@ fn sum(watched: &[Arc<dyn Refresh>]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::metrics::name;
     use std::sync::mpsc;
 
     #[tokio::test]
@@ -109,7 +110,7 @@ mod tests {
         let (metrics, start) = (Metrics::new().unwrap(), Instant::now());
         let failed = || {
             let families = metrics.families();
-            let family = families.iter().find(|f| f.name() == "mcp_edge_file_reload_failed");
+            let family = families.iter().find(|f| f.name() == name::FILE_FAILED);
             family.map(|f| f.get_metric()[0].get_gauge().get_value())
         };
         let (go_on, hangs) = mpsc::channel::<()>();

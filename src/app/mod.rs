@@ -2,6 +2,7 @@
 
 mod desk;
 mod files;
+mod heir;
 mod logs;
 mod pages;
 mod reload;
@@ -30,8 +31,8 @@ use crate::admin::Admin;
 use crate::admin::ask::Asked;
 use crate::base::life::{Life, Phase};
 use crate::base::notify;
-use crate::config::Settings;
 use crate::config::admin::AdminSettings;
+use crate::config::{Settings, report};
 use crate::control::{Command, Whose};
 use crate::listen::accept::Front;
 use crate::listen::place::Post;
@@ -44,7 +45,7 @@ use desk::Desk;
 use files::{Files, Look};
 use reload::{Listening, Reload, Reloader, State, keep_certificates};
 use sockets::{Socket, bind_all, name_ports};
-use stop::Stop;
+use stop::{Ending, Stop};
 use upgrade::{Held, Inherited, Invocation, admin_name};
 
 /// How often unused backend connections are looked at.
@@ -55,6 +56,9 @@ const SWEEP: Duration = Duration::from_secs(1);
 pub fn run(settings: Settings, source: Option<PathBuf>, takes_over: bool) -> ExitCode {
     start_logging();
     raise_open_files();
+    let named = source.as_ref().map(|path| path.display().to_string());
+    let warnings = report::warnings(named.as_deref().unwrap_or("mcp-edge run"), &settings);
+    warnings.iter().for_each(|warning| log::warn!("{warning}"));
     match serve(settings, source, takes_over) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problems) => {
@@ -133,18 +137,20 @@ fn start_logging() {
 
 fn serve(settings: Settings, source: Option<PathBuf>, takes_over: bool) -> Result<(), String> {
     // what the first config says is gone when the second is at work
-    let (server, watch) = assembled(settings, source, takes_over)?;
+    let (server, watch, ending) = assembled(settings, source, takes_over)?;
+    let observer = watch.work.observer.clone();
     server.run(RunArgs { shutdown_signal: Box::new(watch) });
     // what was left is cut; the thread that waits for its last words ends the process
-    std::thread::sleep(stop::LAST);
-    Err("the process did not end as it should".to_owned())
+    let why = ending.join();
+    observer.flush();
+    Err(format!("the process did not end as it should: {why}"))
 }
 
 fn assembled(
     mut settings: Settings,
     source: Option<PathBuf>,
     takes_over: bool,
-) -> Result<(Server, Watch), String> {
+) -> Result<(Server, Watch, Ending), String> {
     let own = Invocation::own().map_err(|e| format!("no name of the own binary: {e}"))?;
     let mut inherited = match takes_over {
         true => Inherited::take(&settings.state_dir)?,
@@ -161,12 +167,11 @@ fn assembled(
     let life = Arc::new(Life::new());
     let edge = Arc::new(Edge::new(runtime, observer.clone(), life.clone()));
     let posts = posts(settings, &sockets, &edge)?;
-    let admin = bind_admin(settings, &mut inherited, &held)?;
+    let admin = bound_admin(settings, &mut inherited, &held)?;
     // what the config has no more
     drop(inherited);
 
     let files = Arc::new(ArcSwap::from_pointee(Files::new(settings)));
-
     announce(settings, &sockets, admin.as_ref().map(|(admin, (_, bound))| (*admin, *bound)));
     let mut server = Server::new_with_opt_and_conf(None, conf(settings));
     let (close_fronts, closing_fronts) = watch::channel(false);
@@ -182,6 +187,7 @@ fn assembled(
     let open = open(settings, sockets, posts, &opener);
     let (kept, fixed) = (settings.kept.clone(), settings.fixed.clone());
     let state = Mutex::new(State { kept, open, fixed, acme });
+    let (ender, ending) = Ending::new();
     let stop = Stop {
         edge: edge.clone(),
         observer: observer.clone(),
@@ -190,6 +196,7 @@ fn assembled(
         held: held.clone(),
         fronts: close_fronts,
         pages: close,
+        ender: Mutex::new(Some(ender)),
     };
     let (upgrades, retiring) = upgrade::commands(own, held.clone(), &settings.state_dir);
     let whose = Whose::new(source.as_deref());
@@ -197,18 +204,18 @@ fn assembled(
     let commands = commands(&work, &pages).into_iter().chain(upgrades).collect();
     let state_dir = settings.state_dir.clone();
     let desk = Desk { state_dir, commands, whose, relieves, retiring };
-    Ok((server, Watch { work, desk: Mutex::new(Some(desk)), stop }))
+    Ok((server, Watch { work, desk: Mutex::new(Some(desk)), stop }, ending))
 }
 
-/// The admin listener's socket, where the config has one.
-fn bind_admin<'s>(
+/// The admin listener with its socket, where there is one.
+fn bound_admin<'s>(
     settings: &'s Settings,
     inherited: &mut Inherited,
     held: &Held,
 ) -> Result<Option<(&'s AdminSettings, Socket)>, String> {
     let Some(admin) = &settings.admin else { return Ok(None) };
-    let (address, name) = (admin.listener.address, admin_name(admin.listener.address));
-    let bound = inherited.bind(&name, address, false).map_err(|e| e.to_string())?;
+    let name = admin_name(admin.listener.address);
+    let bound = inherited.bind(&name, admin.listener.address, false).map_err(|e| e.to_string())?;
     held.keep(&name, &bound.0);
     Ok(Some((admin, bound)))
 }

@@ -185,11 +185,17 @@ impl Reloader {
         // last: streams look at all of it
         self.edge.look_again();
         self.observer.metrics.backends.forget();
-        let mut notes = state.fixed_differs(&settings);
+        let mut notes = self.warnings(&settings);
+        notes.extend(state.fixed_differs(&settings));
         notes.extend(self.files.load().problems());
         notes.extend(state.renew_acme(&settings, &self.observer));
         state.kept = settings.kept;
         Done { generation, notes }
+    }
+
+    fn warnings(&self, settings: &Settings) -> Vec<String> {
+        let source = self.source.as_ref().map(|path| path.display().to_string());
+        report::warnings(&source.unwrap_or_default(), settings)
     }
 
     /// Renews a place that is open, or opens another.

@@ -5,7 +5,8 @@
 //! itself where it is dropped. A thread outside of them waits for that, for a bounded time, and ends the process.
 
 use std::process::exit;
-use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::signal::unix::Signal;
@@ -24,8 +25,8 @@ use crate::proxy::Edge;
 const LAST_CHECKS: Duration = Duration::from_millis(500);
 /// For what is cut to be dropped: longer than a task goes on without waiting for anything.
 const LAST_TASKS: Duration = Duration::from_secs(2);
-/// For all of it, should its thread have failed.
-pub(super) const LAST: Duration = Duration::from_secs(15);
+/// For all of it, should its thread hang.
+const LAST: Duration = Duration::from_secs(15);
 
 /// What has to be told, waited for and put away.
 pub(super) struct Stop {
@@ -38,6 +39,36 @@ pub(super) struct Stop {
     pub(super) fronts: watch::Sender<bool>,
     /// Closes the admin listener.
     pub(super) pages: watch::Sender<bool>,
+    /// Goes to the thread that ends the process.
+    pub(super) ender: Mutex<Option<Ender>>,
+}
+
+/// Dropped where the thread that ends the process has failed, or was never there: nothing is sent.
+pub(super) type Ender = Sender<()>;
+
+/// The end of that thread, to be waited for.
+pub(super) struct Ending(Receiver<()>);
+
+impl Ending {
+    /// With what is to be dropped at that end.
+    pub(super) fn new() -> (Ender, Self) {
+        let (ender, ending) = channel();
+        (ender, Self(ending))
+    }
+
+    /// Waits for a thread that ends the process, and so never comes back but where that has failed; why.
+    pub(super) fn join(&self) -> &'static str {
+        self.join_within(LAST)
+    }
+
+    fn join_within(&self, limit: Duration) -> &'static str {
+        match self.0.recv_timeout(limit) {
+            Err(RecvTimeoutError::Timeout) => "the thread that ends the process hangs",
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => {
+                "the thread that ends the process has failed"
+            }
+        }
+    }
 }
 
 /// Word that nobody wants to wait any longer.
@@ -88,12 +119,14 @@ impl Stop {
         // a listening socket that is held takes connections which nobody would serve
         self.held.close();
         let (cut, cutting) = oneshot::channel();
+        let ender = self.ender.lock().unwrap_or_else(PoisonError::into_inner).take();
         let last = Last {
             edge: self.edge.clone(),
             observer: self.observer.clone(),
             grace: self.times.grace,
             hurry,
             cut,
+            _ender: ender,
         };
         match std::thread::Builder::new().name("stop".into()).spawn(move || last.run()) {
             Ok(_) if cutting.await.is_err() => {
@@ -112,6 +145,7 @@ struct Last {
     grace: Duration,
     hurry: Hurry,
     cut: oneshot::Sender<()>,
+    _ender: Option<Ender>,
 }
 
 impl Last {
@@ -136,5 +170,27 @@ impl Last {
         }
         self.observer.flush();
         exit(hurried.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn a_thread_that_fails_is_noticed_at_once_and_one_that_hangs_after_a_time() {
+        let (ender, ending) = Ending::new();
+        let start = Instant::now();
+        let failing = std::thread::spawn(move || {
+            let _ender = ender;
+            panic!("on purpose");
+        });
+        assert!(ending.join().ends_with("has failed"));
+        assert!(start.elapsed() < LAST);
+        assert!(failing.join().is_err());
+        let (_ender, ending) = Ending::new();
+        assert!(ending.join_within(Duration::from_millis(1)).ends_with("hangs"));
     }
 }

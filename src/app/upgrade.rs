@@ -12,6 +12,7 @@ use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::{Child, Command as Process, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -21,6 +22,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep;
 
+use super::heir::{self, Heir};
 use crate::base::notify;
 use crate::control::pass::{self, Named};
 use crate::control::{self, Command, Reply, client, failed};
@@ -166,9 +168,6 @@ impl Held {
     }
 }
 
-/// Who took over; 0 as long as nobody has.
-type Successor = watch::Receiver<u32>;
-
 /// Word that the process is to retire: fired once its control socket is closed.
 pub(super) type Retiring = oneshot::Sender<()>;
 
@@ -179,17 +178,13 @@ pub(super) fn commands(
     state_dir: &Path,
 ) -> (Vec<Arc<dyn Command>>, mpsc::Receiver<Retiring>) {
     let (retire, retiring) = mpsc::channel(1);
-    let (successor, seen) = watch::channel(0);
+    let heir = watch::Sender::new(Heir::Nobody);
     let (asked_at, unable) = (control::path(state_dir), Arc::<Unable>::default());
     let asked_at = std::path::absolute(&asked_at).unwrap_or(asked_at);
     let busy = tokio::sync::Mutex::new(());
-    let upgrade = Upgrade { own, asked_at, seen, unable: unable.clone(), busy };
-    let all: Vec<Arc<dyn Command>> = vec![
-        Arc::new(upgrade),
-        Arc::new(Sockets(held)),
-        Arc::new(Retire { retire, successor }),
-        unable,
-    ];
+    let upgrade = Upgrade { own, asked_at, heir: heir.clone(), unable: unable.clone(), busy };
+    let all: Vec<Arc<dyn Command>> =
+        vec![Arc::new(upgrade), Arc::new(Sockets(held)), Arc::new(Retire { retire, heir }), unable];
     (all, retiring)
 }
 
@@ -198,7 +193,7 @@ struct Upgrade {
     own: Invocation,
     /// Where the new process finds this one.
     asked_at: PathBuf,
-    seen: Successor,
+    heir: watch::Sender<Heir>,
     unable: Arc<Unable>,
     busy: tokio::sync::Mutex<()>,
 }
@@ -224,17 +219,29 @@ impl Command for Upgrade {
 
 impl Upgrade {
     async fn attempt(&self) -> Result<u32, String> {
+        // its number may be another's by now
+        heir::forget(&self.heir);
         let program = self.own.program.display();
         let child = self.own.again(&self.asked_at);
-        let mut child = child.map_err(|e| format!("`{program}` cannot be started: {e}"))?;
+        let child = child.map_err(|e| format!("`{program}` cannot be started: {e}"))?;
+        log::info!("`{program}` was started as process {}, to take over", child.id());
+        self.outcome(child).await
+    }
+
+    /// What becomes of a new process.
+    async fn outcome(&self, mut child: Child) -> Result<u32, String> {
         let pid = child.id();
-        log::info!("`{program}` was started as process {pid}, to take over");
-        let mut seen = self.seen.clone();
+        let mut heir = self.heir.subscribe();
+        let mut alone = pin!(heir.wait_for(|heir| *heir == Heir::Alone(pid)));
         let ended = tokio::select! {
-            Ok(_) = seen.wait_for(|successor| *successor == pid) => return Ok(pid),
+            Ok(_) = &mut alone => return Ok(pid),
             ended = end_of(&mut child) => ended,
             () = sleep(PATIENCE) => Err(io::ErrorKind::TimedOut.into()),
         };
+        if ended.is_err() && !heir::give_up(&self.heir, pid) {
+            // it has taken over, and this process retires: with both gone nobody would serve
+            return alone.await.map(|_| pid).map_err(|e| e.to_string());
+        }
         if let Ok(status) = ended {
             let why = match self.unable.take(pid) {
                 Some(problem) => format!(":\n{problem}"),
@@ -280,7 +287,7 @@ impl Command for Sockets {
 /// `{"do":"retire","pid":1}`: told by a new process that is at work.
 struct Retire {
     retire: mpsc::Sender<Retiring>,
-    successor: watch::Sender<u32>,
+    heir: watch::Sender<Heir>,
 }
 
 impl Command for Retire {
@@ -292,6 +299,10 @@ impl Command for Retire {
         Box::pin(async {
             let pid = asked.get("pid").and_then(Value::as_u64).and_then(|pid| pid.try_into().ok());
             let Some(pid) = pid else { return failed("which process takes over?") };
+            // before the word goes to whoever retires
+            if !heir::promise(&self.heir, pid) {
+                return failed("it comes too late: the process is being ended");
+            }
             let (closed, told) = oneshot::channel();
             if self.retire.send(closed).await.is_err() || told.await.is_err() {
                 return failed("the process is stopping already");
@@ -299,7 +310,7 @@ impl Command for Retire {
             // only its main process may tell a service manager which one that is from now on
             notify::tell(&format!("MAINPID={pid}"));
             log::info!("process {pid} has taken over");
-            self.successor.send_replace(pid);
+            self.heir.send_replace(Heir::Alone(pid));
             json!({ "ok": true })
         })
     }
@@ -369,5 +380,85 @@ pub fn ask(state_dir: &Path, config: Option<&Path>) -> Result<u64, String> {
         (Some(pid), _) => Ok(pid),
         (None, Some(problem)) => Err(problem.to_owned()),
         (None, None) => Err("the edge answers what nobody understands".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+
+    struct Stage {
+        upgrade: Upgrade,
+        retire: Retire,
+        retiring: mpsc::Receiver<Retiring>,
+        peer: UnixStream,
+    }
+
+    impl Stage {
+        fn new() -> Self {
+            let own =
+                Invocation { program: "none".into(), arguments: Vec::new(), folder: "/".into() };
+            let (heir, (retire, retiring)) = (watch::Sender::new(Heir::Nobody), mpsc::channel(1));
+            let (unable, busy) = (Arc::default(), tokio::sync::Mutex::new(()));
+            let upgrade =
+                Upgrade { own, asked_at: "none".into(), heir: heir.clone(), unable, busy };
+            let (peer, _) = UnixStream::pair().unwrap();
+            Self { upgrade, retire: Retire { retire, heir }, retiring, peer }
+        }
+
+        /// What is said to a process of this number that says that it is at work.
+        async fn told(&self, pid: u32) -> Value {
+            self.retire.run(&json!({ "do": "retire", "pid": pid }), &self.peer).await
+        }
+    }
+
+    /// A new process that does nothing for longer than anybody waits.
+    fn slow() -> Child {
+        Process::new("sleep").arg("600").stdin(Stdio::null()).spawn().unwrap()
+    }
+
+    fn lives(pid: u32) -> bool {
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z"))
+    }
+
+    fn end(pid: u32) {
+        let pid = rustix::process::Pid::from_raw(pid.try_into().unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_taken_over_is_not_killed_however_long_the_old_one_takes_to_go() {
+        let mut stage = Stage::new();
+        let child = slow();
+        let pid = child.id();
+        let mut retiring = std::mem::replace(&mut stage.retiring, mpsc::channel(1).1);
+        let old = async {
+            let word = retiring.recv().await.unwrap();
+            sleep(PATIENCE * 2).await;
+            assert!(lives(pid), "the word was taken");
+            word.send(()).unwrap();
+        };
+        let (outcome, told, ()) = tokio::join!(stage.upgrade.outcome(child), stage.told(pid), old);
+        assert_eq!((outcome, told["ok"].as_bool()), (Ok(pid), Some(true)));
+        assert!(lives(pid));
+        end(pid);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_word_of_who_was_given_up_is_not_taken() {
+        let mut stage = Stage::new();
+        let child = slow();
+        let pid = child.id();
+        let problem = stage.upgrade.outcome(child).await.unwrap_err();
+        assert!(problem.contains("not ready within 55 s"), "{problem}");
+        assert!(!lives(pid));
+        // sent before it was killed, and read behind that
+        let told = timeout(PATIENCE, stage.told(pid)).await.expect("nobody is waited for");
+        assert!(told["error"].as_str().unwrap().contains("too late"), "{told}");
+        assert!(stage.retiring.try_recv().is_err(), "the old one goes on");
+        heir::forget(&stage.upgrade.heir);
+        assert!(heir::promise(&stage.upgrade.heir, pid), "a later one may have its number");
     }
 }

@@ -73,7 +73,8 @@ pub async fn authenticate(
 /// Runs them for who was let in before and has a stream open.
 ///
 /// # Errors
-/// Those of [`authenticate`]; 401, too, where the credential stands for somebody else now.
+/// Those of [`authenticate`]; 401, too, where the credential stands for somebody else now. Only what [`decides`] ends
+/// the stream.
 pub async fn again(
     chain: &Chain,
     head: &Head,
@@ -81,7 +82,6 @@ pub async fn again(
     before: &Principal,
 ) -> Result<Arc<Principal>, Denial> {
     check_single(chain, head)?;
-    let refused = |code, says| Denial::new(Reason::Unauthenticated, code, says);
     for method in &chain.methods {
         let principal = match method.again(head, client, before) {
             Verdict::Absent => continue,
@@ -90,11 +90,24 @@ pub async fn again(
             Verdict::Later(verdict) => verdict.await?,
         };
         if principal.to_bytes() != before.to_bytes() {
-            return Err(refused("auth.other", "The credential is somebody else's now"));
+            return Err(other());
         }
         return Ok(principal);
     }
-    Err(refused("auth.none", "Authentication is required"))
+    Err(Denial::new(Reason::Unauthenticated, "auth.none", "Authentication is required"))
+}
+
+/// Whether a refusal by [`again`] says that the caller is not who it was, and not that nobody knows. A token's own
+/// end is not the edge's word: its streams have a time of their own (`stream_grace`).
+pub fn decides(denial: &Denial) -> bool {
+    use Reason::{Forbidden, Malformed, Unauthenticated};
+    let of_caller = matches!(denial.reason, Unauthenticated | Forbidden | Malformed);
+    of_caller && denial.code != oauth::EXPIRED
+}
+
+/// A credential that has changed hands.
+fn other() -> Denial {
+    Denial::new(Reason::Unauthenticated, "auth.other", "The credential is somebody else's now")
 }
 
 /// Which of two credentials counts must not depend on who reads them (RFC 9110 §5.3: neither

@@ -10,6 +10,7 @@ use super::settings::{Affinity, HostHeader, Retry, UpstreamSettings, UpstreamTls
 use super::spread::{self, Balance};
 use super::{credential, health, servers};
 use crate::base::compile::{Cx, Node, NodeKind};
+use crate::base::fields::Fields;
 use crate::base::kept::{Sum, content, fingerprint};
 use crate::base::url::Origin;
 use crate::base::{defaults, fields, url};
@@ -73,8 +74,8 @@ fn upstream(node: &Node, cx: &mut Cx) -> Option<UpstreamSettings> {
     let mut fields = cx.map(node)?;
     let name = fields.required(cx, "name", |n, cx| cx.parse(n, "a name", name));
     let servers = fields.required(cx, "servers", servers::servers);
-    let balance = fields.or(cx, "balance", Balance::default(), spread::balance);
-    let affinity = fields.or(cx, "affinity", Affinity::Principal, affinity);
+    let several = servers.as_ref().is_some_and(|(s, lookups)| s.len() > 1 || !lookups.is_empty());
+    let (balance, affinity) = spreading(&mut fields, several, cx);
     let host = fields.or(cx, "host", HostHeader::Server, host);
     let credential = fields.optional(cx, "credentials", credential::credential);
     let retry = fields.or(cx, "retry", Retry::default(), spread::retry);
@@ -123,6 +124,31 @@ fn upstream(node: &Node, cx: &mut Cx) -> Option<UpstreamSettings> {
         health,
         eject,
     })
+}
+
+/// How requests are spread over `several` replicas. Warns of a policy that does not count for some of them, where
+/// nobody has said that it should or should not.
+fn spreading(fields: &mut Fields<'_>, several: bool, cx: &mut Cx) -> (Balance, Affinity) {
+    let node = fields.take("balance");
+    let balance = node.and_then(|n| cx.in_key("balance", |cx| spread::balance(n, cx)));
+    let balance = balance.unwrap_or_default();
+    let affinity = fields.optional(cx, "affinity", affinity);
+    // turns, and shares by weight, are what callers get by their own replicas, too
+    let counts = balance.hash.is_some() || balance.policy == defaults::BALANCE;
+    if let Some(node) = node
+        && several
+        && !counts
+        && affinity.is_none()
+    {
+        let policy = balance.policy;
+        let problem = format!(
+            "`{policy}` does not count for clients of MCP 2026-07-28, which have no sessions: all requests of one \
+             caller go to one replica. Say `affinity: none` where the servers share all state, else \
+             `affinity: principal`"
+        );
+        cx.in_key("balance", |cx| cx.warn(node, problem));
+    }
+    (balance, affinity.unwrap_or(Affinity::Principal))
 }
 
 /// What is in the TLS files counts like what is in the config.

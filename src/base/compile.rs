@@ -6,13 +6,13 @@
 
 use std::any::{Any, type_name};
 use std::collections::HashMap;
-use std::fmt;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use super::config_error::ConfigError;
 use super::fields::Fields;
 use super::kept::Kept;
 use super::masks::Masks;
@@ -50,35 +50,13 @@ pub enum NodeKind {
     Map(Vec<(String, usize, Node)>),
 }
 
-/// One mistake in a config.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigError {
-    /// 1-based line; 0 when no place can be named.
-    pub line: usize,
-    /// Such as `routes[2].auth[0]`.
-    pub path: String,
-    /// What is wrong and what is expected.
-    pub problem: String,
-}
-
-/// `12: routes[2].auth: what is wrong`; what has no place is left out.
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.line > 0 {
-            write!(f, "{}: ", self.line)?;
-        }
-        if !self.path.is_empty() {
-            write!(f, "{}: ", self.path)?;
-        }
-        f.write_str(&self.problem)
-    }
-}
-
 /// Collects errors while a config is compiled; knows where we are.
 #[derive(Debug, Default)]
 pub struct Cx {
     /// All errors so far.
     pub errors: Vec<ConfigError>,
+    /// What is no error, but hardly what is meant.
+    pub warnings: Vec<ConfigError>,
     /// The folder that relative paths are relative to: the config file's.
     pub base_dir: PathBuf,
     /// Files that the values so far came from, and are to be read again when they change.
@@ -113,9 +91,18 @@ impl Cx {
 
     /// Notes a mistake at a line (0 = no place) below the current path.
     pub fn error_at(&mut self, line: usize, problem: impl Into<String>) {
-        let path = self.path.concat();
-        let problem = self.masks.apply(problem.into());
-        self.errors.push(ConfigError { line, path, problem });
+        let error = self.placed(line, problem.into());
+        self.errors.push(error);
+    }
+
+    /// Notes at `node` what is taken as it stands, and is hardly what is meant.
+    pub fn warn(&mut self, node: &Node, problem: impl Into<String>) {
+        let warning = self.placed(node.line, problem.into());
+        self.warnings.push(warning);
+    }
+
+    fn placed(&self, line: usize, problem: String) -> ConfigError {
+        ConfigError { line, path: self.path.concat(), problem: self.masks.apply(problem) }
     }
 
     /// Runs `f` one key deeper.

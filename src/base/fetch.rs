@@ -265,6 +265,8 @@ mod tests {
     use std::net::TcpListener;
     use std::sync::mpsc;
 
+    use rustls::pki_types::PrivateKeyDer;
+
     use super::*;
 
     /// A server that answers one request with these bytes; what it was asked.
@@ -289,7 +291,10 @@ mod tests {
     }
 
     fn get(url: &str, time: Duration) -> Result<Bytes, String> {
-        let fetch = Fetch::new(None, time).unwrap();
+        asked_with(Fetch::new(None, time).unwrap(), url)
+    }
+
+    fn asked_with(fetch: Fetch, url: &str) -> Result<Bytes, String> {
         let url = target(url, true).unwrap();
         let (sender, answer) = mpsc::channel();
         spawn(async move { sender.send(fetch.get(&url).await).unwrap() }).unwrap();
@@ -336,15 +341,52 @@ mod tests {
         }
     }
 
+    /// A server with this certificate that answers one request; where it is.
+    fn serve_tls(made: &rcgen::CertifiedKey<rcgen::KeyPair>) -> String {
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("https://localhost:{}/", listener.local_addr().unwrap().port());
+        std::thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            let connection = rustls::ServerConnection::new(Arc::new(config)).unwrap();
+            let mut stream = rustls::StreamOwned::new(connection, stream);
+            let mut head = Vec::new();
+            let mut byte = [0; 1];
+            // who does not trust us goes
+            while !head.ends_with(b"\r\n\r\n") && stream.read_exact(&mut byte).is_ok() {
+                head.push(byte[0]);
+            }
+            drop(stream.write_all(&with_body(b"{}")));
+            drop(stream.read(&mut byte));
+        });
+        url
+    }
+
     #[test]
-    fn a_server_is_trusted_by_the_file_alone() {
+    fn a_server_is_trusted_by_the_ca_of_the_file_too_and_by_no_other() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ca.pem");
         std::fs::write(&path, "nothing").unwrap();
         assert!(Fetch::new(Some(&path), TIME).unwrap_err().contains("no certificate in it"));
         assert!(Fetch::new(Some(Path::new("gone.pem")), TIME).is_err());
-        let made = rcgen::generate_simple_self_signed(["a".to_owned()]).unwrap();
+        let [made, other] =
+            [(); 2].map(|()| rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap());
+        let ask = |ca: Option<&Path>| asked_with(Fetch::new(ca, TIME).unwrap(), &serve_tls(&made));
         std::fs::write(&path, made.cert.pem()).unwrap();
-        assert!(Fetch::new(Some(&path), TIME).is_ok());
+        assert_eq!(ask(Some(&path)).unwrap(), "{}");
+        let system = roots(None).unwrap().len();
+        assert_eq!(roots(Some(&path)).unwrap().len(), system + 1, "besides the system's");
+        std::fs::write(&path, other.cert.pem()).unwrap();
+        for ca in [Some(path.as_path()), None] {
+            let problem = ask(ca).unwrap_err();
+            assert!(problem.to_lowercase().contains("certificate"), "{ca:?}: {problem}");
+        }
     }
 }

@@ -4,16 +4,23 @@
 //! Messages quote what they name: `` `…` ``. What stands so and came from `${env:…}` or `${file:…}`, alone or as
 //! a part of a value, is named by where it came from.
 
+use std::fmt;
 use std::path::Path;
 
 /// Shorter values are no secrets, and stand in messages by chance.
 const SHORTEST: usize = 4;
 
 /// What must not be shown, and what is shown in its place.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Masks {
     values: Vec<(String, String)>,
     files: Vec<(String, String)>,
+}
+
+impl fmt::Debug for Masks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Masks").finish_non_exhaustive()
+    }
 }
 
 impl Masks {
@@ -104,6 +111,7 @@ mod tests {
             assert_eq!(masks().apply(text.to_owned()), shown);
         }
         assert_eq!(masks().path(Path::new("/etc/hunter3")), "${env:F}");
+        assert!(!format!("{:?}", masks()).to_lowercase().contains("hunter"));
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod caller;
 pub mod chunked;
 pub mod cidr;
 pub mod compile;
+pub mod config_error;
 pub mod defaults;
 pub mod denial;
 pub mod disclose;

@@ -170,7 +170,7 @@ fn compile(root: &Node, env: Env<'_>, cx: &mut Cx) -> Option<Parts> {
     add_written_upstreams(&routes, &mut upstreams);
     upstreams.iter_mut().for_each(|upstream| upstream.ask_by(&dns));
     Some(Parts {
-        state_dir: state_dir.unwrap_or_else(|| default_state_dir(env)),
+        state_dir: state_dir.unwrap_or_else(|| cx.base_dir.join(default_state_dir(env))),
         threads,
         admin,
         access_log,
@@ -306,11 +306,13 @@ fn finish(mut parts: Parts, mode: Mode, cx: &mut Cx) -> Result<Settings, ConfigE
         fixed: Vec::new(),
         watched: std::mem::take(&mut cx.watched),
         kept: std::mem::take(&mut cx.kept),
+        warnings: sorted(std::mem::take(&mut cx.warnings)),
+        masks: cx.masks.clone(),
     })
 }
 
 /// `$XDG_STATE_HOME/mcp-edge` (relative values are void by the XDG base directory specification),
-/// else `./state`.
+/// else `state`, which like all paths is relative to the config's folder, where there is one.
 pub fn default_state_dir(env: Env<'_>) -> PathBuf {
     let home = env("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     home.map_or_else(|| PathBuf::from("state"), |path| path.join("mcp-edge"))

@@ -25,7 +25,9 @@ use admin::AdminSettings;
 
 use crate::balance::session::SessionKeys;
 use crate::balance::settings::UpstreamSettings;
+use crate::base::compile::ConfigError;
 use crate::base::kept::Kept;
+use crate::base::masks::Masks;
 use crate::base::watch::Refresh;
 use crate::listen::acme::AcmeSettings;
 use crate::listen::settings::ListenerSettings;
@@ -75,6 +77,10 @@ pub struct Settings {
     pub fixed: Vec<Fixed>,
     /// What remembers: handed on to the generation of the config after this one.
     pub kept: Kept,
+    /// What is taken as it stands, and is hardly what is meant.
+    pub warnings: Vec<ConfigError>,
+    /// What messages about the config must not show.
+    pub masks: Masks,
     /// How long a session id is good for after it was issued; no limit where absent.
     pub session_max_age: Option<Duration>,
 }

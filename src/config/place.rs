@@ -17,7 +17,7 @@ use crate::base::kept::{Sum, fingerprint};
 pub fn state_dir(path: &Path, env: Env<'_>) -> Result<PathBuf, String> {
     let text = files::read_text_from_anywhere(path)?;
     let base_dir = path.parent().unwrap_or(Path::new(""));
-    let Some(mut node) = node(&text) else { return Ok(default_state_dir(env)) };
+    let Some(mut node) = node(&text) else { return Ok(base_dir.join(default_state_dir(env))) };
     let mut cx = Cx::new(base_dir);
     substitute(&mut node, env, &mut cx);
     cx.file(&node).ok_or_else(|| format!("`{}`: `state_dir` cannot be read", path.display()))
@@ -63,14 +63,22 @@ mod tests {
             ("state_dir: /var/lib/x\nroutes: []\n", "/var/lib/x"),
             ("routes: [\nstate_dir: /var/lib/x # here\nlisteners: }\n", "/var/lib/x"),
             ("state_dir: ${env:DIR}\nunknown: 1\n", "/run/x"),
-            ("routes: [\n", "state"),
-            ("", "state"),
         ] {
             std::fs::write(&file, text).unwrap();
             assert_eq!(state_dir(&file, &env), Ok(found.into()), "{text}");
         }
-        std::fs::write(&file, "state_dir: near\n").unwrap();
-        assert_eq!(state_dir(&file, &env), Ok(folder.path().join("near")));
+        for (text, found) in
+            [("state_dir: near\n", "near"), ("routes: [\n", "state"), ("", "state")]
+        {
+            std::fs::write(&file, text).unwrap();
+            assert_eq!(
+                state_dir(&file, &env),
+                Ok(folder.path().join(found)),
+                "wherever it is asked"
+            );
+        }
+        let home = |name: &str| (name == "XDG_STATE_HOME").then(|| "/var/lib".to_owned());
+        assert_eq!(state_dir(&file, &home), Ok("/var/lib/mcp-edge".into()));
         assert!(state_dir(&folder.path().join("none"), &env).is_err());
     }
 }

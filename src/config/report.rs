@@ -23,6 +23,11 @@ pub fn errors(source: &str, errors: &[ConfigError]) -> String {
     errors.iter().map(line).collect()
 }
 
+/// The same of what is no error, one sentence each.
+pub fn warnings(source: &str, settings: &Settings) -> Vec<String> {
+    errors(source, &settings.warnings).lines().map(str::to_owned).collect()
+}
+
 /// What would run, without secrets.
 ///
 /// # Errors

@@ -1,6 +1,7 @@
 //! What the edge will have to write: in, settings; out, which of it the user who asks may not, found without writing.
 
 use std::fs;
+use std::mem;
 use std::path::Path;
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
@@ -21,6 +22,14 @@ pub struct Unwritable {
 
 /// Looks at the state folder and the files of logs.
 pub fn unwritable(settings: &Settings) -> Unwritable {
+    let mut found = look(settings);
+    let masked = |problem: &mut String| *problem = settings.masks.apply(mem::take(problem));
+    found.errors.iter_mut().for_each(|error| masked(&mut error.problem));
+    found.notes.iter_mut().for_each(masked);
+    found
+}
+
+fn look(settings: &Settings) -> Unwritable {
     let mut found = Unwritable::default();
     if let Err(problem) = folder(&settings.state_dir) {
         if needs_state(settings) {

@@ -11,6 +11,7 @@ mod place;
 mod whose;
 
 use std::future::pending;
+use std::io;
 use std::os::unix::net;
 use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
@@ -161,33 +162,41 @@ impl Shared {
         };
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // nothing is waited for but in here: a close waits for nobody
         loop {
-            let Ok(free) = self.places.clone().acquire_owned().await else { return Ended::Lost };
-            let accepted = tokio::select! {
-                accepted = socket.accept() => accepted,
+            tokio::select! {
+                ended = self.next(&socket) => {
+                    if let Err(e) = ended {
+                        log::error!("the control socket cannot accept: {e}");
+                        tokio::select! {
+                            () = sleep(PAUSE) => {}
+                            closed = &mut close => return Ended::Closed(closed),
+                        }
+                    }
+                }
                 closed = &mut close => return Ended::Closed(closed),
                 _ = look.tick() => {
                     let place = place.clone();
-                    match tokio::task::spawn_blocking(move || place.is_ours()).await {
-                        Ok(false) => return Ended::Lost,
-                        _ => continue,
+                    let ours = tokio::task::spawn_blocking(move || place.is_ours());
+                    tokio::select! {
+                        ours = ours => if matches!(ours, Ok(false)) { return Ended::Lost },
+                        closed = &mut close => return Ended::Closed(closed),
                     }
-                }
-            };
-            match accepted {
-                Ok((peer, _)) => {
-                    let shared = self.clone();
-                    tokio::spawn(async move {
-                        shared.converse(peer).await;
-                        drop(free);
-                    });
-                }
-                Err(e) => {
-                    log::error!("the control socket cannot accept: {e}");
-                    sleep(PAUSE).await;
                 }
             }
         }
+    }
+
+    /// Accepts who comes next, once there is a place for another question. Nobody is lost where it is dropped.
+    async fn next(self: &Arc<Self>, socket: &UnixListener) -> io::Result<()> {
+        let place = self.places.clone().acquire_owned().await.map_err(io::Error::other)?;
+        let (peer, _) = socket.accept().await?;
+        let shared = self.clone();
+        tokio::spawn(async move {
+            shared.converse(peer).await;
+            drop(place);
+        });
+        Ok(())
     }
 
     async fn converse(&self, mut peer: UnixStream) {
@@ -255,6 +264,9 @@ mod tests {
     use std::io::{BufRead, BufReader, Write};
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
+    use tokio::sync::mpsc;
+    use tokio::time::Instant;
+
     use super::*;
 
     struct Echo;
@@ -266,6 +278,20 @@ mod tests {
 
         fn run<'a>(&'a self, asked: &'a Value, _: &'a UnixStream) -> Reply<'a> {
             Box::pin(async { json!({ "ok": true, "asked": asked["what"] }) })
+        }
+    }
+
+    /// Never ends; says that it was begun.
+    struct Hang(mpsc::UnboundedSender<()>);
+
+    impl Command for Hang {
+        fn name(&self) -> &'static str {
+            "hang"
+        }
+
+        fn run<'a>(&'a self, _: &'a Value, _: &'a UnixStream) -> Reply<'a> {
+            self.0.send(()).unwrap();
+            Box::pin(pending())
         }
     }
 
@@ -334,6 +360,35 @@ mod tests {
         let nobody = client::ask(&folder.path().join("none"), &json!({})).unwrap_err();
         assert!(nobody.contains("no edge"), "{nobody}");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no drafts are left");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn questions_that_take_long_do_not_hold_up_its_close() {
+        let folder = tempfile::tempdir().unwrap();
+        let (begun, mut begins) = mpsc::unbounded_channel();
+        let whose = Whose::new(Some(Path::new("/a/file.yaml")));
+        let commands: Vec<Arc<dyn Command>> = vec![Arc::new(Hang(begun))];
+        let server = Server::open(folder.path().to_owned(), commands, whose).await;
+        let shared = server.shared.clone();
+        let (close, closing) = oneshot::channel();
+        let running = tokio::spawn(server.run(closing));
+        let mut peers = Vec::new();
+        for _ in 0..MOST {
+            let mut peer = UnixStream::connect(path(folder.path())).await.unwrap();
+            peer.write_all(b"{\"do\":\"hang\"}\n").await.unwrap();
+            begins.recv().await.unwrap();
+            peers.push(peer);
+        }
+        assert_eq!(shared.places.available_permits(), 0, "nobody else is answered");
+        let before = Instant::now();
+        let (closed, told) = oneshot::channel();
+        close.send(closed).unwrap();
+        told.await.unwrap();
+        assert!(before.elapsed() < PATIENCE, "{:?}", before.elapsed());
+        // who has asked is waited for, and not for ever
+        running.await.unwrap();
+        assert!((PATIENCE..LONGEST).contains(&before.elapsed()), "{:?}", before.elapsed());
+        assert!(UnixStream::connect(path(folder.path())).await.is_err(), "it is closed");
     }
 
     #[tokio::test(start_paused = true)]

@@ -186,6 +186,8 @@ fn group(group: &Directive, https: bool, item: &mut Item, notes: &mut Notes) -> 
     item.list("servers", servers.collect());
     if let Some((name, directive)) = policy {
         item.from("balance", name, &directive.at);
+        // nginx knows no callers without sessions that would stay together
+        item.from("affinity", "none", &directive.at);
     }
     Ok(())
 }

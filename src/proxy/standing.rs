@@ -27,9 +27,6 @@ use crate::observe::record::Record;
 use crate::route::access;
 use crate::route::settings::RouteSettings;
 
-/// A token's own end is not the edge's word: its streams have a time of their own (`stream_grace`).
-const EXPIRED: &str = "auth.oauth.expired";
-
 /// Until a stream is looked at again of which nobody could tell, and up to twice that.
 const AGAIN: Duration = Duration::from_secs(30);
 /// The longest time that is waited at once for the end of a credential: clocks are set.
@@ -251,16 +248,10 @@ async fn request(
     access::check(&route, client).map_err(gone("address.revoked"))?;
     let found = match auth::again(&route.auth, head, client, principal).await {
         Ok(found) => Some(found),
-        Err(denial) if decides(&denial) => return Err(gone("auth.revoked")(denial)),
+        Err(denial) if auth::decides(&denial) => return Err(gone("auth.revoked")(denial)),
         Err(_) => None,
     };
     let caller = found.as_ref().unwrap_or(principal).clone();
     authz::enter(&route.rules, caller).map_err(gone("auth.revoked"))?;
     Ok((route, found))
-}
-
-/// Whether a refusal says that the caller is not who it was, and not that nobody knows.
-fn decides(denial: &Denial) -> bool {
-    use Reason::{Forbidden, Malformed, Unauthenticated};
-    matches!(denial.reason, Unauthenticated | Forbidden | Malformed) && denial.code != EXPIRED
 }

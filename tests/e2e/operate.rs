@@ -323,3 +323,44 @@ fn what_the_log_is_set_to_by_hand_holds() {
     assert_eq!(said(&edge, "SIGUSR1"), 0);
     edge.stop();
 }
+
+#[test]
+fn what_is_hardly_meant_is_said_at_the_start_and_at_a_reload() {
+    let (one, two) = (plain(), plain());
+    let config = || {
+        let servers = [one.url(), two.url()];
+        edge().upstream("one", &servers, "balance: least_requests").route("upstream: one")
+    };
+    let edge = config().start();
+    let told =
+        "upstreams[0].balance: `least_requests` does not count for clients of MCP 2026-07-28";
+    assert_eq!(said(&edge, told), 1);
+    let done = edge.reload(&config());
+    let heard = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(heard.starts_with("warning: ") && heard.contains(told), "{heard}");
+    assert_eq!(done.status.code(), Some(0));
+    edge.stop();
+}
+
+/// Wherever the edge was started, and wherever it is asked.
+#[test]
+fn without_a_state_folder_the_one_beside_the_config_is_meant() {
+    let (dir, away) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let config = "listeners: [ { address: \"127.0.0.1:0\" } ]\nadmin: off\n\
+         routes: [ { upstream: \"http://127.0.0.1:1\", auth: [ anonymous ] } ]\n";
+    let file = dir.path().join("c.yaml");
+    fs::write(&file, config).unwrap();
+    let command = |what: &str, from: &Path| {
+        let mut command = Command::new(binary());
+        command.args([what, "--config"]).arg(&file).current_dir(from);
+        command.env_remove("XDG_STATE_HOME").stdin(Stdio::null());
+        command
+    };
+    let mut edge = Edge::spawn(command("run", away.path()), None);
+    edge.wait_ready(config);
+    let done = command("reload", Path::new("/")).output().unwrap();
+    assert_eq!(done.status.code(), Some(0), "{}", String::from_utf8_lossy(&done.stderr));
+    assert!(dir.path().join("state/session-key").exists());
+    assert_eq!(fs::read_dir(away.path()).unwrap().count(), 0, "nothing is left where it began");
+    edge.stop();
+}

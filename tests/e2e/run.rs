@@ -186,6 +186,7 @@ fn check_says_what_could_not_be_written_and_makes_nothing() {
         write(dir.path(), &config);
         let mut command = Command::new(&copy);
         command.args(["check", "--config", "mcp-edge.yaml"]).current_dir(dir.path());
+        command.env("FOLDER", "closed");
         if root {
             command.uid(65534).gid(65534);
         }
@@ -200,10 +201,18 @@ fn check_says_what_could_not_be_written_and_makes_nothing() {
         assert!(said.contains(&format!("{part} cannot be written by user ")), "{part}: {said}");
     }
     assert_eq!(said.lines().count(), 3, "{said}");
+    // what was put in is not shown
+    let (hidden, log) = ("\"${env:FOLDER}/state\"", "\"${env:FOLDER}/a.log\"");
+    let (code, said) = check(hidden, false, log, good.2);
+    assert_eq!((code, said.lines().count()), (Some(2), 2), "{said}");
+    assert!(said.contains("access_log: `${env:FOLDER}` cannot be written"), "{said}");
+    assert!(!said.contains("closed"), "{said}");
     // nothing has to be kept there: the edge would start
     let (code, said) = check("closed/state", true, good.1, "stdout");
     assert_eq!(code, Some(0), "{said}");
     assert!(said.starts_with("warning: state_dir: `closed` cannot be written"), "{said}");
+    let (_, said) = check(hidden, true, good.1, "stdout");
+    assert!(said.starts_with("warning: state_dir: `${env:FOLDER}` cannot be written"), "{said}");
     for folder in ["closed", "open"] {
         assert_eq!(fs::read_dir(at(folder)).unwrap().count(), 0, "{folder}");
     }

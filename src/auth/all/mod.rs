@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
-use super::{Method, anonymous, compile as list};
+use super::{Method, anonymous, compile as list, decides, other};
 use crate::base::caller::{Authenticate, Client, Resource, Shape, Verdict};
 use crate::base::compile::{Cx, Node};
 use crate::base::denial::{Denial, Reason};
@@ -78,7 +78,7 @@ impl Authenticate for All {
     }
 
     fn authenticate<'a>(&'a self, head: &'a Head, client: &'a Client) -> Verdict<'a> {
-        self.ask(|method| method.authenticate(head, client))
+        self.ask(|method| method.authenticate(head, client)).map_or_else(|verdict| verdict, settle)
     }
 
     fn again<'a>(
@@ -87,15 +87,17 @@ impl Authenticate for All {
         client: &'a Client,
         before: &'a Principal,
     ) -> Verdict<'a> {
-        self.ask(|method| method.again(head, client, before))
+        let verdicts = self.ask(|method| method.again(head, client, before));
+        verdicts.map_or_else(|verdict| verdict, |verdicts| settle_again(verdicts, before))
     }
 }
 
 impl All {
+    /// What each method says; or the verdict, where one has nothing to look at.
     fn ask<'a>(
         &'a self,
         mut each: impl FnMut(&'a Arc<dyn Authenticate>) -> Verdict<'a>,
-    ) -> Verdict<'a> {
+    ) -> Result<Vec<Verdict<'a>>, Verdict<'a>> {
         let mut verdicts = Vec::with_capacity(self.methods.len());
         let (mut sent, mut missing) = (false, false);
         for method in &self.methods {
@@ -106,12 +108,9 @@ impl All {
             verdicts.push(verdict);
         }
         match (sent, missing) {
-            (false, true) => Verdict::Absent,
-            (true, true) => {
-                let several = "Several credentials are required";
-                Verdict::Refused(Denial::new(Reason::Unauthenticated, "auth.all.missing", several))
-            }
-            (_, false) => settle(verdicts),
+            (false, true) => Err(Verdict::Absent),
+            (true, true) => Err(Verdict::Refused(nobody())),
+            (_, false) => Ok(verdicts),
         }
     }
 }
@@ -142,6 +141,61 @@ async fn wait(verdicts: Vec<Verdict<'_>>) -> Result<Arc<Principal>, Denial> {
         });
     }
     joined(principals)
+}
+
+/// The same for who has a stream open: a refusal that ends it goes before those that do not, whichever comes first.
+/// Or the end of a token, whose streams go on for a while, would hide that another credential was taken away.
+fn settle_again<'a>(mut verdicts: Vec<Verdict<'a>>, before: &'a Principal) -> Verdict<'a> {
+    let ends =
+        |verdict: &Verdict<'_>| matches!(verdict, Verdict::Refused(denial) if decides(denial));
+    if let Some(at) = verdicts.iter().position(ends) {
+        return verdicts.swap_remove(at);
+    }
+    if verdicts.iter().any(|verdict| matches!(verdict, Verdict::Later(_))) {
+        return Verdict::Later(Box::pin(wait_again(verdicts, before)));
+    }
+    weigh(verdicts.into_iter().map(at_once), before).map_or_else(Verdict::Refused, Verdict::Known)
+}
+
+/// What is there already; of what is still to come, that nobody knows.
+fn at_once(verdict: Verdict<'_>) -> Result<Arc<Principal>, Denial> {
+    match verdict {
+        Verdict::Known(principal) => Ok(principal),
+        Verdict::Refused(denial) => Err(denial),
+        Verdict::Absent | Verdict::Later(_) => Err(nobody()),
+    }
+}
+
+async fn wait_again(
+    verdicts: Vec<Verdict<'_>>,
+    before: &Principal,
+) -> Result<Arc<Principal>, Denial> {
+    let mut found = Vec::with_capacity(verdicts.len());
+    for verdict in verdicts {
+        let result = match verdict {
+            Verdict::Later(verdict) => verdict.await,
+            there => at_once(there),
+        };
+        match result {
+            Err(denial) if decides(&denial) => return Err(denial),
+            result => found.push(result),
+        }
+    }
+    weigh(found.into_iter(), before)
+}
+
+/// Of refusals none of which ends a stream, the first; but somebody else's credential ends it.
+fn weigh(
+    mut found: impl Iterator<Item = Result<Arc<Principal>, Denial>>,
+    before: &Principal,
+) -> Result<Arc<Principal>, Denial> {
+    let first = found.next();
+    if let Some(Ok(principal)) = &first
+        && principal.to_bytes() != before.to_bytes()
+    {
+        return Err(other());
+    }
+    first.into_iter().chain(found).collect::<Result<Vec<_>, _>>().and_then(joined)
 }
 
 /// The first of them, with whatever token and proof one of them has: scopes and claims are asked of the one,
@@ -231,6 +285,78 @@ mod tests {
             let joined = joined(vec![who(first), who(second)]).unwrap();
             assert_eq!(joined.until, until);
         }
+    }
+
+    /// What became of a credential that a stream began with.
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum Now {
+        Ann,
+        Bob,
+        Expired,
+        /// Its provider does not answer.
+        Unknown,
+        Removed,
+    }
+
+    impl Now {
+        fn result(self) -> Result<Arc<Principal>, Denial> {
+            let refused = |reason, code| Err(Denial::new(reason, code, ""));
+            match self {
+                Self::Ann => Ok(Arc::new(Principal::new("oauth", "", "ann"))),
+                Self::Bob => Ok(Arc::new(Principal::new("oauth", "", "bob"))),
+                Self::Expired => refused(Reason::Unauthenticated, super::super::oauth::EXPIRED),
+                Self::Unknown => refused(Reason::Busy, "auth.oauth.unavailable"),
+                Self::Removed => refused(Reason::Unauthenticated, "auth.api_key.unknown"),
+            }
+        }
+
+        fn verdict<'a>(self, later: bool) -> Verdict<'a> {
+            match self.result() {
+                result if later => Verdict::Later(Box::pin(async { result })),
+                Ok(principal) => Verdict::Known(principal),
+                Err(denial) => Verdict::Refused(denial),
+            }
+        }
+    }
+
+    #[test]
+    fn for_who_has_a_stream_the_end_of_one_credential_hides_not_that_of_another() {
+        use Now::{Ann, Bob, Expired, Removed, Unknown};
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let before = Principal::new("oauth", "", "ann");
+        for (both, found) in [
+            ([Expired, Removed], "auth.api_key.unknown"),
+            ([Unknown, Removed], "auth.api_key.unknown"),
+            ([Removed, Expired], "auth.api_key.unknown"),
+            ([Bob, Expired], "auth.other"),
+            ([Bob, Ann], "auth.other"),
+            ([Expired, Ann], super::super::oauth::EXPIRED),
+            ([Ann, Unknown], "auth.oauth.unavailable"),
+            ([Ann, Ann], "ann"),
+        ] {
+            for later in [[false, false], [true, false], [false, true], [true, true]] {
+                let [one, other] = [0, 1].map(|n| both[n].verdict(later[n]));
+                let result = match settle_again(vec![one, other], &before) {
+                    Verdict::Known(principal) => Ok(principal),
+                    Verdict::Refused(denial) => Err(denial),
+                    Verdict::Later(verdict) => runtime.block_on(verdict),
+                    Verdict::Absent => panic!("{both:?}: they are there"),
+                };
+                let result =
+                    result.map_or_else(|denial| denial.code.to_owned(), |p| p.subject.clone());
+                assert_eq!(result, found, "{both:?}, later: {later:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_removal_that_is_known_is_told_before_a_provider_is_waited_for() {
+        let before = Principal::new("oauth", "", "ann");
+        let never = Verdict::Later(Box::pin(std::future::pending()));
+        let verdict = settle_again(vec![never, Now::Removed.verdict(false)], &before);
+        assert!(
+            matches!(verdict, Verdict::Refused(denial) if denial.code == "auth.api_key.unknown")
+        );
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::compile::word;
 use super::discovery::{self, Source};
 use super::introspection::{self, Introspection};
 use super::issuer::{Issuer, Proof};
-use super::provider::{Provider, Times};
+use super::provider::{Provider, Times, What};
 use super::token;
 use crate::base::caller::ServerMetadata;
 use crate::base::compile::{Cx, Node, NodeKind};
@@ -85,12 +85,14 @@ pub(super) fn issuer(
             let asked = cx.in_key("introspection", |cx| introspection(n, place.as_ref(), cx))?;
             (Proof::Introspection(asked), Vec::new())
         }
-        _ => (Proof::Keys(place.as_ref()?.provider(node, true, cx)?), algorithms),
+        _ => (Proof::Keys(place.as_ref()?.provider(node, What::Keys, cx)?), algorithms),
     };
     let server = match (&proof, place.filter(|place| place.serve_metadata)) {
         (_, None) => None,
         (Proof::Keys(provider), _) => Some(provider.clone() as Arc<dyn ServerMetadata>),
-        (_, Some(place)) => Some(place.provider(node, false, cx)? as Arc<dyn ServerMetadata>),
+        (_, Some(place)) => {
+            Some(place.provider(node, What::Metadata, cx)? as Arc<dyn ServerMetadata>)
+        }
     };
     Some((Issuer { checks: checks?, proof, algorithms, types }, server))
 }
@@ -226,11 +228,11 @@ impl Place {
     }
 
     /// What asks it; places that say the same have one in common.
-    fn provider(&self, node: &Node, needs_keys: bool, cx: &mut Cx) -> Option<Arc<Provider>> {
+    fn provider(&self, node: &Node, what: What, cx: &mut Cx) -> Option<Arc<Provider>> {
         let Self { issuer, metadata, jwks, ca, allow_http, times, serve_metadata } = self;
         let key = format!(
             "oauth keys {issuer:?} {metadata:?} {jwks:?} {ca:?} {allow_http} {times:?} \
-             {serve_metadata} {needs_keys} {:?}",
+             {serve_metadata} {what:?} {:?}",
             ca.as_deref().map(content)
         );
         let provider = cx.shared(key, |cx| {
@@ -238,7 +240,7 @@ impl Place {
                 issuer: issuer.clone(),
                 metadata: metadata.clone(),
                 keys: jwks.clone(),
-                needs_keys,
+                needs_keys: what == What::Keys,
                 needs_metadata: *serve_metadata,
                 allow_http: *allow_http,
                 fetch: asking(node, ca.as_ref(), fetch::TIME, cx)?,
@@ -247,7 +249,7 @@ impl Place {
                 let source = source.clone();
                 Box::pin(async move { source.ask().await }) as _
             });
-            Some(Provider::new(issuer, *times, ask))
+            Some(Provider::new(issuer, what, *times, ask))
         })?;
         // asked once a second, like files that may have changed
         cx.look_after(provider.clone());

@@ -41,6 +41,9 @@ pub enum Fault {
     Inactive,
 }
 
+/// The code of [`Fault::Expired`].
+pub(in crate::auth) const EXPIRED: &str = "auth.oauth.expired";
+
 impl Fault {
     /// Stable name for logs and metrics.
     pub fn code(self) -> &'static str {
@@ -66,7 +69,7 @@ impl Fault {
             Self::Key => ("auth.oauth.key", "The token's key is not known"),
             Self::Signature => ("auth.oauth.signature", "The token's signature does not fit"),
             Self::Claims => ("auth.oauth.claims", "The token's claims are malformed"),
-            Self::Expired => ("auth.oauth.expired", "The token has expired"),
+            Self::Expired => (EXPIRED, "The token has expired"),
             Self::Early => ("auth.oauth.early", "The token is not valid yet"),
             Self::NoExpiry => ("auth.oauth.no_expiry", "The token does not expire"),
             Self::Audience => ("auth.oauth.audience", "The token is for another resource"),

@@ -42,6 +42,7 @@ use crate::base::principal::{Principal, Token as Shown};
 use crate::base::rules::Rule;
 use cache::{Cache, Entry, Moment, Sum};
 use challenge::{Challenge, Error};
+pub(super) use fault::EXPIRED;
 use fault::Fault;
 use issuer::{Issuer, Proof, Proven, Refusal};
 use scopes::Scopes;

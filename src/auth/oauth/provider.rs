@@ -28,8 +28,17 @@ pub(super) const RETRY: u32 = 10;
 /// Most requests that wait for an answer.
 const MAX_WAITING: usize = 512;
 
-/// One issuer's keys.
+/// One issuer's keys, or its metadata alone.
 pub(super) struct Provider(Arc<Inner>);
+
+/// What an issuer is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum What {
+    /// Its keys, and its metadata where they are served.
+    Keys,
+    /// Its metadata alone: it verifies tokens itself.
+    Metadata,
+}
 
 /// A question, and its answer that is still to come.
 pub(super) type Ask =
@@ -61,6 +70,7 @@ pub(super) struct Down;
 
 struct Inner {
     issuer: String,
+    what: What,
     ask: Box<Ask>,
     times: Times,
     state: Mutex<State>,
@@ -86,9 +96,10 @@ struct State {
 }
 
 impl Provider {
-    pub(super) fn new(issuer: &str, times: Times, ask: Box<Ask>) -> Self {
+    pub(super) fn new(issuer: &str, what: What, times: Times, ask: Box<Ask>) -> Self {
         Self(Arc::new(Inner {
             issuer: issuer.to_owned(),
+            what,
             ask,
             times,
             state: Mutex::default(),
@@ -187,34 +198,45 @@ impl Inner {
         }
     }
 
+    /// What messages and alarms call it.
+    fn name(&self) -> String {
+        match self.what {
+            What::Keys => format!("keys of {}", self.issuer),
+            What::Metadata => format!("metadata of {}", self.issuer),
+        }
+    }
+
+    /// What follows while it does not answer.
+    fn without(&self, any: bool) -> &'static str {
+        match (any, self.what) {
+            (true, _) => "those that were good last stay",
+            (false, What::Keys) => "its tokens get 503 until then",
+            (false, What::Metadata) => "who asks for them gets 503 until then",
+        }
+    }
+
     /// Takes an answer to a question of that time.
     fn end(&self, answer: Result<Published, String>, asked: Instant) {
-        let what = format!("keys of {}", self.issuer);
+        let name = self.name();
         let mut state = self.lock();
         state.running = false;
         state.failed = answer.is_err();
         match answer {
             Ok(published) => {
-                let same = state
-                    .published
-                    .as_ref()
-                    .is_some_and(|before| before.keys_document == published.keys_document);
-                if !same {
+                let before = state.published.as_ref();
+                if before.is_none_or(|before| before.keys_document != published.keys_document) {
                     self.generation.fetch_add(1, Ordering::AcqRel);
-                    told(&what, &published.keys);
+                    let (level, words) = found(self.what, &published.keys);
+                    log::log!(level, "{name}: {words}");
                 }
                 let until = self.millis(asked + self.times.keep);
                 self.good_until.store(until, Ordering::Release);
                 state.published = Some(Arc::new(published));
                 state.as_of = Some(asked);
-                self.outage.note(&what, Ok(()), "");
+                self.outage.note(&name, Ok(()), "");
             }
             Err(why) => {
-                let then = match &state.published {
-                    Some(_) => "those that were good last stay",
-                    None => "its tokens get 503 until then",
-                };
-                self.outage.note(&what, Err(&why), then);
+                self.outage.note(&name, Err(&why), self.without(state.published.is_some()));
             }
         }
         drop(state);
@@ -222,14 +244,16 @@ impl Inner {
     }
 }
 
-fn told(what: &str, keys: &KeySet) {
+/// What is said of an answer that is another than the one before.
+fn found(what: What, keys: &KeySet) -> (log::Level, String) {
     let (count, left_out) = (keys.len(), keys.left_out);
-    if keys.is_empty() {
-        log::warn!(
-            "{what}: there is none that could verify a token ({left_out} for something else)"
-        );
-    } else {
-        log::info!("{what}: {count} read, {left_out} for something else");
+    match what {
+        What::Metadata => (log::Level::Info, "read".to_owned()),
+        What::Keys if keys.is_empty() => {
+            let none = "there is none that could verify a token";
+            (log::Level::Warn, format!("{none} ({left_out} for something else)"))
+        }
+        What::Keys => (log::Level::Info, format!("{count} read, {left_out} for something else")),
     }
 }
 
@@ -245,7 +269,7 @@ impl Refresh for Provider {
     }
 
     fn name(&self) -> String {
-        format!("keys of {}", self.0.issuer)
+        self.0.name()
     }
 
     fn generation(&self) -> u64 {
@@ -293,6 +317,10 @@ mod tests {
     }
 
     fn fixture() -> Fixture {
+        fixture_of(What::Keys)
+    }
+
+    fn fixture_of(what: What) -> Fixture {
         let (answers, given) = mpsc::channel::<Result<&'static [u8], String>>();
         let given = Arc::new(Mutex::new(given));
         let asked = Arc::new(AtomicUsize::new(0));
@@ -311,7 +339,7 @@ mod tests {
             }) as _
         });
         let times = Times { refresh: 10 * MINUTE, keep: 60 * MINUTE };
-        let provider = Arc::new(Provider::new("https://a", times, ask));
+        let provider = Arc::new(Provider::new("https://a", what, times, ask));
         Fixture { provider, asked, answers, start: Instant::now() }
     }
 
@@ -359,6 +387,25 @@ mod tests {
         assert_eq!(f.current(20 * MINUTE), Some(2));
         let at = |after| f.start + after;
         assert!(f.provider.holds(2, at(20 * MINUTE)) && !f.provider.holds(1, at(20 * MINUTE)));
+    }
+
+    #[test]
+    fn who_has_metadata_alone_is_not_said_to_lack_keys() {
+        let said = |what| found(what, &KeySet::default());
+        let (level, words) = said(What::Keys);
+        assert!(level == log::Level::Warn && words.contains("none that could verify a token"));
+        assert_eq!(said(What::Metadata), (log::Level::Info, "read".to_owned()));
+        for (what, name, then) in [
+            (What::Keys, "keys of https://a", "tokens get 503"),
+            (What::Metadata, "metadata of https://a", "who asks for them gets 503"),
+        ] {
+            let f = fixture_of(what);
+            assert_eq!(f.provider.name(), name, "the alarm's name");
+            assert!(f.provider.0.without(false).contains(then));
+            f.answers.send(Ok(b"")).unwrap();
+            f.refresh(Duration::ZERO);
+            assert_eq!(f.current(Duration::ZERO), Some(1));
+        }
     }
 
     #[test]

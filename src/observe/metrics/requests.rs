@@ -31,6 +31,9 @@ const RPC_CODES: [(i64, &str); 12] = [
     (-32042, "-32042"),
 ];
 
+/// Refusals by `code`.
+pub const REFUSALS: &str = "mcp_edge_refusals_total";
+
 /// Metrics of requests, streams and sessions.
 pub struct Requests {
     routes: Routes,
@@ -60,7 +63,7 @@ impl Requests {
         Ok(Self {
             routes: make.add(Routes::new()?)?,
             refusals: make.counters(
-                "mcp_edge_refusals_total",
+                REFUSALS,
                 "Requests refused by the edge, by cause.",
                 &["code"],
             )?,

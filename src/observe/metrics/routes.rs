@@ -26,6 +26,15 @@ struct Table {
     described: Vec<Desc>,
 }
 
+/// Requests by `route`, `upstream` and `status`.
+pub const REQUESTS: &str = "mcp_edge_requests_total";
+/// Times from head to head.
+pub const FIRST_BYTE: &str = "mcp_edge_first_byte_seconds";
+/// Session ids sealed.
+pub const SEALED: &str = "mcp_edge_sessions_sealed_total";
+/// Streams that are open.
+pub const STREAMS: &str = "mcp_edge_streams";
+
 /// A metric that every route has.
 struct Family {
     name: &'static str,
@@ -37,7 +46,7 @@ struct Family {
 
 const FAMILIES: &[Family] = &[
     Family {
-        name: "mcp_edge_requests_total",
+        name: REQUESTS,
         help: "Requests answered.",
         kind: MetricType::COUNTER,
         samples: requests,
@@ -49,7 +58,7 @@ const FAMILIES: &[Family] = &[
         samples: |route, out| histograms(route, out, |a| &a.duration),
     },
     Family {
-        name: "mcp_edge_first_byte_seconds",
+        name: FIRST_BYTE,
         help: "Time from a request's head to the answer's.",
         kind: MetricType::HISTOGRAM,
         samples: |route, out| histograms(route, out, |a| &a.first_byte),
@@ -67,7 +76,7 @@ const FAMILIES: &[Family] = &[
         samples: |route, out| out.push(counter(get(&route.sent), by_route(route))),
     },
     Family {
-        name: "mcp_edge_sessions_sealed_total",
+        name: SEALED,
         help: "Session ids sealed.",
         kind: MetricType::COUNTER,
         samples: |route, out| out.push(counter(get(&route.sealed), by_route(route))),
@@ -79,7 +88,7 @@ const FAMILIES: &[Family] = &[
         samples: |route, out| out.push(counter(get(&route.opened), by_route(route))),
     },
     Family {
-        name: "mcp_edge_streams",
+        name: STREAMS,
         help: "Event streams and WebSockets open.",
         kind: MetricType::GAUGE,
         samples: |route, out| {

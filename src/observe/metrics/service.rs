@@ -4,6 +4,17 @@ use prometheus::{Error, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::make::Make;
 
+/// Client connections that are open.
+pub const CONNECTIONS: &str = "mcp_edge_connections";
+/// 1 while a `file` is not in force as it is.
+pub const FILE_FAILED: &str = "mcp_edge_file_reload_failed";
+/// 1 while the last config that was to be loaded is not at work.
+pub const CONFIG_FAILED: &str = "mcp_edge_config_last_reload_failed";
+/// 1 while the last try for a `certificate` has failed.
+pub const ACME_FAILED: &str = "mcp_edge_acme_failed";
+/// Access-log lines lost.
+pub const LOG_LOST: &str = "mcp_edge_access_log_lost_total";
+
 /// Metrics of the process.
 pub struct Service {
     connections: IntGauge,
@@ -27,7 +38,7 @@ impl Service {
         let build = make.gauges("mcp_edge_build_info", "1; which build this is.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Ok(Self {
-            connections: make.gauge("mcp_edge_connections", "Client connections open.")?,
+            connections: make.gauge(CONNECTIONS, "Client connections open.")?,
             connections_total: make
                 .counter("mcp_edge_connections_total", "Client connections that were let in.")?,
             turned_away: make.counters(
@@ -41,7 +52,7 @@ impl Service {
                 &["reason"],
             )?,
             reload_failed: make.gauges(
-                "mcp_edge_file_reload_failed",
+                FILE_FAILED,
                 "1 while a file, as it is now, is not in force as a whole.",
                 &["file"],
             )?,
@@ -55,7 +66,7 @@ impl Service {
                 "Which config is at work: 1 for the first, one more for every reload that took effect.",
             )?,
             last_reload_failed: make.gauge(
-                "mcp_edge_config_last_reload_failed",
+                CONFIG_FAILED,
                 "1 while the config, as it was last to be loaded, is not at work.",
             )?,
             generations_alive: make.gauge(
@@ -63,7 +74,7 @@ impl Service {
                 "Configs that serve a request still; 1 when only the one at work does.",
             )?,
             acme_failed: make.gauges(
-                "mcp_edge_acme_failed",
+                ACME_FAILED,
                 "1 while the last try for a certificate has failed.",
                 &["certificate"],
             )?,
@@ -77,7 +88,7 @@ impl Service {
                 "When a revocation list that is in force is too old, in seconds since 1970.",
                 &["file"],
             )?,
-            log_lost: make.counter("mcp_edge_access_log_lost_total", "Access-log lines lost.")?,
+            log_lost: make.counter(LOG_LOST, "Access-log lines lost.")?,
         })
     }
 

@@ -5,6 +5,9 @@ use prometheus::Error;
 use super::make::Make;
 use crate::observe::{audit, traces};
 
+/// 1 while the audit log cannot be written.
+pub const AUDIT_FAILING: &str = "mcp_edge_audit_failing";
+
 /// Metrics of the audit log and of traces.
 pub struct Told {
     /// Lines of the audit log.
@@ -29,10 +32,8 @@ impl Told {
             audit: audit::Counters {
                 written: lines.with_label_values(&["written"]),
                 lost: lines.with_label_values(&["lost"]),
-                failing: make.gauge(
-                    "mcp_edge_audit_failing",
-                    "1 while lines of the audit log cannot be written.",
-                )?,
+                failing: make
+                    .gauge(AUDIT_FAILING, "1 while lines of the audit log cannot be written.")?,
             },
             spans: traces::Counters {
                 exported: spans.with_label_values(&["exported"]),

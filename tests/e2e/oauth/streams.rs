@@ -12,6 +12,8 @@ use crate::support::signer::Signer;
 /// Seconds that the token of these tests lives: the edge must have seen the request by then.
 const SOON: u64 = 3;
 const FIRST: &str = "data: one\n\n";
+/// SHA-256 of `key-one-0123456789`.
+const KEY_SUM: &str = "0b20e07813282290c90adcf617955399bb5822b6d8589be3f6a488227e45e30e";
 
 /// A stream that has begun.
 struct Stage {
@@ -76,4 +78,44 @@ fn a_stream_may_be_let_live() {
     while s.edge.ask(&other).status == 200 {}
     s.feed.push("data: still here\n\n");
     assert_eq!(s.client.chunk().unwrap(), b"data: still here\n\n");
+}
+
+/// With both credentials needed, the token's own end does not hide that the key was taken away.
+#[test]
+fn a_stream_whose_token_has_expired_ends_when_its_key_is_removed() {
+    let (signer, (feed, source)) = (Signer::ed25519(), feed());
+    let provider = provider(&[signer.jwk("k")]);
+    let backend = backend(move |x| match x.request.target.as_str() {
+        "/other" => x.json("{}"),
+        _ => {
+            x.sse(&[]);
+            x.play(&source);
+        }
+    });
+    let token = oauth(&issuer(&provider, ", leeway: 0s"), ", stream_grace: off");
+    let config = |sum: &str| {
+        let key = format!("{{ api_key: {{ keys: [ {{ name: ci, sha256: {sum} }} ] }} }}");
+        guarded(&backend, &format!("{{ all: [ {token}, {key} ] }}"), "")
+    };
+    let edge = config(KEY_SUM).start();
+    let shown =
+        signer.token(head("EdDSA"), claims_with(&provider.issuer(), "exp", json!(now() + SOON)));
+    let both = format!("{}X-API-Key: key-one-0123456789\r\n", bearer(&shown));
+    let mut client = edge.client();
+    client.send(get_events("localhost", "/x", &both));
+    feed.push(FIRST);
+    assert_eq!(client.start().status, 200);
+    assert_eq!(client.chunks(FIRST.len()), FIRST.as_bytes());
+    let other = format!("GET /other HTTP/1.1\r\nHost: localhost\r\n{both}\r\n");
+    while edge.ask(&other).status == 200 {}
+    // the same words: the token's end alone ends nothing
+    edge.take(&config(KEY_SUM));
+    feed.push("data: still here\n\n");
+    assert_eq!(client.chunk().unwrap(), b"data: still here\n\n");
+    edge.take(&config(&"0".repeat(64)));
+    let end = edge.log("the end of the stream", |line| line["event"] == "stream_end");
+    assert_eq!(
+        (end["end"].as_str(), end["detail"].as_str()),
+        (Some("auth.revoked"), Some("auth.api_key.unknown"))
+    );
 }
