@@ -43,7 +43,7 @@ pub struct UpstreamSettings {
     pub retry: Retry,
     /// How much at once; absent, any.
     pub circuit: Option<Circuit>,
-    /// Time for a TCP connect, and again for a TLS handshake. Default 5 s.
+    /// Time for a TCP connect, shared by the addresses of one name, and again for a TLS handshake. Default 5 s.
     pub connect_timeout: Duration,
     /// Time from the end of the request to the response head. Default 10 min.
     pub first_byte_timeout: Duration,

@@ -6,19 +6,14 @@ use std::net::TcpStream;
 
 use serde_json::{Value, json};
 
-use crate::support::backend::{backend, feed, plain};
+use crate::support::backend::{SWITCHING, backend, feed, plain};
 use crate::support::certs::Certs;
-use crate::support::client::{Client, get, get_events, post};
+use crate::support::client::{Client, get, get_events, post, websocket};
 use crate::support::edge::{Edge, edge};
 use crate::support::h2::{H2, request};
 
 const CALL: &str =
     r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x","arguments":{}}}"#;
-const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
-     Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-const UPGRADED: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
-     Connection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
 #[test]
 fn a_request_that_was_on_its_way_to_an_idle_connection_is_answered() {
@@ -41,12 +36,8 @@ fn a_request_that_was_on_its_way_to_an_idle_connection_is_answered() {
 #[test]
 fn a_long_answer_that_begins_in_that_moment_is_ended_as_any_other() {
     let backend = backend(|x| {
-        if x.header("upgrade").is_some() {
-            x.raw(
-                "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
-                 Connection: Upgrade\r\n\r\n",
-            );
-            return x.echo();
+        if x.upgraded() {
+            return;
         }
         if x.request.target.contains("plain") {
             return x.json("{}");
@@ -64,10 +55,7 @@ fn a_long_answer_that_begins_in_that_moment_is_ended_as_any_other() {
     edge.wait_line("stopping");
     edge.wait_refusing();
     stream.send(get_events("localhost", "/x", ""));
-    socket.send(
-        "GET /x HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
-    );
+    socket.send(websocket("/x"));
     assert_eq!(stream.start().status, 200);
     assert_eq!(socket.start().status, 101);
     let mut read = Vec::new();
@@ -194,7 +182,7 @@ fn cut(top: &str, twice: bool, why: &str) {
         }
         if x.request.target == "/ws" {
             // a frame without an end: it is not closed at the drain
-            x.raw(format!("{UPGRADED}\u{1}\u{5}he"));
+            x.raw(format!("{SWITCHING}\u{1}\u{5}he"));
         }
         x.wait_closed();
     });
@@ -213,7 +201,7 @@ fn cut(top: &str, twice: bool, why: &str) {
     stream.send(post("localhost", "/stream", "", CALL));
     stream.start();
     assert_eq!(stream.chunks(9), b"data: 1\n\n");
-    ws.send(UPGRADE);
+    ws.send(websocket("/ws"));
     assert_eq!(ws.start().status, 101);
     assert_eq!(ws.exact(4), b"\x01\x05he");
     let mut h2 = H2::connect(edge.listener(0), certs.client(&["h2"]));
@@ -249,7 +237,7 @@ fn cut(top: &str, twice: bool, why: &str) {
 fn a_websocket_is_closed_between_two_frames() {
     let (feed, source) = feed();
     let backend = backend(move |x| {
-        x.raw(UPGRADED);
+        x.raw(SWITCHING);
         while let Some(part) = source.next() {
             x.raw(part);
         }
@@ -257,7 +245,7 @@ fn a_websocket_is_closed_between_two_frames() {
     });
     let mut edge = edge().to(&backend).start();
     let mut client = edge.client();
-    client.send(UPGRADE);
+    client.send(websocket("/ws"));
     assert_eq!(client.start().status, 101);
     feed.push(b"\x81\x05he");
     assert_eq!(client.exact(4), b"\x81\x05he");

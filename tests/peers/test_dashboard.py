@@ -54,7 +54,7 @@ class Edge:
             "upstreams": [
                 {"name": "live", "servers": [replica.url for replica in replicas], "health": {"mcp": {"path": "/mcp"}, "every": "1s"}},
                 {"name": "half", "servers": [replicas[0].url, gone]},
-                {"name": "gone", "servers": [gone], "health": {"tcp": {}, "every": "1s"}},
+                {"name": "gone", "servers": [gone.replace("127.0.0.1", "localhost")], "health": {"tcp": {}, "every": "1s"}},
             ],
             "routes": [
                 {"path": "/", "upstream": "live", "auth": ["anonymous"]},

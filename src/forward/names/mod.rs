@@ -3,6 +3,7 @@
 //! A plain server with a name is one replica, wherever its name leads; `dns` and `srv` make one of each address. What
 //! was found stays while DNS does not answer.
 
+mod asker;
 mod known;
 mod resolve;
 
@@ -11,23 +12,25 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::runtime::Handle;
-use tokio::time::{sleep_until, timeout_at};
+use tokio::time::sleep_until;
 
 use super::carrier::Carrier;
 use crate::balance::lookup::{DnsSettings, Lookup};
 use crate::balance::settings::{ServerSettings, UpstreamSettings};
 use crate::base::task::Task;
 use crate::base::{defaults, random};
-use known::{Known, MOST};
+use known::{Known, Left, MOST};
 use resolve::Answer;
 
 /// The shortest time between two questions.
 const LEAST: Duration = Duration::from_secs(1);
 /// The longest time for which it is believed that nobody is there: somebody may be just coming up.
 const NOBODY: Duration = Duration::from_secs(5);
-/// The longest pause after questions that failed.
+/// The longest pause after questions that failed, or were not wholly answered.
 const MOST_PAUSE: Duration = Duration::from_secs(30);
-/// For all questions of a start together; it goes on without what has not been answered by then.
+/// For all that a question takes.
+const WHOLE: Duration = Duration::from_secs(10);
+/// The same for all questions of a start together; it goes on without what has not been answered by then.
 const START: Duration = Duration::from_secs(3);
 
 /// What is asked for.
@@ -54,7 +57,9 @@ struct State {
     known: Known,
     /// When it is asked for again.
     due: Instant,
-    /// Questions in a row that were not answered.
+    /// Until when what was answered is good.
+    good: Instant,
+    /// Questions in a row that were not answered, or not wholly.
     failures: u32,
     told: NameView,
 }
@@ -70,7 +75,7 @@ pub struct NameView {
     pub answered: Option<SystemTime>,
     /// What is wrong with it now.
     pub problem: Option<String>,
-    /// Questions that were answered by somebody's address, by nobody's, and not.
+    /// Questions that were answered by somebody's address, by nobody's, and not, or not wholly.
     pub counts: [u64; 3],
 }
 
@@ -83,6 +88,17 @@ impl Question {
         match self {
             Self::Server(_) => defaults::LOOKUP_EVERY,
             Self::Lookup(lookup) => lookup.every,
+        }
+    }
+
+    /// Whether an answer to it is one to the other, too, however the servers are used then.
+    fn asks_for_the_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Server(own), Self::Server(other)) => {
+                (&own.host, own.port) == (&other.host, other.port)
+            }
+            (Self::Lookup(own), Self::Lookup(other)) => own.ask == other.ask,
+            (Self::Server(_) | Self::Lookup(_), _) => false,
         }
     }
 }
@@ -101,23 +117,30 @@ impl fmt::Display for Question {
 }
 
 impl Names {
-    /// The names of an upstream. Of those that the one before had, what they led to stays.
+    /// The names of an upstream. Of those that the one before asked for, what they led to stays, whatever else the
+    /// config says of it now.
     pub fn new(settings: &UpstreamSettings, before: Option<&Self>) -> Self {
         let named = settings.servers.iter().filter(|server| server.is_named());
         let questions = named.cloned().map(Question::Server);
         let questions: Vec<Question> =
             questions.chain(settings.lookups.iter().cloned().map(Question::Lookup)).collect();
-        let same = |question: &Question| {
-            let before = before?;
-            let place = before.questions.iter().position(|other| other == question)?;
-            let state = before.lock().get(place).cloned()?;
-            // other DNS servers may say something else
-            let due = if before.dns == settings.dns { state.due } else { Instant::now() };
-            Some(State { due, ..state })
+        let state = |question: &Question| {
+            let known = before.and_then(|before| before.known(question, &settings.dns));
+            known.unwrap_or_else(|| State::new(question))
         };
-        let state = |question| same(question).unwrap_or_else(|| State::new(question));
         let states = Mutex::new(questions.iter().map(state).collect());
         Self { upstream: settings.name.clone(), dns: settings.dns.clone(), questions, states }
+    }
+
+    /// How it stands with the name of another question, to be asked by those DNS servers.
+    fn known(&self, question: &Question, dns: &DnsSettings) -> Option<State> {
+        let place = self.questions.iter().position(|own| own.asks_for_the_same(question))?;
+        let state = self.lock().get(place).cloned()?;
+        let now = Instant::now();
+        // other DNS servers may say something else
+        let due = if self.dns == *dns { state.due.min(now + question.every()) } else { now };
+        let told = NameView { name: question.to_string(), ..state.told };
+        Some(State { due, good: state.good.min(due), told, ..state })
     }
 
     /// The servers of the config, where they are known to be, and those that were found; of one that stands twice,
@@ -167,8 +190,9 @@ impl Names {
         let before = state.known.clone();
         let problem = match result {
             Ok(answer) => {
-                state.known.learn(question, answer);
-                state.answered(question, answer)
+                let again = Instant::now() < state.good;
+                let left = state.known.learn(question, answer, again);
+                state.answered(question, answer, &left)
             }
             Err(e) => state.failed(e),
         };
@@ -195,34 +219,59 @@ impl Names {
 impl State {
     fn new(question: &Question) -> Self {
         let told = NameView { name: question.to_string(), ..NameView::default() };
-        Self { known: Known::new(question), due: Instant::now(), failures: 0, told }
+        let (known, now) = (Known::new(question), Instant::now());
+        Self { known, due: now, good: now, failures: 0, told }
     }
 
     /// What is wrong with the answer.
-    fn answered(&mut self, question: &Question, answer: &Answer) -> Option<String> {
+    fn answered(&mut self, question: &Question, answer: &Answer, left: &Left) -> Option<String> {
+        let now = Instant::now();
         let nobody = answer.records.is_empty();
         let most = if nobody { NOBODY.min(question.every()) } else { question.every() };
-        self.due = Instant::now() + answer.good_for.clamp(LEAST, most);
-        self.failures = 0;
+        let good = now + answer.good_for.clamp(LEAST, most);
+        if self.good <= now {
+            self.good = good;
+        }
         self.told.answered = Some(SystemTime::now());
+        if let Some(problem) = in_doubt(answer, left) {
+            self.due = good.min(now + self.pause());
+            return Some(problem);
+        }
+        self.due = good;
+        self.failures = 0;
         let [found, empty, _] = &mut self.told.counts;
         *(if nobody { empty } else { found }) += 1;
-        match answer.records.len() {
-            0 => Some("DNS says that nobody is there".to_owned()),
-            many if many > MOST => Some(format!("only {MOST} of its {many} addresses are used")),
-            _ => None,
+        match left.out {
+            0 if nobody => Some("DNS says that nobody is there".to_owned()),
+            0 => None,
+            out => Some(format!("only {MOST} of its {} addresses are used", MOST + out)),
         }
     }
 
     fn failed(&mut self, problem: &str) -> Option<String> {
-        let doubled = LEAST.saturating_mul(1 << self.failures.min(8)).min(MOST_PAUSE);
-        self.failures = self.failures.saturating_add(1);
-        self.due = Instant::now() + jittered(doubled);
-        let [.., failed] = &mut self.told.counts;
-        *failed += 1;
+        self.due = Instant::now() + self.pause();
         let kept = if self.known.len() > 0 { "; who was found stays" } else { "" };
         Some(format!("{problem}{kept}"))
     }
+
+    /// Counts one more that failed, and gives the time until the next.
+    fn pause(&mut self) -> Duration {
+        let doubled = LEAST.saturating_mul(1 << self.failures.min(8)).min(MOST_PAUSE);
+        self.failures = self.failures.saturating_add(1);
+        let [.., failed] = &mut self.told.counts;
+        *failed += 1;
+        jittered(doubled)
+    }
+}
+
+/// What an answer does not say. Of one host's addresses it is told only where somebody is missed: many servers fail
+/// when they are asked for AAAA that nobody has.
+fn in_doubt(answer: &Answer, left: &Left) -> Option<String> {
+    let whole = answer.gaps.iter().find(|gap| gap.half.is_none());
+    let gap = whole.or(answer.gaps.first().filter(|_| left.kept > 0))?;
+    let others = if answer.gaps.len() > 1 { " (and others)" } else { "" };
+    let kept = if left.kept > 0 { "; who was found there stays" } else { "" };
+    Some(format!("{}{others}: {}{kept}", gap.host, gap.why))
 }
 
 /// Between half of it and all: those who failed together do not ask again together.
@@ -264,19 +313,14 @@ type Told = (usize, usize, Result<Answer, String>);
 fn ask_at_once(questions: Vec<Asked>) -> std::io::Result<Vec<Told>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ask = |(names, place, question, dns): Asked| {
-        let asked = runtime.spawn(async move { resolve::resolve(&question, &dns).await });
+        let asked = runtime.spawn(async move { resolve::resolve(&question, &dns, START).await });
         (names, place, asked)
     };
     let asked: Vec<_> = questions.into_iter().map(ask).collect();
-    let until = tokio::time::Instant::now() + START;
     let results = runtime.block_on(async {
         let mut results = Vec::new();
         for (names, place, task) in asked {
-            let result = match timeout_at(until, task).await {
-                Ok(Ok(result)) => result,
-                Ok(Err(e)) => Err(e.to_string()),
-                Err(_) => Err("there was no answer in time".to_owned()),
-            };
+            let result = task.await.unwrap_or_else(|e| Err(e.to_string()));
             results.push((names, place, result));
         }
         results
@@ -301,10 +345,13 @@ impl Carrier {
 async fn follow(carrier: Weak<Carrier>, place: usize, question: Question, dns: DnsSettings) {
     while let Some(due) = carrier.upgrade().and_then(|carrier| carrier.names.due(place)) {
         sleep_until(due.into()).await;
-        let result = resolve::resolve(&question, &dns).await;
+        let result = resolve::resolve(&question, &dns, WHOLE).await;
         let Some(carrier) = carrier.upgrade() else { return };
         if carrier.names.learn(place, &result) {
             carrier.renew();
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -122,12 +122,12 @@ impl OfNames {
         Ok(Self {
             lookups: make.counters(
                 "mcp_edge_dns_lookups_total",
-                "Questions to DNS for the replicas of an upstream, by what came of them.",
+                "Questions to DNS for the replicas of an upstream, by what came of them (failed: not answered, or not wholly).",
                 &["upstream", "name", "result"],
             )?,
             failing: make.gauges(
                 "mcp_edge_dns_failing",
-                "1 while a name's last question was not answered, or by nobody's address.",
+                "1 while a name's last question was not or not wholly answered, or by nobody's address, or by too many.",
                 &["upstream", "name"],
             )?,
         })

@@ -1,7 +1,7 @@
 //! In: upstreams whose replicas drain, stand back, refuse, or have no room; out: who gets what, and when.
 
 use crate::support::backend::{Backend, Refusing, backend, feed, plain};
-use crate::support::client::{get_events, post};
+use crate::support::client::{get_events, post, websocket};
 use crate::support::edge::{Builder, Edge, edge};
 use crate::support::mcp::{by, call, initialize, modern, replica, session};
 
@@ -203,12 +203,8 @@ fn what_is_too_much_waits_and_what_cannot_wait_is_refused() {
 #[test]
 fn what_is_open_for_ever_takes_no_room() {
     let backend = backend(|x| {
-        if x.header("upgrade").is_some() {
-            x.raw(
-                "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
-                 Connection: Upgrade\r\n\r\n",
-            );
-            return x.echo();
+        if x.upgraded() {
+            return;
         }
         let body = x.body().unwrap_or_default();
         if String::from_utf8_lossy(&body).contains("subscriptions/listen") {
@@ -220,10 +216,7 @@ fn what_is_open_for_ever_takes_no_room() {
     let circuit = "circuit: { in_flight: 1, pending: 1, wait: 50ms }";
     let edge = with(&format!("servers: [ \"{}\" ], {circuit}", backend.url())).start();
     let mut socket = edge.client();
-    socket.send(
-        "GET /mcp HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
-    );
+    socket.send(websocket("/mcp"));
     assert_eq!(socket.start().status, 101);
     let listen = r#"{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen"}"#;
     let mut listeners: Vec<_> = (0..2).map(|_| edge.client()).collect();

@@ -226,6 +226,51 @@ fn services_say_ports_weights_and_priorities() {
 }
 
 #[test]
+fn a_services_host_that_fails_keeps_its_own_replicas_and_nobody_else() {
+    let (_backends, port) = replicas(&[("127.0.0.2", "a"), ("127.0.0.3", "b"), ("127.0.0.4", "c")]);
+    let records = ["one.test", "two.elsewhere"]
+        .map(|host| format!("--srv-host=_mcp._tcp.svc.test,{host},{port},1,1"));
+    let all = "127.0.0.2 one.test\n127.0.0.4 one.test\n127.0.0.3 two.elsewhere\n";
+    let mut dns = Dns::start(all, &records);
+    let server = "{ srv: \"http://_mcp._tcp.svc.test\", every: 1s }";
+    let edge = with_server(dns.address, server).start();
+    let sessions = begun(&edge, 3);
+    let failing = || metric(&edge, "mcp_edge_dns_failing", "http://_mcp._tcp.svc.test (srv)");
+    assert_eq!(
+        (spread(&edge, 3), failing()),
+        (["a", "b", "c"].map(str::to_owned).to_vec(), Some(0))
+    );
+    // of what is not below its domains, dnsmasq says nothing; of `one.test`, one has left
+    dns.change("127.0.0.2 one.test\n");
+    edge.wait_line("; who was found there stays");
+    edge.wait_line(&format!("127.0.0.4:{port} is gone"));
+    assert_eq!(spread(&edge, 4), ["a", "a", "b", "b"]);
+    for (id, name) in &sessions {
+        match name.as_str() {
+            "c" => assert_code(&edge, call("/mcp", id, 1), 404, "session.replica_gone"),
+            other => assert_eq!(by(&edge.ask(call("/mcp", id, 1))), other),
+        }
+    }
+    assert_eq!(failing(), Some(1));
+    assert!(metric(&edge, "mcp_edge_dns_lookups_total", "result=\"failed\"") >= Some(3));
+    let status: Value = serde_json::from_str(&page(&edge, "/status").1).unwrap();
+    let problem = status["upstreams"][0]["names"][0]["problem"].as_str().unwrap();
+    assert!(problem.starts_with("two.elsewhere: "), "{problem}");
+    let is_told = |alarm: &Value| {
+        alarm["level"] == "warning" && alarm["text"].as_str().unwrap().contains(problem)
+    };
+    assert!(status["alarms"].as_array().unwrap().iter().any(is_told), "{}", status["alarms"]);
+    let told = edge.stderr().iter().filter(|l| l.contains("who was found there stays")).count();
+    assert_eq!(told, 1, "it is said once");
+
+    dns.change(all);
+    edge.wait_line("found again");
+    edge.wait_line(&format!("127.0.0.4:{port} is there"));
+    assert_eq!(spread(&edge, 3), ["a", "b", "c"]);
+    assert_eq!(failing(), Some(0));
+}
+
+#[test]
 fn certificates_are_those_of_the_name_in_the_config() {
     let certs = Certs::new();
     let backend = plain();
@@ -377,20 +422,36 @@ fn a_reload_keeps_who_was_found() {
     let (_backends, port) = replicas(&[("127.0.0.2", "a"), ("127.0.0.3", "b")]);
     let dns = Dns::start("127.0.0.2 svc.test\n127.0.0.3 svc.test\n", &[]);
     let at = dns.address;
-    let config = |rest: &str| {
-        with(at, &format!("servers: [ {{ dns: \"http://svc.test:{port}\" }} ], {rest}"))
+    let config = |server: &str, rest: &str| {
+        let server = format!("{{ dns: \"http://svc.test:{port}\"{server} }}");
+        with(at, &format!("servers: [ {server} ]{rest}"))
     };
-    let edge = config("").start();
+    let edge = config("", "").start();
     let sessions = begun(&edge, 2);
     drop(dns);
     edge.wait_line("; who was found stays");
-    for rest in ["balance: least_requests", "connect_timeout: 1s"] {
-        edge.take(&config(rest));
+    let assert_kept = |change: &str| {
         for (id, name) in &sessions {
-            assert_eq!(by(&edge.ask(call("/mcp", id, 1))), *name, "{rest}");
+            assert_eq!(by(&edge.ask(call("/mcp", id, 1))), *name, "{change}");
         }
-        assert_eq!(spread(&edge, 2), ["a", "b"], "{rest}");
+    };
+    for (server, rest) in [
+        ("", ", balance: least_requests"),
+        ("", ", connect_timeout: 1s"),
+        (", every: 2s", ""),
+        (", weight: 3, priority: secondary", ""),
+    ] {
+        edge.take(&config(server, rest));
+        assert_kept(&format!("{server}{rest}"));
+        assert_eq!(spread(&edge, 6), ["a", "a", "a", "b", "b", "b"], "{server}{rest}");
     }
+    let status: Value = serde_json::from_str(&page(&edge, "/status").1).unwrap();
+    let replica = &status["upstreams"][0]["replicas"][1];
+    assert_eq!((&replica["weight"], &replica["priority"]), (&3.into(), &1.into()), "{replica}");
+    edge.take(&config(", drain: true", ""));
+    assert_kept("drain");
+    edge.ask(initialize("/mcp")).assert_refused(503);
+    edge.take(&config(", every: 2s", ""));
     // the new generation goes on asking
     let _dns = Dns::start_at(at, "127.0.0.3 svc.test\n", &[]);
     edge.wait_line(&format!("127.0.0.2:{port} is gone"));

@@ -17,14 +17,9 @@ const WEBSOCKET: &str = "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r
 /// Upgrades whoever asks; others get a 200.
 fn server() -> crate::support::backend::Backend {
     backend(|x| {
-        if x.header("upgrade").is_none() {
-            return x.json("{}");
+        if !x.upgraded() {
+            x.json("{}");
         }
-        x.raw(
-            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
-        );
-        x.echo();
     })
 }
 

@@ -49,12 +49,8 @@ impl Stage {
         let bell = Arc::new(Watched::new(0));
         let heard = bell.clone();
         let backend = backend(move |x| {
-            if x.header("upgrade").is_some() {
-                x.raw(
-                    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
-                     Connection: Upgrade\r\n\r\n",
-                );
-                return x.echo();
+            if x.upgraded() {
+                return;
             }
             if x.request.method == "POST" || x.request.target.contains("plain") {
                 return x.json("{}");

@@ -60,6 +60,10 @@ impl Refusing {
     }
 }
 
+/// The answer to a WebSocket handshake with the key of RFC 6455 §1.3.
+pub(crate) const SWITCHING: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
+     Connection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
 type Script = dyn Fn(&mut Exchange) + Send + Sync;
 
 /// A running backend. Stops to accept when dropped.
@@ -410,6 +414,16 @@ impl Exchange {
             }
             self.at += more.len();
         }
+    }
+
+    /// Where the peer asks for a WebSocket, opens it and echoes, as [`Exchange::echo`]. Whether it does.
+    pub(crate) fn upgraded(&mut self) -> bool {
+        let asked = self.header("upgrade").is_some();
+        if asked {
+            self.raw(SWITCHING);
+            self.echo();
+        }
+        asked
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {

@@ -388,6 +388,14 @@ pub(crate) fn get_events(host: &str, path: &str, extra: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n{extra}\r\n")
 }
 
+/// A WebSocket handshake, with the key of RFC 6455 §1.3.
+pub(crate) fn websocket(path: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+}
+
 /// `POST path` with a JSON body; `extra` are whole header lines.
 pub(crate) fn post(host: &str, path: &str, extra: &str, body: &str) -> String {
     format!(
