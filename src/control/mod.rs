@@ -355,11 +355,60 @@ mod tests {
         let owner = format!("another edge (process {}) answers", std::process::id());
         assert!(second.contains(&owner), "{second}");
         drop(first);
-        let missing = bind(&folder.path().join("none")).unwrap_err();
-        assert!(missing.contains("cannot be made"), "{missing}");
         let nobody = client::ask(&folder.path().join("none"), &json!({})).unwrap_err();
         assert!(nobody.contains("no edge"), "{nobody}");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no drafts are left");
+        fs::write(folder.path().join("file"), "").unwrap();
+        let missing = bind(&folder.path().join("file/none")).unwrap_err();
+        assert!(missing.contains("cannot be "), "{missing}");
+        let made = bind(&folder.path().join("none/below")).unwrap();
+        let mode = |name| fs::metadata(folder.path().join(name)).unwrap().permissions().mode();
+        assert_eq!([mode("none") & 0o777, mode("none/below") & 0o777], [0o700; 2]);
+        drop(made);
+    }
+
+    /// Waits on a file system that does not answer.
+    struct Hangs;
+
+    impl Command for Hangs {
+        fn name(&self) -> &'static str {
+            "hang"
+        }
+
+        fn run<'a>(&'a self, _: &'a Value, _: &'a UnixStream) -> Reply<'a> {
+            Box::pin(pending())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_never_done_gives_its_place_back_after_a_minute() {
+        let folder = tempfile::tempdir().unwrap();
+        let commands: Vec<Arc<dyn Command>> = vec![Arc::new(Hangs), Arc::new(Echo)];
+        let server = Server::open(folder.path().to_owned(), commands, Whose::new(None)).await;
+        let (_close, closing) = oneshot::channel();
+        let running = tokio::spawn(server.run(closing));
+        let ask = async |line: &str| {
+            let begun = tokio::time::Instant::now();
+            let mut socket = UnixStream::connect(path(folder.path())).await.unwrap();
+            socket.write_all(line.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            socket.read_to_string(&mut answer).await.unwrap();
+            (serde_json::from_str::<Value>(&answer).unwrap(), begun.elapsed())
+        };
+        // as many as there may be at once, and one that has to wait for them
+        let hang = || ask("{\"do\":\"hang\"}\n");
+        let all =
+            tokio::join!(hang(), hang(), hang(), hang(), hang(), hang(), hang(), hang(), async {
+                sleep(LONGEST / 2).await;
+                ask("{\"do\":\"echo\",\"what\":7}\n").await
+            });
+        let (hung, (echoed, waited)) = (all.7, all.8);
+        let problem = hung.0["error"].as_str().unwrap();
+        assert!(problem.contains("not done within 60 s"), "{problem}");
+        assert!(hung.1 >= LONGEST && hung.1 < LONGEST * 2, "{:?}", hung.1);
+        assert_eq!(echoed, json!({ "ok": true, "asked": 7 }));
+        assert!(waited >= LONGEST / 4 && waited < LONGEST, "{waited:?}");
+        running.abort();
     }
 
     #[tokio::test(start_paused = true)]
@@ -415,6 +464,19 @@ mod tests {
             sleep(LOOK).await;
         }
         assert!(ours.is_some());
+        // somebody else has put another one there, and goes
+        fs::remove_file(path(folder.path())).unwrap();
+        let other = net::UnixListener::bind(path(folder.path())).unwrap();
+        let theirs = here();
+        sleep(LOOK * 3).await;
+        assert_eq!(here(), theirs, "it is taken from nobody");
+        drop(other);
+        let mut looks = 0;
+        while here() == theirs && looks < 5 {
+            looks += 1;
+            sleep(LOOK).await;
+        }
+        assert!(here().is_some() && here() != theirs);
         let (closed, told) = oneshot::channel();
         close.send(closed).unwrap();
         told.await.unwrap();

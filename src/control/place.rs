@@ -68,6 +68,10 @@ fn bind(path: &Path) -> io::Result<(net::UnixListener, (u64, u64))> {
         },
         cleared => cleared,
     };
+    // where nothing else has to be kept, nobody has made it
+    if let Some(state) = path.parent() {
+        DirBuilder::new().recursive(true).mode(0o700).create(state)?;
+    }
     // of a process that had our number, and died at it
     clear()?;
     DirBuilder::new().mode(0o700).create(&folder)?;

@@ -9,6 +9,8 @@ pub(super) struct Place<'t> {
     pub(super) directive: &'t Directive,
     pub(super) scope: Scope<'t>,
     pub(super) matches: Matches,
+    /// The same as it is written, whoever else takes those paths.
+    pub(super) written: Matches,
     /// How many locations it stands within.
     pub(super) depth: usize,
 }
@@ -44,7 +46,8 @@ pub(super) fn places<'t>(block: &'t Directive, server: &Scope<'t>) -> Vec<Place<
     collect(server, &[], &mut out);
     if out.is_empty() {
         let matches = Matches::Prefix { path: "/".to_owned(), first: false };
-        out.push(Place { directive: block, scope: server.clone(), matches, depth: 0 });
+        let written = matches.clone();
+        out.push(Place { directive: block, scope: server.clone(), matches, written, depth: 0 });
     }
     out
 }
@@ -58,7 +61,8 @@ fn collect<'t>(around: &Scope<'t>, within: &[Level], out: &mut Vec<Place<'t>>) {
         let scope = around.inside(directive.inner());
         let depth = within.len();
         let matches = nested(own, within);
-        out.push(Place { directive, scope: scope.clone(), matches, depth });
+        let written = own.clone();
+        out.push(Place { directive, scope: scope.clone(), matches, written, depth });
         let beside = before.iter().chain(behind).cloned().collect();
         let level = Level { own: own.clone(), beside };
         collect(&scope, &[within, &[level]].concat(), out);

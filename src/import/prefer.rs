@@ -64,9 +64,17 @@ fn candidates<'e, 't>(
         if matches!(entry.content, Content::Acme(_) | Content::Well) {
             continue;
         }
-        let slashed =
-            if matches!(entry.place.matches, Matches::Paths(_)) { &own } else { &slashed };
+        let slashed = match &entry.place.matches {
+            Matches::Paths(_) => own.as_slice(),
+            Matches::Prefix { path, .. } if is_sent(path, entries) => &[],
+            _ => slashed.as_slice(),
+        };
         for (path, letters, rank) in paths(number, entry, slashed) {
+            if matches!(path, Some(Path::Exact(_))) && is_sent(&letters, entries) {
+                // before it asks regular expressions, or comes to what stands further in
+                notes.dropped(entry.place.directive, "nginx sends this path to that with a slash");
+                continue;
+            }
             let Some(path) = path else {
                 notes.refused(entry.place.directive, "no route can have this path");
                 without.push((letters, entry));
@@ -77,10 +85,38 @@ fn candidates<'e, 't>(
         }
     }
     all.extend(entries.iter().enumerate().flat_map(|(n, entry)| bare(n, entry, entries)));
-    all.extend(entries.iter().enumerate().filter_map(|(n, entry)| redirected(n, entry, entries)));
+    all.extend(redirected(entries));
     // of locations with the same letters the innermost has the paths
     all.sort_by_key(|route| (route.rank, std::cmp::Reverse(route.entry.place.depth)));
     all
+}
+
+/// Those that stand within a location.
+fn inside<'e, 't>(n: usize, entries: &'e [Entry<'t>]) -> impl Iterator<Item = &'e Entry<'t>> {
+    let depth = entries.get(n).map_or(usize::MAX, |entry| entry.place.depth);
+    entries.iter().skip(n + 1).take_while(move |other| other.place.depth > depth)
+}
+
+/// Whether nginx redirects `/a` to `/a/`: that has a server, and before it is found, no location is for `/a` itself.
+fn is_sent(path: &str, entries: &[Entry<'_>]) -> bool {
+    let is_around =
+        |n: usize, it: &Entry<'_>| inside(n, entries).any(|inner| std::ptr::eq(inner, it));
+    // those beside the location and beside those around it are asked with it
+    let beside = |n: usize, it: &Entry<'_>| {
+        let depth = entries.get(n).map_or(0, |entry| entry.place.depth);
+        let mut before = entries.iter().enumerate().take(n).rev();
+        depth == 0
+            || before.find(|(_, e)| e.place.depth < depth).is_some_and(|(m, _)| is_around(m, it))
+    };
+    let own = |it: &Entry<'_>| {
+        entries.iter().enumerate().any(|(n, other)| match &other.place.matches {
+            Matches::Exact(own) => own == path && beside(n, it),
+            Matches::Prefix { path: own, .. } => own == path && beside(n, it) && !is_around(n, it),
+            _ => false,
+        })
+    };
+    let leads = |entry: &Entry<'_>| sends(entry).and_then(|to| to.strip_suffix('/')) == Some(path);
+    entries.iter().any(|entry| leads(entry) && !own(entry))
 }
 
 /// `~ ^/a/` takes `/a` along here, which nginx gives to somebody else, or to nobody.
@@ -92,14 +128,9 @@ fn bare<'e, 't>(n: usize, entry: &'e Entry<'t>, entries: &'e [Entry<'t>]) -> Vec
     });
     let route = |path: &str| {
         // where nginx has its own answer at this very path, or redirects to the slash
-        let own = |other: &Entry<'_>| match &other.place.matches {
-            Matches::Exact(own) => own == path,
-            Matches::Prefix { path: own, .. } => {
-                own.strip_suffix('/') == Some(path) && other.is_proxy()
-            }
-            _ => false,
-        };
-        if entries.iter().any(own) {
+        let own =
+            |other: &Entry<'_>| matches!(&other.place.matches, Matches::Exact(own) if own == path);
+        if entries.iter().any(own) || is_sent(path, entries) {
             return None;
         }
         let holder = holder(path, entries);
@@ -118,36 +149,48 @@ fn bare<'e, 't>(n: usize, entry: &'e Entry<'t>, entries: &'e [Entry<'t>]) -> Vec
     slashed.filter_map(route).collect()
 }
 
-/// `location = /a/` beside `location /a/`, which takes `/a` along here: nginx sends that to `/a/`.
-fn redirected<'e, 't>(
-    number: usize,
-    entry: &'e Entry<'t>,
-    entries: &'e [Entry<'t>],
-) -> Option<Route<'e, 't>> {
-    let Matches::Exact(slashed) = &entry.place.matches else { return None };
-    let path = slashed.strip_suffix('/').filter(|path| !path.is_empty())?;
-    let is = |wanted: &str| {
-        entries.iter().any(|other| match &other.place.matches {
-            Matches::Exact(own) => own == wanted && wanted == path,
-            Matches::Prefix { path: own, .. } => {
-                own == wanted && (wanted == path || other.is_proxy())
-            }
+/// Where nginx sends `/a` to `/a/`, and the edge would give it to another location than that which has `/a/`.
+fn redirected<'e, 't>(entries: &'e [Entry<'t>]) -> Vec<Route<'e, 't>> {
+    let mut slashed: Vec<&str> = entries.iter().filter_map(|entry| sends(entry)).collect();
+    slashed.sort_unstable();
+    slashed.dedup();
+    let route = |slashed: &str| {
+        let path = slashed.strip_suffix('/').filter(|path| is_sent(path, entries))?;
+        let exact = |(_, entry): &(usize, &Entry<'_>)| matches!(&entry.place.matches, Matches::Exact(own) if own == slashed);
+        let (rank, number, entry) = match entries.iter().enumerate().find(exact) {
+            Some((n, entry)) => (Rank::Exact, n, entry),
+            None => holder(slashed, entries)?,
+        };
+        // a prefix of the edge takes what has no slash along
+        let itself = match &entry.place.matches {
+            Matches::Prefix { .. } => true,
+            Matches::Paths(simple) => simple.contains(&Simple::Prefix(slashed.to_owned())),
             _ => false,
+        };
+        if itself || matches!(entry.content, Content::Well | Content::Acme(_)) {
+            return None;
+        }
+        Some(Route {
+            path: Path::Exact(url::path(path).ok()?),
+            entry,
+            rewrite: None,
+            refusing: entry.refusing.clone(),
+            gap: false,
+            letters: slashed.to_owned(),
+            rank,
+            number,
         })
     };
-    if !is(slashed) || is(path) || matches!(entry.content, Content::Well | Content::Acme(_)) {
-        return None;
+    slashed.into_iter().filter_map(route).collect()
+}
+
+/// The path with a slash at its end to which a location has nginx send those who leave that out.
+fn sends<'e>(entry: &'e Entry<'_>) -> Option<&'e str> {
+    match &entry.place.written {
+        Matches::Exact(path) | Matches::Prefix { path, .. } => Some(path.as_str())
+            .filter(|path| entry.is_proxy() && path.len() > 1 && path.ends_with('/')),
+        _ => None,
     }
-    Some(Route {
-        path: Path::Exact(url::path(path).ok()?),
-        entry,
-        rewrite: None,
-        refusing: entry.refusing.clone(),
-        gap: false,
-        letters: path.to_owned(),
-        rank: Rank::Exact,
-        number,
-    })
 }
 
 /// The location that nginx chooses for a path that no `=` has.

@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::support::backend::{Refusing, backend, plain};
+use crate::support::backend::{Backend, Refusing, backend, plain};
 use crate::support::certs::Certs;
 use crate::support::client::{Client, Response, get, post};
-use crate::support::edge::{Edge, binary, edge};
+use crate::support::edge::{Builder, Edge, binary, edge};
+use crate::support::mcp::{call, initialize, replica, session};
 use crate::support::wait::{Watched, eventually};
 
 const ADMIN: &str = "admin: { address: \"127.0.0.1:0\" }";
@@ -343,4 +344,57 @@ fn requests_are_explained_without_an_edge() {
     let foreign = explain(&["POST", "http://localhost:8080/mcp", "-H", "Host: evil.example"]);
     assert!(said(&foreign).contains("421 `route.host_not_local`"), "{}", said(&foreign));
     assert_eq!(explain(&["POST", "nonsense"]).status.code(), Some(2));
+}
+
+#[test]
+fn whose_session_it_is_is_explained() {
+    let (dir, backend, other) = (tempfile::tempdir().unwrap(), replica("a"), replica("b"));
+    let keys = dir.path().join("keys");
+    fs::write(&keys, "a session key, which is long enough for it").unwrap();
+    let base = |rest: &str| {
+        edge()
+            .top(&format!("sessions: {{ keys: [ \"${{file:{}}}\" ]{rest} }}", keys.display()))
+            .upstream("one", &[backend.url(), other.url()], "balance: first_available")
+            .upstream("two", &[backend.url()], "")
+            .upstream("three", &[other.url()], "")
+    };
+    let routes = |config: Builder| {
+        config.route("path: /mcp, upstream: one").route("path: /other, upstream: one")
+    };
+    let edge = routes(base("")).start();
+    let id = session(&edge.ask(initialize("/mcp")));
+    let explain = |config: &Builder, path: &str, id: &str| {
+        let file = dir.path().join("explained.yaml");
+        fs::write(&file, config.yaml(&dir.path().join("state"))).unwrap();
+        let (url, field) = (format!("http://localhost{path}"), format!("Mcp-Session-Id: {id}"));
+        let told =
+            run(&["explain", "POST", &url, "--config", file.to_str().unwrap(), "-H", &field]);
+        (told.status.code(), said(&told))
+    };
+    let refused = |(code, told): (Option<i32>, String), cause: &str| {
+        let cause = format!("refused: 404 `{cause}`");
+        assert!(code == Some(3) && told.contains(&cause), "{cause}: {code:?} {told}");
+    };
+    let (code, told) = explain(&routes(base("")), "/mcp", &id);
+    let its = format!("{}, the session's", backend.authority());
+    assert!(code == Some(0) && told.contains(&its), "{told}");
+    refused(explain(&routes(base("")), "/mcp", "forged"), "session.unknown");
+    refused(explain(&routes(base("")), "/other", &id), "session.unknown");
+    let foreign = base("").route("path: /mcp, upstream: two");
+    refused(explain(&foreign, "/mcp", &id), "session.foreign");
+    let gone = edge_without(&keys, &other);
+    refused(explain(&gone, "/mcp", &id), "session.replica_gone");
+    // the edge says the same
+    edge.ask(call("/other", &id, 1)).assert_refused(404);
+    let aged = || explain(&routes(base(", max_age: 1s")), "/mcp", &id);
+    eventually("it is too old", || aged().1.contains("refused: 404 `session.expired`"));
+    edge.stop();
+}
+
+/// The same upstream with another replica.
+fn edge_without(keys: &std::path::Path, other: &Backend) -> Builder {
+    edge()
+        .top(&format!("sessions: {{ keys: [ \"${{file:{}}}\" ] }}", keys.display()))
+        .upstream("one", &[other.url()], "")
+        .route("path: /mcp, upstream: one")
 }

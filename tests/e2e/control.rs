@@ -53,3 +53,14 @@ fn a_second_edge_on_the_same_folder_is_asked_once_the_first_has_gone() {
     assert_eq!(reload().0, Some(0));
     second.stop();
 }
+
+/// Its keys are given, and nothing else has to be kept: nobody has made the folder.
+#[test]
+fn an_edge_without_anything_to_keep_can_be_asked() {
+    let backend = plain();
+    let keys = "sessions: { keys: [ \"a session key that is long enough for it\" ] }";
+    let edge = edge().top(keys).to(&backend).start();
+    let (code, said) = ask(&["reload", "--config", &edge.config().display().to_string()]);
+    assert_eq!((code, said.as_str()), (Some(0), "generation 2 of the config is at work\n"));
+    edge.stop();
+}

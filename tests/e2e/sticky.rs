@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::support::backend::{Backend, backend};
-use crate::support::client::{Client, get_events, post};
+use crate::support::client::{Client, get, get_events, post};
 use crate::support::edge::{Edge, edge};
 use crate::support::mcp::{by, call, initialize, modern, modern_body, replica, session};
 
@@ -545,7 +545,7 @@ fn a_get_that_overtakes_the_end_of_the_last_one_is_tried_again() {
             );
         }
     });
-    let edge = edge().to(&backend).start();
+    let edge = edge().top("admin: { address: \"127.0.0.1:0\" }").to(&backend).start();
     let session = session(&edge.ask(initialize("/x")));
     let before = backend.count();
     let mut client = edge.client();
@@ -553,6 +553,10 @@ fn a_get_that_overtakes_the_end_of_the_last_one_is_tried_again() {
     assert_eq!(client.start().status, 200);
     assert_eq!(client.chunks(9), b"data: 1\n\n");
     assert_eq!(backend.count() - before, 3);
+    let page = Client::plain(edge.admin()).ask(get("localhost", "/metrics")).text();
+    let again =
+        page.lines().find(|l| l.starts_with("mcp_edge_retries_total") && l.contains("conflict"));
+    assert!(again.is_some_and(|line| line.ends_with(" 2")), "{again:?}");
     drop(client);
     // A body is sent once.
     let extra = format!("Mcp-Session-Id: {session}\r\nX-Conflict: always\r\nContent-Length: 1\r\n");

@@ -1,7 +1,12 @@
 //! Who is let in at a path, by nginx and by what an import makes of it. In: small servers with locations of all
 //! kinds, each with its own guard and server behind it. Out: nowhere does the edge let in whom nginx keeps out,
 //! and where nothing is said to refuse, requests go where they went.
+//!
+//! What nginx does is a model here, which `choice.golden` writes down for some servers: `tests/peers/test_nginx.py`
+//! asks nginx itself for the same, and the edge.
 
+use std::fmt::Write;
+use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +17,8 @@ use mcp_edge::config::{Mode, load_text};
 use mcp_edge::import::{self, Options, nginx};
 use mcp_edge::route::table::Routes;
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{RngAlgorithm, RngSeed, TestRng, TestRunner};
 
 /// Prefixes of locations, outermost first.
 const PREFIXES: &[&str] = &["/", "/a", "/a/", "/ab", "/a/b", "/a/b/", "/b", "/b/"];
@@ -43,7 +49,7 @@ enum Kind {
 #[derive(Debug, Clone)]
 struct Location {
     kind: Kind,
-    /// Let in: everybody, `10.N.0.0/16` alone, or nobody.
+    /// Let in: everybody, `127.N.0.0/16` alone, or nobody.
     guard: u8,
     proxied: bool,
     within: Vec<Location>,
@@ -68,11 +74,11 @@ impl Location {
         let guard = match self.guard {
             0 => "allow all;".to_owned(),
             3 => "deny all;".to_owned(),
-            n => format!("allow 10.{n}.0.0/16; deny all;"),
+            n => format!("allow 127.{n}.0.0/16; deny all;"),
         };
         let pass = match self.proxied {
             true => format!("proxy_pass http://127.0.0.1:{};", 9000 + self.number),
-            false => "root /srv;".to_owned(),
+            false => format!("root /srv/{};", self.number),
         };
         let within: String = self.within.iter().map(Location::text).collect();
         format!("location {place} {{ {guard} {pass} {within} }}\n")
@@ -115,8 +121,9 @@ fn find<'l>(locations: &'l [Location], path: &str) -> Found<'l> {
     if let Some(found) = with(exact).find(|l| l.prefix() == Some(path)) {
         return Found::Ends(found);
     }
+    // `= /a/` leads there, too
     let slash = format!("{path}/");
-    if with(inclusive).any(|l| l.prefix() == Some(slash.as_str()) && l.proxied)
+    if locations.iter().any(|l| l.prefix() == Some(slash.as_str()) && l.proxied)
         && !with(inclusive).any(|l| l.prefix() == Some(path))
     {
         return Found::Slash;
@@ -203,9 +210,12 @@ fn taken(locations: &mut Vec<Location>, around: &str) {
         inside && new
     });
     for location in locations {
+        let proxied = location.proxied;
         match location.prefix() {
             Some(own) if !matches!(location.kind, Kind::Exact(_)) => {
                 taken(&mut location.within, own);
+                // nginx has nobody for what leaves the slash of both out, the edge has the one within
+                location.within.retain(|inner| proxied || inner.prefix() != Some(own));
             }
             _ => location.within.clear(),
         }
@@ -242,7 +252,7 @@ fn edge(routes: &Routes, path: &str) -> [Option<u16>; 3] {
 }
 
 fn caller(who: u8) -> &'static str {
-    ["192.0.2.1", "10.1.0.1", "10.2.0.1"][usize::from(who)]
+    ["127.0.0.1", "127.1.0.1", "127.2.0.1"][usize::from(who)]
 }
 
 fn judge(locations: &[Location]) -> Result<(), TestCaseError> {
@@ -259,28 +269,25 @@ fn judge(locations: &[Location]) -> Result<(), TestCaseError> {
         let found = find(locations, &path);
         let here = match &found {
             Found::Ends(found) | Found::Prefix(found) => Some(*found),
-            // the edge sends it where the slash leads, with the same guard
+            // whoever the redirect led there is whom the edge may let in without it, and to the same server
             Found::Slash => match find(locations, &format!("{path}/")) {
                 Found::Ends(found) | Found::Prefix(found) => Some(found),
                 _ => None,
             },
             Found::Nothing => None,
         };
-        // a redirect lets nobody in, and guards nothing
-        if found == Found::Slash {
-            continue;
-        }
         for (who, got) in [0, 1, 2].into_iter().zip(edge(&routes, &path)) {
             let wanted = here.filter(|here| here.proxied && here.admits(who));
             let say =
                 || format!("{path} for {}: nginx {here:?}\n{conf}\n{}", caller(who), imported.yaml);
             prop_assert!(got.is_none() || here.is_some_and(|h| h.admits(who)), "open: {}", say());
             // the edge serves no files: a regular expression for them takes nothing from others
-            // what nginx sends to the slash may go there at once
-            let files = found == Found::Slash
-                || here.is_some_and(|h| !h.proxied && matches!(h.kind, Kind::Regex(_)));
+            let files = here.is_some_and(|h| !h.proxied && matches!(h.kind, Kind::Regex(_)));
+            // what nginx sends to the slash may go there at once, or nowhere
+            let sent = found == Found::Slash && got.is_none();
             prop_assert!(
                 files
+                    || sent
                     || imported.refuses()
                     || got.is_none() && !locations.iter().all(whole)
                     || got == wanted.map(|here| 9000 + here.number),
@@ -299,4 +306,40 @@ proptest! {
     fn nobody_comes_in_whom_nginx_keeps_out(locations in servers()) {
         judge(&locations)?;
     }
+}
+
+const GOLDEN: &str = "tests/import/choice.golden";
+
+/// Servers and what the model says of some paths at each: the location's number, `/` for a redirect to the slash,
+/// `-` for nothing.
+fn written() -> String {
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    let mut runner =
+        TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]));
+    let short = |path: &String| path.split('/').filter(|word| !word.is_empty()).count() < 3;
+    let paths: Vec<String> = paths().into_iter().filter(short).collect();
+    let mut out = format!("paths {}\n", paths.join(" "));
+    for _ in 0..60 {
+        let locations = servers().new_tree(&mut runner).unwrap().current();
+        let inner: String = locations.iter().map(Location::text).collect();
+        let chosen = paths.iter().map(|path| match find(&locations, path) {
+            Found::Ends(found) | Found::Prefix(found) => found.number.to_string(),
+            Found::Slash => "/".to_owned(),
+            Found::Nothing => "-".to_owned(),
+        });
+        let chosen: Vec<String> = chosen.collect();
+        write!(out, "\nserver\n{inner}chosen {}\n", chosen.join(" ")).unwrap();
+    }
+    out
+}
+
+/// The model stands in a file, for nginx itself to be held against: `BLESS=1` writes it anew.
+#[test]
+fn what_the_model_says_is_written_down() {
+    let written = written();
+    if std::env::var_os("BLESS").is_some() {
+        fs::write(GOLDEN, &written).unwrap();
+    }
+    let golden = fs::read_to_string(GOLDEN).unwrap_or_default();
+    assert!(golden == written, "{GOLDEN} is not what the model says:\n{written}");
 }

@@ -1,7 +1,8 @@
 """nginx with a small team's config, and mcp-edge with what `import nginx` makes of it, asked the same things.
 
 Every row of the table goes to both. What they answer, and what the server behind them heard, must be alike;
-where it is not, the row says in which field and why, and a difference that is gone fails, too.
+where it is not, the row says in which field and why, and a difference that is gone fails, too. The same for whom
+they let in where, of the servers in tests/import/choice.golden.
 """
 
 import base64
@@ -11,6 +12,7 @@ import http.server
 import json
 import os
 import pathlib
+import re
 import shutil
 import socket
 import ssl
@@ -515,3 +517,150 @@ def test_both_answer_alike(row, fronts):
     assert not gone, f"no difference any more in {gone}: take it out of the row"
     for name in different:
         log(f"{row.name}: {name}: {theirs.get(name)!r} / {ours.get(name)!r}: {allowed[name]}")
+
+
+# --- who has a path: the servers of a property test of the import, and what its model says nginx does with each
+
+GOLDEN = pathlib.Path(__file__).parents[1] / "import/choice.golden"
+PLACE = re.compile(r"location (?P<kind>= |\^~ |~ |)(?P<what>\S+) { (?P<guard>.*?) (?P<does>proxy_pass http://127.0.0.1:9|root /srv/)(?P<number>\d+);")
+# whom `allow 127.N.0.0/16` lets in
+CALLERS = {"127.0.0.1": None, "127.1.0.1": "127.1.", "127.2.0.1": "127.2."}
+
+CHOICE = """
+daemon off;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log crit;
+worker_processes 1;
+events {{ worker_connections 512; }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    server {{ {listens} location / {{ return 200 "$server_port $request_uri"; }} }}
+{servers}
+}}
+"""
+
+
+class Choice:
+    """A server of the golden file: its locations by their numbers, and the model's choices."""
+
+    def __init__(self, name, text, chosen):
+        self.name, self.text, self.chosen = name, text, chosen
+        self.places = {int(place["number"]): place for place in PLACE.finditer(text)}
+        assert self.places and len(self.places) == text.count("location "), text
+
+    def server(self, port, behind, told):
+        """In nginx's words; `told`: answers say which location made them."""
+        def place(found):
+            number = int(found["number"])
+            does = f"proxy_pass http://127.0.0.1:{behind[number]};" if "proxy" in found["does"] else "root /srv/nothing;"
+            says = f" add_header X-Location {number} always;" if told else ""
+            return f"location {found['kind']}{found['what']} {{ {found['guard']} {does}{says}"
+        return f"server {{ listen 127.0.0.1:{port}; server_name {self.name};\n{PLACE.sub(place, self.text)}}}\n"
+
+    def admits(self, number, caller):
+        guard = self.places[number]["guard"]
+        return guard == "allow all;" or bool(CALLERS[caller]) and f"allow {CALLERS[caller]}" in guard
+
+    def is_served(self, number):
+        return "proxy" in self.places[number]["does"]
+
+
+def choices():
+    paths, *parts = GOLDEN.read_text().split("\nserver\n")
+    servers = []
+    for n, part in enumerate(parts):
+        text, chosen = part.rsplit("chosen ", 1)
+        servers.append(Choice(f"s{n}.example", text, chosen.split()))
+    return paths.split()[1:], servers
+
+
+@pytest.fixture(scope="module")
+def chosen(binary, tmp_path_factory):
+    """What nginx does with every path of every server, and how mcp-edge is asked for the same."""
+    nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    folder = tmp_path_factory.mktemp("choice")
+    paths, servers = choices()
+    most = max(max(server.places) for server in servers)
+    front, edge, *behind = free_ports(3 + most)
+    listens = " ".join(f"listen 127.0.0.1:{port};" for port in behind)
+    texts = [server.server(front, behind, told=True) for server in servers]
+    (folder / "nginx.conf").write_text(CHOICE.format(folder=folder, listens=listens, servers="".join(texts)))
+    # where each server begins: what the import says of it is said by lines
+    texts = [server.server(edge, behind, told=False) for server in servers]
+    begins = [1 + sum(text.count("\n") for text in texts[:n]) for n in range(len(texts))]
+    (folder / "imported.conf").write_text("".join(texts))
+    yaml = folder / "edge.yaml"
+    importing = [binary, "import", "nginx", str(folder / "imported.conf"), "--output", str(yaml)]
+    imported = subprocess.run(importing, capture_output=True, text=True, timeout=60)
+    assert imported.returncode == 3, imported.stderr
+    refused = {int(line) for line in re.findall(r"imported\.conf:(\d+): refused: ", imported.stderr)}
+    refusing = {max(n for n, begin in enumerate(begins) if begin <= line) for line in refused}
+    yaml.write_text(f"state_dir: {folder}/state\nadmin: off\naccess_log: off\n" + yaml.read_text())
+    running = [
+        Process([nginx, "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf")], name="nginx"),
+        Process([binary, "run", "--config", str(yaml)], name="mcp-edge"),
+    ]
+    try:
+        running[1].wait_line("stderr", lambda line: line.strip() == "mcp-edge: ready", START_SECONDS)
+        wait_for(front, running[0])
+        asked = http.client.HTTPConnection("127.0.0.1", front, timeout=30)
+        theirs = {(n, path): by_nginx(asked, server, path) for n, server in enumerate(servers) for path in paths}
+        yield paths, servers, theirs, refusing, (edge, behind)
+    finally:
+        for process in running:
+            process.end()
+
+
+def by_nginx(connection, server, path):
+    """As the golden file has it."""
+    connection.request("GET", path, headers={"Host": server.name})
+    answer = connection.getresponse()
+    answer.read()
+    if answer.status == 301:
+        assert answer.headers["Location"].endswith(f"{path}/"), answer.headers["Location"]
+        return "/"
+    return answer.headers.get("X-Location", "-")
+
+
+def test_the_model_of_the_import_is_nginx(chosen):
+    paths, servers, theirs, *_ = chosen
+    assert len(servers) >= 60 and len(paths) >= 36
+    for n, server in enumerate(servers):
+        for path, model in zip(paths, server.chosen, strict=True):
+            assert theirs[n, path] == model, f"{path}: nginx and the model differ\n{server.text}"
+
+
+def test_whom_nginx_keeps_out_the_edge_keeps_out(chosen):
+    paths, servers, theirs, refusing, (edge, behind) = chosen
+    assert 0 < len(refusing) < len(servers) - 10, "servers of both kinds"
+    served = 0
+    for caller in CALLERS:
+        connection = http.client.HTTPConnection("127.0.0.1", edge, timeout=30, source_address=(caller, 0))
+        for n, server in enumerate(servers):
+            for path in paths:
+                slash = theirs[n, path] == "/"
+                there = theirs[n, path + "/"] if slash else theirs[n, path]
+                there = None if there == "-" else int(there)
+                connection.request("GET", path, headers={"Host": server.name})
+                answer = connection.getresponse()
+                data = answer.read().decode()
+                told = f"{path} for {caller}: nginx {there}, mcp-edge {answer.status} {data}\n{server.text}"
+                got = None
+                if answer.status == 200:
+                    port, heard = data.split(" ", 1)
+                    got = behind.index(int(port))
+                    served += 1
+                    assert heard == path, told
+                may = there is not None and server.admits(there, caller)
+                assert got is None or may, f"open: {told}"
+                wanted = there if may and server.is_served(there) else None
+                # the edge serves no files: a regular expression for them takes nothing from others
+                files = there is not None and not server.is_served(there) and server.places[there]["kind"] == "~ "
+                bare = got is None and not all(map(server.is_served, server.places))
+                assert n in refusing or files or bare or slash and got is None or got == wanted, f"another: {told}"
+    assert served > 300, "most of them are proxied"

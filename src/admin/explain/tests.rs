@@ -13,7 +13,7 @@ state_dir: nowhere-to-be
 listeners:
   - { address: '0.0.0.0:8080', plaintext: true, health_path: /healthz }
   - { address: '127.0.0.1:8081', deny: [ 192.0.2.0/24 ] }
-  - { address: '0.0.0.0:8082', redirect: https }
+  - { address: '0.0.0.0:8082', redirect: https, plaintext: true }
 upstreams:
   - { name: tools, servers: [ 'http://127.0.0.1:1', { url: 'http://127.0.0.1:2', weight: 3 } ],
       circuit: { in_flight: 5, pending: 7, wait: 2500ms } }
@@ -44,6 +44,14 @@ routes:
           scopes: [ read ]
     require: { groups: [ finops ] }
     tools: [ { allow: [ 'get_*' ], when: { groups: [ finops ] } } ]
+  - path: /page
+    upstream: tools
+    auth: [ basic: { file: users } ]
+    origins: [ 'https://app.example' ]
+  - path: /keyed
+    upstream: tools
+    auth: [ { api_key: { header: X-Key, prefix: k_, keys: [ { name: a, sha256: f52fbd32b2b3b86ff88ef6c490628285f482af15ddcb29541f94bcf526a3f6c7 } ] } } ]
+  - { host: plain.example, path: /plain, upstream: tools, auth: [ anonymous ], listeners: [ '0.0.0.0:8082' ] }
   - path: /locked
     upstream: tools
     auth: [ basic: { file: users } ]
@@ -114,6 +122,17 @@ fn every_stage_says_what_it_does() {
 }
 
 #[test]
+fn every_limit_is_said_once_and_where_it_counts() {
+    let (text, _) = said("post", "http://host.example:8080/open", |_| {});
+    let at = |part: &str| {
+        assert_eq!(text.matches(part).count(), 1, "{part} in {text}");
+        text.find(part).unwrap()
+    };
+    let order = ["address: rate 60/m", "anonymous", "principal: in_flight 3"].map(at);
+    assert!(order.is_sorted(), "{text}");
+}
+
+#[test]
 fn a_refusal_says_who_refused_and_why() {
     let open = "http://host.example:8080/open";
     let locked = "http://host.example:8080/locked";
@@ -180,6 +199,39 @@ fn credentials_are_looked_at() {
 }
 
 #[test]
+fn a_credential_of_another_shape_is_none() {
+    let url = "http://h:8080/keyed";
+    for (key, shown, code) in
+        [("X-Key: k_else", "one", "auth.api_key.unknown"), ("X-Key: else", "none", "auth.none")]
+    {
+        let key = [key.to_owned()];
+        let lines =
+            [format!("auth api_key: the request shows {shown}"), format!("refused: 401 `{code}`")];
+        has(said("GET", url, |request| request.headers = &key), &[&lines[0], &lines[1]], true);
+    }
+}
+
+#[test]
+fn preflights_are_answered_before_anybody_is_asked_who_they_are() {
+    let asks = [
+        "Origin: https://app.example".to_owned(),
+        "Access-Control-Request-Method: POST".to_owned(),
+    ];
+    has(
+        said("OPTIONS", "http://h:8080/page", |request| request.headers = &asks),
+        &["preflight", "answer by the edge itself"],
+        false,
+    );
+}
+
+#[test]
+fn what_was_asked_cannot_steer_a_terminal() {
+    let (text, _) = said("GET", "http://h:8080/open/x?a=\u{1b}[2J\u{202e}", |_| {});
+    assert!(!text.contains('\u{1b}'), "{text:?}");
+    assert!(text.lines().all(|line| !line.starts_with('[')), "{text}");
+}
+
+#[test]
 fn listeners_answer_by_themselves() {
     has(
         said("GET", "http://h:8080/healthz", |_| {}),
@@ -188,6 +240,12 @@ fn listeners_answer_by_themselves() {
     );
     let known = "http://known.example:8082/known";
     has(said("GET", known, |_| {}), &["redirects to https, port 443"], false);
+    // a route that names the listener is served there
+    has(
+        said("GET", "http://plain.example:8082/plain", |_| {}),
+        &["route", "what the server says"],
+        false,
+    );
     let unknown = said("GET", "http://h:8082/open", |_| {});
     has(unknown, &["listener", "refused: 421 `redirect.unknown_host`"], true);
     let of_resource = "/.well-known/oauth-protected-resource";

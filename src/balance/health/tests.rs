@@ -56,6 +56,33 @@ fn the_first_check_decides_alone() {
 }
 
 #[test]
+fn who_was_never_looked_at_is_not_found_down() {
+    let now = Instant::now();
+    let health = Health::joined(true);
+    assert_eq!((health.is_down(), health.is_found_down()), (true, false));
+    changes(&health, "-", now);
+    assert!(health.is_found_down());
+    changes(&health, "++", now);
+    assert!(!health.is_found_down());
+    changes(&health, "---", now);
+    assert!(health.is_found_down());
+    // who is ejected is not down
+    let health = Health::new();
+    health.eject(Cause::Connect, &EJECT, now);
+    assert!(!health.is_found_down());
+    // a reload has ended the checks: what they said is forgotten
+    let health = Health::new();
+    changes(&health, "-", now);
+    assert_eq!(health.unchecked(now), Some(Change::Up));
+    assert!(!health.is_found_down());
+    assert_eq!(
+        changes(&health, "-", now),
+        [Some(Change::Down)],
+        "the first of others decides alone"
+    );
+}
+
+#[test]
 fn failures_count_in_a_row() {
     let health = Health::new();
     assert_eq!((health.failed(), health.failed()), (1, 2));

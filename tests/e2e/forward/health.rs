@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
-use crate::support::backend::{Backend, backend, plain};
+use crate::support::backend::{Backend, Silent, backend, plain};
 use crate::support::client::{Client, get, post};
 use crate::support::edge::{Edge, edge};
 use crate::support::mcp::{by, call, initialize, replica, session};
@@ -212,4 +212,122 @@ fn a_replica_that_hangs_gets_nothing_new() {
     let edge = two(&hung.url(), &good.url(), health);
     edge.wait_line(&format!("{} is down: the check took longer than 50 ms", hung.authority()));
     assert_eq!(ask(&edge, 6), [200; 6]);
+}
+
+/// A replica that has begun a session and cannot be reached any more; the session, by edges with this state folder.
+fn out_of_reach(state: &std::path::Path) -> (Silent, std::net::SocketAddr, String) {
+    let replica = backend(|x| {
+        x.body();
+        let json = ("content-type", "application/json");
+        x.answer("200 OK", &[json, ("mcp-session-id", "its-own")], b"{}");
+        // nothing of it is left in a pool
+        x.close();
+    });
+    let address = replica.address();
+    let edge = before(address, "").state(state).start();
+    let id = session(&edge.ask(initialize("/mcp")));
+    edge.stop();
+    replica.shut();
+    (Silent::at(address), address, id)
+}
+
+fn before(replica: std::net::SocketAddr, rest: &str) -> crate::support::edge::Builder {
+    let rest = format!("connect_timeout: 100ms, retry: off, {rest}");
+    edge().upstream("one", &[format!("http://{replica}")], &rest).route("path: /mcp, upstream: one")
+}
+
+#[test]
+fn a_session_waits_for_a_replica_that_only_does_not_answer() {
+    let state = tempfile::tempdir().unwrap();
+    let (_silent, address, id) = out_of_reach(state.path());
+    // also where its requests have failed so often that it shows
+    let edge = before(address, "").state(state.path()).start();
+    for n in 0..6 {
+        let answer = edge.ask(call("/mcp", &id, n));
+        answer.assert_refused(503);
+        assert_eq!(edge.log_of(&answer)["code"], "forward.no_backend");
+    }
+    edge.wait_line(&format!("{address} fails: 5 requests in a row"));
+    edge.stop();
+}
+
+#[test]
+fn a_session_is_given_up_where_checks_have_found_its_replica_down() {
+    let state = tempfile::tempdir().unwrap();
+    let (silent, address, id) = out_of_reach(state.path());
+    let checks = "health: { tcp: {}, every: 20ms, timeout: 50ms, up_after: 1 }";
+    let edge = before(address, checks).state(state.path()).start();
+    edge.wait_line(&format!("{address} is down: "));
+    let answer = edge.ask(call("/mcp", &id, 1));
+    answer.assert_refused(404);
+    assert_eq!(edge.log_of(&answer)["code"], "session.replica_gone");
+    // it was the network: whoever has not begun anew goes on
+    drop(silent);
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(address).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let listener = runtime.block_on(async { socket.listen(64).unwrap().into_std().unwrap() });
+    listener.set_nonblocking(false).unwrap();
+    let back = crate::support::backend::backend_on(listener, |x| {
+        if x.body().is_some() {
+            x.json("{}");
+        }
+    });
+    edge.wait_line(&format!("{address} is up"));
+    assert_eq!(edge.ask(call("/mcp", &id, 2)).status, 200);
+    assert_eq!(back.last().all("mcp-session-id"), ["its-own"]);
+    edge.stop();
+}
+
+#[test]
+fn a_session_is_given_up_after_three_refusals_in_a_row() {
+    let state = tempfile::tempdir().unwrap();
+    let (silent, address, id) = out_of_reach(state.path());
+    drop(silent);
+    let edge = before(address, "").state(state.path()).start();
+    // bound, and not listening: whoever connects is refused
+    let bound = || {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(address).unwrap();
+        socket
+    };
+    let ask = |status: u16| {
+        let answer = edge.ask(call("/mcp", &id, 1));
+        assert_eq!(answer.status, status, "{}", answer.text());
+    };
+    let socket = bound();
+    ask(503);
+    ask(503);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let listener = runtime.block_on(async { socket.listen(64).unwrap().into_std().unwrap() });
+    listener.set_nonblocking(false).unwrap();
+    let back = crate::support::backend::backend_on(listener, |x| {
+        x.body();
+        x.answer("200 OK", &[("content-type", "application/json")], b"{}");
+        x.close();
+    });
+    ask(200);
+    back.wait("it has closed", |r| r.connections.iter().all(|c| c.ended).then_some(()));
+    back.shut();
+    // it was there in between
+    ask(503);
+    ask(503);
+    ask(404);
+    edge.stop();
+}
+
+#[test]
+fn a_session_goes_on_where_checks_fail_and_its_replica_can_be_reached() {
+    let a = replica("a");
+    let checks = "health: { http: { path: /, body: \"what it never says\" }, every: 20ms }";
+    let edge = before(a.address(), checks).start();
+    edge.wait_line(&format!("{} is down: ", a.authority()));
+    let begun = edge.ask(initialize("/mcp"));
+    let id = session(&begun);
+    for n in 0..4 {
+        assert_eq!(by(&edge.ask(call("/mcp", &id, n))), "a");
+    }
+    edge.stop();
 }

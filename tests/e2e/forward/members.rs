@@ -146,6 +146,23 @@ fn a_request_is_tried_again_so_often_and_no_more() {
     assert_eq!(live.count(), 1);
 }
 
+#[test]
+fn what_is_sent_again_behind_a_connection_that_had_closed_is_counted() {
+    let asked = std::sync::atomic::AtomicUsize::new(0);
+    let backend = backend(move |x| match asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+        // as if it had closed just before
+        1 => x.close(),
+        _ => x.json("{}"),
+    });
+    let edge = with(&format!("servers: [ \"{}\" ]", backend.url())).top(ADMIN).start();
+    assert_eq!(edge.get("/mcp").status, 200);
+    assert_eq!(metric(&edge, "mcp_edge_retries_total", &["closed"]), "0");
+    assert_eq!(edge.get("/mcp").status, 200);
+    assert_eq!((backend.count(), backend.last().connection), (3, 1));
+    assert_eq!(metric(&edge, "mcp_edge_retries_total", &["closed"]), "1");
+    assert_eq!(metric(&edge, "mcp_edge_retries_total", &["connect"]), "0");
+}
+
 /// A backend that answers when it is told to, but for events.
 fn slow() -> (Backend, crate::support::backend::Feed) {
     let (push, source) = feed();
@@ -231,13 +248,19 @@ fn what_is_open_for_ever_takes_no_room() {
 fn who_waits_too_long_is_refused() {
     let (slow, answer) = slow();
     let circuit = "circuit: { in_flight: 1, wait: 50ms }";
-    let edge = with(&format!("servers: [ \"{}\" ], {circuit}", slow.url())).start();
+    let edge = with(&format!("servers: [ \"{}\" ], {circuit}", slow.url())).top(ADMIN).start();
     let mut first = edge.client();
     first.send(ping(""));
     slow.wait_request(0);
     let late = edge.ask(ping(""));
     late.assert_refused(503);
     assert_eq!(edge.log_of(&late)["code"], "forward.queue_late");
+    let refused = |reason: &str| metric(&edge, "mcp_edge_circuit_refused_total", &[reason]);
+    assert_eq!((refused("full"), refused("late")), ("0".to_owned(), "1".to_owned()));
+    // it has waited in vain, and that counts, too
+    assert_eq!(metric(&edge, "mcp_edge_circuit_waits_total", &[]), "1");
+    let waited = metric(&edge, "mcp_edge_circuit_wait_seconds_total", &[]);
+    assert!(waited.parse::<f64>().unwrap() >= 0.05, "{waited}");
     answer.push("1");
     assert_eq!(first.response().status, 200);
     assert_eq!(slow.count(), 1);

@@ -9,7 +9,7 @@ use super::{RESOURCE, bearer, guarded, now, oauth, outcome, shown, with};
 use crate::support::backend::{Backend, plain};
 use crate::support::edge::Edge;
 use crate::support::provider::{CLIENT, Mood, Provider, provider};
-use crate::support::signer::Signer;
+use crate::support::signer::{Signer, encoded};
 
 const OK: &str = "200 ok";
 const DOWN: &str = "503 auth.oauth.provider";
@@ -298,6 +298,83 @@ fn signed_tokens_of_others_are_no_question_for_it() {
     assert_eq!(see(&own), OK);
     assert_eq!(see("opaque"), INACTIVE);
     assert_eq!(asked.calls("/introspect"), 2);
+}
+
+/// An issuer that is asked may give tokens that look signed and that only it can read.
+#[test]
+fn what_looks_like_a_signed_token_is_shown_to_the_one_who_may_have_made_it() {
+    let s = stage("", "");
+    let iss = s.provider.issuer();
+    let with = |head: Value, claims: Value| {
+        format!("{}.{}.c2ln", encoded(head.to_string()), encoded(claims.to_string()))
+    };
+    let own = json!({ "iss": iss, "aud": RESOURCE });
+    let encrypted = format!("{}.AAAA.AAAA.AAAA.AAAA", encoded(r#"{"alg":"dir","enc":"A128GCM"}"#));
+    let shown_to_it = [
+        encrypted.clone(),
+        with(json!({ "alg": "ES512" }), own.clone()),
+        with(json!({ "alg": "none" }), own.clone()),
+        with(json!({ "alg": "RS256", "crit": [ "x" ] }), own.clone()),
+        with(json!({ "alg": "RS256" }), json!({ "aud": RESOURCE })),
+        with(json!({ "alg": "ES512" }), json!({ "aud": RESOURCE })),
+        with(json!({ "alg": "RS256" }), own.clone()),
+        "eyJ-is-no-token-with-parts".to_owned(),
+    ];
+    for (n, token) in shown_to_it.iter().enumerate() {
+        // what is believed is what it says, and not what stands in the token
+        assert_eq!(s.see(token), INACTIVE, "{token}");
+        assert_eq!(s.calls(), n + 1, "{token}");
+        let form = String::from_utf8(s.provider.requests("/introspect")[n].body.clone()).unwrap();
+        assert!(form.starts_with(&format!("token={token}&")), "{form}");
+    }
+    let asked = s.calls();
+    let evil = "https://evil.example.com";
+    for (token, refusal) in [
+        (with(json!({ "alg": "ES512" }), json!({ "iss": evil })), "algorithm"),
+        (with(json!({ "alg": "RS256", "crit": [] }), json!({ "iss": evil })), "critical"),
+        (with(json!({ "alg": "ES512" }), json!({ "iss": [ iss ] })), "algorithm"),
+        (with(json!({ "alg": "RS256" }), json!({ "iss": evil })), "issuer"),
+        (with(json!({ "alg": "RS256" }), json!({ "iss": null })), "issuer"),
+        (format!("{}.AAAA.AAAA.AAAA", encoded(r#"{"alg":"dir"}"#)), "format"),
+        (format!("{}.AAAA", encoded(r#"{"alg":"RS256"}"#)), "format"),
+    ] {
+        assert_eq!(s.see(&token), format!("401 auth.oauth.{refusal}"), "{token}");
+    }
+    assert_eq!(s.calls(), asked, "nobody is shown what is no token of theirs");
+    for (n, token) in shown_to_it.iter().enumerate() {
+        // as another token: what was heard of this one is remembered
+        let token = match n {
+            0 => token.replacen("AAAA", "BBBB", 1),
+            7 => format!("{token}-2"),
+            _ => token.replacen("c2ln", "c2lo", 1),
+        };
+        s.provider.set_token(&token, answer());
+        assert_eq!(s.see(&token), OK, "{token}");
+        assert_eq!(s.backend.last().all("x-user"), ["ann"]);
+    }
+}
+
+/// Who could have made a token that cannot be read is not known where there are several: nobody is shown it.
+#[test]
+fn what_cannot_be_read_is_shown_to_nobody_where_there_are_several() {
+    let (signer, backend) = (Signer::ed25519(), plain());
+    let (keys, asked) = (provider(&[signer.jwk("k")]), provider(&[]));
+    let folder = tempfile::tempdir().unwrap();
+    let (issuer, secret) = introspecting(&asked, &folder, "", "");
+    std::fs::write(secret, CLIENT.1).unwrap();
+    let auth = oauth(&format!("{}, {issuer}", super::issuer(&keys, "")), "");
+    let edge = guarded(&backend, &auth, "").start();
+    let claims = encoded(json!({ "iss": asked.issuer(), "aud": RESOURCE }).to_string());
+    for (token, refusal) in [
+        (format!("{}.A.A.A.A", encoded(r#"{"alg":"dir","enc":"A128GCM"}"#)), "encrypted"),
+        (format!("{}.{claims}.c2ln", encoded(r#"{"alg":"ES512"}"#)), "algorithm"),
+        (format!("{}.{claims}.c2ln", encoded(r#"{"alg":"RS256","crit":[]}"#)), "critical"),
+        (format!("{}.{}.c2ln", encoded(r#"{"alg":"RS256"}"#), encoded("{}")), "issuer"),
+    ] {
+        let outcome = outcome(&edge, &shown(&edge, &token));
+        assert_eq!(outcome, format!("401 auth.oauth.{refusal}"), "{token}");
+    }
+    assert_eq!((asked.calls("/introspect"), backend.count()), (0, 0));
 }
 
 #[test]

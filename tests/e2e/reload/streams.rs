@@ -2,6 +2,8 @@
 //! within five seconds, and the others notice nothing.
 
 use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -10,7 +12,7 @@ use rustls::ClientConfig;
 use super::SHA;
 use crate::support::backend::{Backend, backend};
 use crate::support::certs::Certs;
-use crate::support::client::{Client, get_events};
+use crate::support::client::{Client, get_events, post};
 use crate::support::edge::{Builder, Edge, edge};
 use crate::support::h2::{H2, Open, request};
 use crate::support::wait::{DEADLINE, Watched};
@@ -21,11 +23,13 @@ const SOON: Duration = Duration::from_secs(6);
 const DAY: Duration = Duration::from_secs(86_400);
 const FIRST: &[u8] = b"data: one\n\n";
 /// Every way that a stream can come.
-const WAYS: [Way; 3] = [Way::H1, Way::H2, Way::WebSocket];
+const WAYS: [Way; 4] = [Way::H1, Way::Call, Way::H2, Way::WebSocket];
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Way {
     H1,
+    /// The answer to a POST.
+    Call,
     H2,
     WebSocket,
 }
@@ -52,8 +56,11 @@ impl Stage {
             if x.upgraded() {
                 return;
             }
-            if x.request.method == "POST" || x.request.target.contains("plain") {
+            if x.request.target.contains("plain") {
                 return x.json("{}");
+            }
+            if x.body().is_none() {
+                return;
             }
             x.sse(&[]);
             x.chunk(FIRST);
@@ -141,8 +148,12 @@ impl Stage {
             return Stream::H2(h2, open);
         }
         let mut client = Client::tls(to, config, "localhost");
-        if way == Way::H1 {
-            client.send(get_events("localhost", path, field));
+        if way == Way::H1 || way == Way::Call {
+            let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+            client.send(match way {
+                Way::Call => post("localhost", path, field, ping),
+                _ => get_events("localhost", path, field),
+            });
             assert_eq!(client.start().status, 200, "{path}");
             assert_eq!(client.chunks(FIRST.len()), FIRST);
             return Stream::H1(client);
@@ -254,7 +265,7 @@ fn by_files_that_change() {
     stage.certs.crl("crl.pem", &[2], SystemTime::now() + DAY);
     all_end(&mut gone, start);
     assert_eq!(
-        ends(&edge, 15),
+        ends(&edge, 5 * WAYS.len()),
         [
             "address.revoked listen.denied",
             "address.revoked route.address",
@@ -279,9 +290,11 @@ fn by_the_end_of_a_certificate() {
         (WAYS.map(|way| open(way, "soon")), WAYS.map(|way| open(way, "good")));
     let mut kept = Client::tls(edge.listener(0), stage.client(Way::H1, Some("soon")), "localhost");
     assert_eq!(kept.ask("GET /cert/plain HTTP/1.1\r\nHost: localhost\r\n\r\n").status, 200);
+    // who was looked at meanwhile is looked at again
+    edge.take(&stage.config(&["one"], "192.0.2.2"));
     all_end(&mut gone, over);
     assert!(Instant::now() > over, "not before");
-    assert_eq!(ends(&edge, 3), ["certificate.revoked listen.certificate"]);
+    assert_eq!(ends(&edge, WAYS.len()), ["certificate.revoked listen.certificate"]);
     kept.ask("GET /cert/plain HTTP/1.1\r\nHost: localhost\r\n\r\n").assert_refused(403);
     stage.bell.update(|n| *n += 1);
     assert!(stay.iter_mut().all(Stream::lives));
@@ -296,7 +309,7 @@ fn by_the_end_of_a_revocation_list_that_was_not_renewed() {
     let mut gone = WAYS.map(|way| stage.open(&edge, 0, way, "/cert", "", Some("good")));
     let mut stay = WAYS.map(|way| stage.open(&edge, 0, way, "/open", "", None));
     all_end(&mut gone, over);
-    assert_eq!(ends(&edge, 3), ["certificate.revoked listen.certificate"]);
+    assert_eq!(ends(&edge, WAYS.len()), ["certificate.revoked listen.certificate"]);
     stage.bell.update(|n| *n += 1);
     assert!(stay.iter_mut().all(Stream::lives));
 }
@@ -323,7 +336,7 @@ fn by_a_reload() {
     edge.take(&next);
     all_end(&mut gone, start);
     assert_eq!(
-        ends(&edge, 9),
+        ends(&edge, 3 * WAYS.len()),
         [
             "address.revoked route.address",
             "auth.revoked auth.api_key.unknown",
@@ -333,6 +346,398 @@ fn by_a_reload() {
     for _ in 0..3 {
         edge.take(&stage.config(&["two"], "127.0.0.0/8"));
     }
+    stage.bell.update(|n| *n += 1);
+    assert!(stay.iter_mut().all(Stream::lives));
+}
+
+/// A library that sets the clock of a process forward, by `CLOCK_SHIFT` seconds.
+fn clock(dir: &Path) -> PathBuf {
+    const SHIFT: &str = "#define _GNU_SOURCE
+        #include <stdlib.h>
+        #include <sys/syscall.h>
+        #include <time.h>
+        #include <unistd.h>
+        int clock_gettime(clockid_t id, struct timespec *at) {
+            const char *shift = getenv(\"CLOCK_SHIFT\");
+            int failed = (int) syscall(SYS_clock_gettime, id, at);
+            if (!failed && id == CLOCK_REALTIME && shift) at->tv_sec += atol(shift);
+            return failed;
+        }";
+    let (source, library) = (dir.join("clock.c"), dir.join("clock.so"));
+    fs::write(&source, SHIFT).unwrap();
+    let mut compiler = Command::new("cc");
+    let made = compiler.args(["-shared", "-fPIC", "-o"]).args([&library, &source]).status();
+    assert!(made.unwrap().success(), "cc makes a library");
+    library
+}
+
+#[test]
+fn by_the_end_of_a_key() {
+    let stage = Stage::new();
+    let key = |name: &str| format!("X-API-Key: key-{name}-0123456789\r\n");
+    // keys end with a day: the edge lives shortly before the end of this one
+    let over = Instant::now() + SOON;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let midnight = (now / DAY.as_secs() + 1) * DAY.as_secs();
+    let date =
+        Command::new("date").args(["-u", "+%F", "-d", &format!("@{midnight}")]).output().unwrap();
+    let date = String::from_utf8(date.stdout).unwrap();
+    let soon = format!(
+        "path: /soon, upstream: one, auth: [ {{ api_key: {{ keys: [ {{ name: soon, sha256: \"{}\", expires: {} }}, {{ name: late, sha256: \"{}\" }} ] }} }} ]",
+        sha256("key-soon-0123456789"),
+        date.trim(),
+        sha256("key-late-0123456789")
+    );
+    let library = clock(stage.dir.path());
+    let edge = stage.config(&["one"], "192.0.2.1").raw_route(&soon).start_with(|command| {
+        let shift = i64::try_from(midnight - now).unwrap() - SOON.as_secs().cast_signed();
+        command.env("LD_PRELOAD", library).env("CLOCK_SHIFT", shift.to_string());
+    });
+    let open = |way, name| stage.open(&edge, 0, way, "/soon", &key(name), None);
+    let (mut gone, mut stay) =
+        (WAYS.map(|way| open(way, "soon")), WAYS.map(|way| open(way, "late")));
+    all_end(&mut gone, over);
+    // the shift is in whole seconds
+    assert!(Instant::now() + Duration::from_secs(1) > over, "not before");
+    assert_eq!(ends(&edge, WAYS.len()), ["auth.revoked auth.api_key.expired"]);
+    stage.bell.update(|n| *n += 1);
+    assert!(stay.iter_mut().all(Stream::lives));
+}
+
+/// What lets somebody in by one config and not by the next one: a path, a field, a certificate, the route before and
+/// after, and what its stream ends with.
+struct Change {
+    path: &'static str,
+    field: String,
+    certificate: Option<&'static str>,
+    before: String,
+    after: String,
+    end: &'static str,
+}
+
+impl Stage {
+    fn changes(&self) -> Vec<Change> {
+        let users =
+            |name: &str| format!("auth: [ {{ basic: {{ file: \"{}\" }} }} ]", self.file(name));
+        let keys = |name: &str, text: &str| {
+            let sum = sha256(&format!("key-{text}-0123456789"));
+            format!("api_key: {{ keys: [ {{ name: {name}, sha256: \"{sum}\" }} ] }}")
+        };
+        let change = |path, field: &str, before: String, after: String, end| Change {
+            path,
+            field: field.to_owned(),
+            certificate: None,
+            before,
+            after,
+            end,
+        };
+        let (ann, one) = (basic("ann"), "X-API-Key: key-one-0123456789\r\n");
+        let certified = |allow: &str| {
+            format!(
+                "auth: [ {{ client_certificate: {{ principal: common_name, allow: [ {allow} ] }} }} ]"
+            )
+        };
+        let required = |who: &str| format!("{}, require: {{ subject: [ {who} ] }}", users("users"));
+        let joined = |key: &str| {
+            format!(
+                "auth: [ {{ all: [ basic: {{ file: \"{}\" }}, {} ] }} ]",
+                self.file("users"),
+                keys("a", key)
+            )
+        };
+        let anybody = || "auth: [ anonymous ]".to_owned();
+        vec![
+            change(
+                "/users",
+                &ann,
+                users("users"),
+                users("others"),
+                "auth.revoked auth.basic.wrong",
+            ),
+            change(
+                "/value",
+                one,
+                format!("auth: [ {} ]", keys("a", "one")),
+                format!("auth: [ {} ]", keys("a", "two")),
+                "auth.revoked auth.api_key.unknown",
+            ),
+            change(
+                "/name",
+                one,
+                format!("auth: [ {} ]", keys("a", "one")),
+                format!("auth: [ {} ]", keys("b", "one")),
+                "auth.revoked auth.other",
+            ),
+            change(
+                "/require",
+                &ann,
+                required("ann"),
+                required("bob"),
+                "auth.revoked authz.require",
+            ),
+            change(
+                "/all",
+                &format!("{ann}{one}"),
+                joined("one"),
+                joined("two"),
+                "auth.revoked auth.api_key.unknown",
+            ),
+            change(
+                "/method",
+                one,
+                format!("auth: [ {} ]", keys("a", "one")),
+                users("users"),
+                "auth.revoked auth.none",
+            ),
+            change("/guarded", "", anybody(), users("users"), "auth.revoked auth.none"),
+            change(
+                "/origin",
+                "Origin: https://a.example\r\n",
+                format!("{}, origins: [ https://a.example ]", anybody()),
+                format!("{}, origins: [ https://b.example ]", anybody()),
+                "route.revoked route.origin",
+            ),
+            change(
+                "/host",
+                "",
+                format!("{}, host: localhost", anybody()),
+                format!("{}, host: other.example", anybody()),
+                "route.revoked route.no_path",
+            ),
+            change(
+                "/longer",
+                "",
+                anybody(),
+                format!("{}, path: /longer/x", anybody()),
+                "route.revoked route.no_path",
+            ),
+            change(
+                "/allow",
+                "",
+                format!("{}, allow: [ 127.0.0.0/8 ]", anybody()),
+                format!("{}, allow: [ 10.0.0.0/8 ]", anybody()),
+                "address.revoked route.address",
+            ),
+            Change {
+                certificate: Some("good"),
+                ..change(
+                    "/named",
+                    "",
+                    certified("good"),
+                    certified("other"),
+                    "auth.revoked auth.client_certificate.not_allowed",
+                )
+            },
+        ]
+    }
+}
+
+#[test]
+fn by_whatever_a_reload_takes_away() {
+    let stage = Stage::new();
+    stage.write("others", &format!("bob:{SHA}\n"));
+    let changes = stage.changes();
+    let config = |after: bool| {
+        changes.iter().fold(stage.config(&["one"], "192.0.2.1"), |config, change| {
+            let said = if after { &change.after } else { &change.before };
+            let path = if said.contains("path: ") { "" } else { change.path };
+            let path = if path.is_empty() { String::new() } else { format!("path: {path}, ") };
+            config.raw_route(&format!("{path}upstream: one, {said}"))
+        })
+    };
+    let edge = config(false).start();
+    let mut gone = Vec::new();
+    for change in &changes {
+        for way in WAYS {
+            // HTTP/2 takes one field in this test
+            if way == Way::H2 && change.field.lines().count() > 1 {
+                continue;
+            }
+            let Change { path, field, certificate, .. } = change;
+            gone.push(stage.open(&edge, 0, way, path, field, *certificate));
+        }
+    }
+    let mut stay = WAYS.map(|way| stage.open(&edge, 0, way, "/user", &basic("ann"), None));
+    let start = Instant::now();
+    edge.take(&config(true));
+    all_end(&mut gone, start);
+    let mut expected: Vec<&str> = changes.iter().map(|change| change.end).collect();
+    expected.sort_unstable();
+    expected.dedup();
+    assert_eq!(ends(&edge, gone.len()), expected);
+    stage.bell.update(|n| *n += 1);
+    assert!(stay.iter_mut().all(Stream::lives));
+}
+
+/// The listeners of these tests, each with what a reload makes of it.
+#[test]
+fn by_what_their_listener_asks_for_now() {
+    let (stage, strangers) = (Stage::new(), Certs::new());
+    let asks = |ca: &Path, required: bool| {
+        let (tls, ca) = (stage.certs.listener(), ca.display());
+        let tls = tls.trim_end_matches(" }");
+        format!("{tls}, client_certificates: {{ ca: {ca}, required: {required} }} }}")
+    };
+    let (own, other) = (stage.certs.path("ca.pem"), strangers.path("ca.pem"));
+    let plain = || stage.certs.listener();
+    let listeners = [
+        // before, after, whose certificate, the end
+        (
+            asks(&own, false),
+            asks(&other, false),
+            Some("good"),
+            "certificate.revoked listen.certificate",
+        ),
+        (asks(&own, false), asks(&own, true), None, "certificate.revoked listen.certificate"),
+        (asks(&own, true), plain(), Some("good"), "certificate.revoked listen.certificate"),
+        (
+            plain(),
+            format!("{}, deny: [ 127.0.0.1 ]", plain()),
+            None,
+            "address.revoked listen.denied",
+        ),
+        (
+            plain(),
+            format!("{}, allow: [ 192.0.2.0/24 ]", plain()),
+            None,
+            "address.revoked listen.denied",
+        ),
+    ];
+    let config = |after: bool| {
+        let all = listeners.iter().map(|(before, now, ..)| if after { now } else { before });
+        let config = all.fold(edge(), |config, listener| config.listener(listener));
+        // who stays comes by the last one
+        let config = config.listener(&plain());
+        config.upstream("one", &[stage.backend.url()], "").route("upstream: one")
+    };
+    let edge = config(false).start();
+    let mut gone = Vec::new();
+    for (n, (.., certificate, _)) in listeners.iter().enumerate() {
+        gone.extend(WAYS.map(|way| stage.open(&edge, n, way, "/", "", *certificate)));
+    }
+    let mut stay = WAYS.map(|way| stage.open(&edge, listeners.len(), way, "/", "", None));
+    let start = Instant::now();
+    edge.take(&config(true));
+    all_end(&mut gone, start);
+    let mut expected: Vec<&str> = listeners.iter().map(|(.., end)| *end).collect();
+    expected.sort_unstable();
+    expected.dedup();
+    assert_eq!(ends(&edge, gone.len()), expected);
+    stage.bell.update(|n| *n += 1);
+    assert!(stay.iter_mut().all(Stream::lives));
+}
+
+#[test]
+fn by_the_end_of_their_listener() {
+    let stage = Stage::new();
+    let config = |more: bool| {
+        let config = edge().listener(&stage.certs.listener());
+        let config = if more {
+            config.raw_listener(&format!("address: \"127.0.0.2:0\", {}", stage.certs.listener()))
+        } else {
+            config
+        };
+        config.upstream("one", &[stage.backend.url()], "").route("upstream: one")
+    };
+    let edge = config(true).start();
+    let mut gone = WAYS.map(|way| stage.open(&edge, 1, way, "/", "", None));
+    let mut stay = WAYS.map(|way| stage.open(&edge, 0, way, "/", "", None));
+    let start = Instant::now();
+    edge.take(&config(false));
+    for stream in &mut gone {
+        match stream {
+            // it may be asked to come back
+            Stream::H1(client) => drop(client.end()),
+            Stream::H2(h2, open) => while h2.part(open).is_ok_and(|part| part.is_some()) {},
+            Stream::WebSocket(client) => drop(client.end()),
+        }
+    }
+    assert!(start.elapsed() < FIVE, "{:?}", start.elapsed());
+    ends(&edge, WAYS.len());
+    stage.bell.update(|n| *n += 1);
+    assert!(stay.iter_mut().all(Stream::lives));
+}
+
+/// Who is trusted to name others names them no more: what came through it ends, also where it named nobody.
+#[test]
+fn by_a_proxy_that_is_trusted_no_more() {
+    let stage = Stage::new();
+    let config = |trusted: &str| {
+        stage
+            .config(&["one"], "192.0.2.1")
+            .top(&format!("trusted_proxies: [ {trusted} ]"))
+            .route("path: /inside, upstream: one, allow: [ 10.0.0.0/8 ]")
+    };
+    let edge = config("127.0.0.1").start();
+    let field = "X-Forwarded-For: 10.1.1.1\r\n";
+    let mut gone = WAYS.map(|way| stage.open(&edge, 0, way, "/inside", field, None));
+    let start = Instant::now();
+    edge.take(&config("127.0.0.9"));
+    all_end(&mut gone, start);
+    assert_eq!(ends(&edge, WAYS.len()), ["address.revoked client.untrusted"]);
+}
+
+/// Tokens stay as they are, and the config asks for others.
+#[test]
+fn by_what_tokens_are_held_to_now() {
+    use crate::support::provider::provider;
+    use crate::support::signer::Signer;
+    use serde_json::json;
+    let (stage, signer) = (Stage::new(), Signer::ed25519());
+    let (provider, other) = (provider(&[signer.jwk("k")]), provider(&[]));
+    let exp = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() + 600;
+    let claims = json!({ "iss": provider.issuer(), "aud": "https://a.example/x", "sub": "ann", "exp": exp, "scope": "read", "groups": [ "ops" ] });
+    let token = signer.token(json!({ "alg": "EdDSA", "kid": "k", "typ": "at+jwt" }), claims);
+    let field = format!("Authorization: Bearer {token}\r\n");
+    let oauth = |issuer: &str, rest: &str, behind: &str| {
+        format!(
+            "auth: [ {{ oauth: {{ resource: \"https://a.example/x\", issuers: [ {{ issuer: \"{issuer}\", allow_http: true{rest} }} ]{behind} }} }} ]"
+        )
+    };
+    let (own, others) = (provider.issuer(), other.issuer());
+    let good = || oauth(&own, "", "");
+    let routes = [
+        ("/issuer", good(), oauth(&others, "", ""), "auth.revoked auth.oauth.issuer"),
+        (
+            "/audience",
+            good(),
+            oauth(&own, ", audiences: [ other ]", ""),
+            "auth.revoked auth.oauth.audience",
+        ),
+        ("/scope", good(), oauth(&own, "", ", scopes: [ write ]"), "auth.revoked auth.oauth.scope"),
+        (
+            "/groups",
+            format!("{}, require: {{ groups: [ ops ] }}", good()),
+            format!("{}, require: {{ groups: [ dev ] }}", good()),
+            "auth.revoked authz.require",
+        ),
+        (
+            "/algorithm",
+            good(),
+            oauth(&own, ", algorithms: [ RS256 ]", ""),
+            "auth.revoked auth.oauth.algorithm",
+        ),
+    ];
+    let config = |after: bool| {
+        routes.iter().fold(stage.config(&["one"], "192.0.2.1"), |config, (path, before, now, _)| {
+            config.raw_route(&format!(
+                "path: {path}, upstream: one, {}",
+                if after { now } else { before }
+            ))
+        })
+    };
+    let edge = config(false).raw_route(&format!("path: /stays, upstream: one, {}", good())).start();
+    let open = |way, path| stage.open(&edge, 0, way, path, &field, None);
+    let mut gone: Vec<Stream> =
+        routes.iter().flat_map(|(path, ..)| WAYS.map(|way| open(way, path))).collect();
+    let mut stay = WAYS.map(|way| open(way, "/stays"));
+    let start = Instant::now();
+    edge.take(&config(true).raw_route(&format!("path: /stays, upstream: one, {}", good())));
+    all_end(&mut gone, start);
+    let mut expected: Vec<&str> = routes.iter().map(|(.., end)| *end).collect();
+    expected.sort_unstable();
+    expected.dedup();
+    assert_eq!(ends(&edge, gone.len()), expected);
     stage.bell.update(|n| *n += 1);
     assert!(stay.iter_mut().all(Stream::lives));
 }
@@ -351,7 +756,7 @@ fn by_rules_about_tools_by_which_they_did_not_begin() {
     let start = Instant::now();
     edge.take(&config(rules));
     all_end(&mut gone, start);
-    assert_eq!(ends(&edge, 3), ["route.revoked route.rules"]);
+    assert_eq!(ends(&edge, WAYS.len()), ["route.revoked route.rules"]);
     stay.push(open(Way::H1, "/ruled"));
     stay.push(open(Way::H2, "/ruled"));
     // a route above moves all that is below
@@ -376,7 +781,7 @@ fn by_a_file_that_a_failed_reload_has_read() {
     let bad = stage.config(&["one"], "192.0.2.1").route("path: /more, upstream: none");
     assert!(!edge.reload(&bad).status.success());
     all_end(&mut gone, start);
-    assert_eq!(ends(&edge, 3), ["auth.revoked auth.basic.wrong"]);
+    assert_eq!(ends(&edge, WAYS.len()), ["auth.revoked auth.basic.wrong"]);
 }
 
 /// Their server always has something to say, and their clients take all of it, little, or nothing.

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use super::wait::Watched;
 
@@ -63,6 +64,32 @@ impl Refusing {
 /// The answer to a WebSocket handshake with the key of RFC 6455 §1.3.
 pub(crate) const SWITCHING: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
      Connection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
+/// An address at which whoever connects waits for as long as the value lives: its system has no room for more, as
+/// where a machine has gone from the network.
+pub(crate) struct Silent {
+    #[allow(dead_code, reason = "keeps the port")]
+    listener: tokio::net::TcpListener,
+    #[allow(dead_code, reason = "they have taken all room")]
+    clients: Vec<TcpStream>,
+}
+
+impl Silent {
+    /// Where somebody has listened before.
+    pub(crate) fn at(address: SocketAddr) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let listener = runtime.block_on(async {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.set_reuseaddr(true).unwrap();
+            socket.bind(address).unwrap();
+            socket.listen(1).unwrap()
+        });
+        let connect = || TcpStream::connect_timeout(&address, Duration::from_millis(300)).ok();
+        let clients: Vec<TcpStream> = std::iter::from_fn(connect).take(64).collect();
+        assert!((1..64).contains(&clients.len()), "{} have connected", clients.len());
+        Self { listener, clients }
+    }
+}
 
 type Script = dyn Fn(&mut Exchange) + Send + Sync;
 
