@@ -13,6 +13,7 @@ mod body;
 mod challenge;
 mod endpoint;
 pub mod exchange;
+mod left;
 mod limited;
 mod listed;
 pub mod metadata;
