@@ -94,7 +94,7 @@ fn health(args: &HealthArgs) -> ExitCode {
 
 fn reload(args: &ReloadArgs) -> ExitCode {
     let config = args.config.as_deref();
-    let answer = state_dir(args).and_then(|folder| control::client::reload(&folder, config));
+    let answer = state_dirs(args).and_then(|folders| control::client::reload(&folders, config));
     match answer {
         Ok(Reloaded { generation, notes, errors }) if errors.is_empty() => {
             notes.iter().for_each(|note| eprintln!("warning: {note}"));
@@ -112,18 +112,18 @@ fn reload(args: &ReloadArgs) -> ExitCode {
     }
 }
 
-/// Where a running edge is found.
-fn state_dir(args: &ReloadArgs) -> Result<PathBuf, String> {
+/// Where a running edge may be found.
+fn state_dirs(args: &ReloadArgs) -> Result<Vec<PathBuf>, String> {
     match (&args.state_dir, &args.config) {
-        (Some(folder), _) => Ok(folder.clone()),
-        (None, Some(config)) => config::state_dir(config, &env),
+        (Some(folder), _) => Ok(vec![folder.clone()]),
+        (None, Some(config)) => config::state_dirs(config, &env),
         (None, None) => Err("which edge? Name its config or its state folder".to_owned()),
     }
 }
 
 fn upgrade(args: &ReloadArgs) -> ExitCode {
     let config = args.config.as_deref();
-    match state_dir(args).and_then(|folder| mcp_edge::app::upgrade::ask(&folder, config)) {
+    match state_dirs(args).and_then(|folders| mcp_edge::app::upgrade::ask(&folders, config)) {
         Ok(pid) => print(&format!("process {pid} has taken over\n")),
         Err(problem) => {
             eprintln!("mcp-edge upgrade: {problem}");
@@ -155,7 +155,7 @@ fn places(args: &StatusArgs) -> Result<ask::Places, String> {
         (None, None) => ask::Places::usual(&env),
         (Some(path), None) => {
             let settings = config::load(path, &env, Mode::Check).ok();
-            ask::Places::of(path, config::state_dir(path, &env)?, settings.as_ref())
+            ask::Places::of(path, config::state_dirs(path, &env)?, settings.as_ref())
         }
     };
     places.fields = fields.iter().map(|(name, value)| (name.clone(), value.clone())).collect();

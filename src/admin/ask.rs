@@ -36,8 +36,8 @@ impl Command for Asked {
 /// Where an edge can be asked.
 #[derive(Debug, Default)]
 pub struct Places {
-    /// Where its control socket is.
-    pub state_dir: Option<PathBuf>,
+    /// Where its control socket may be, in the order in which they are tried.
+    pub state_dirs: Vec<PathBuf>,
     /// The config that it runs with.
     pub config: Option<PathBuf>,
     /// Its admin listener, such as `http://127.0.0.1:9900`.
@@ -56,16 +56,16 @@ impl Places {
 
     /// Those of an edge that is told nothing else.
     pub fn usual(env: Env<'_>) -> Self {
-        let state_dir = Some(config::load::default_state_dir(env));
-        Self { state_dir, ..Self::at(AdminSettings::usual().url()) }
+        let state_dirs = config::usual_state_dirs(Path::new(""), env);
+        Self { state_dirs, ..Self::at(AdminSettings::usual().url()) }
     }
 
-    /// Those of a config file; of one that is broken by now, the state folder alone.
-    pub fn of(config: &Path, state_dir: PathBuf, settings: Option<&Settings>) -> Self {
+    /// Those of a config file; of one that is broken by now, the state folders alone.
+    pub fn of(config: &Path, state_dirs: Vec<PathBuf>, settings: Option<&Settings>) -> Self {
         let admin = settings.and_then(|settings| settings.admin.as_ref());
         let url = admin.map(AdminSettings::url);
         let config = Some(config.to_owned());
-        Self { state_dir: Some(state_dir), config, url, ..Self::default() }
+        Self { state_dirs, config, url, ..Self::default() }
     }
 }
 
@@ -75,9 +75,9 @@ impl Places {
 /// A sentence for each place.
 pub fn ask(places: Places) -> Result<Status, String> {
     let mut problems = Vec::new();
-    if let Some(state_dir) = &places.state_dir {
+    if !places.state_dirs.is_empty() {
         let question = client::question("status", places.config.as_deref());
-        match client::ask(state_dir, &question) {
+        match client::ask_first(&places.state_dirs, &question) {
             Ok(mut answer) => match answer.get_mut("status") {
                 Some(status) => return read(status.take()),
                 None => problems.push(refused(&answer)),
@@ -139,7 +139,7 @@ mod tests {
         let server = runtime.block_on(Server::open(folder.path().into(), Vec::new(), whose));
         let (_close, closing) = oneshot::channel();
         runtime.spawn(server.run(closing));
-        let places = Places { state_dir: Some(folder.path().into()), ..Places::default() };
+        let places = Places { state_dirs: vec![folder.path().into()], ..Places::default() };
         let told = ask(places).unwrap_err();
         assert!(told.contains("does not say how it stands: unknown `do`"), "{told}");
         assert!(told.contains("no admin listener"), "{told}");

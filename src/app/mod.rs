@@ -2,6 +2,7 @@
 
 mod desk;
 mod files;
+mod first;
 mod heir;
 mod logs;
 mod pages;

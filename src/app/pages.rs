@@ -98,7 +98,7 @@ fn refresh(metrics: &Metrics, runtime: &Runtime, files: &Files) {
         }
         for replica in &members.replicas {
             let (backends, authority) = (&metrics.backends, &replica.server.authority);
-            backends.set_in_flight(name, authority, replica.load());
+            backends.set_in_flight(name, authority, replica.load(), replica.listening());
             let (up, failing) = (replica.state().is_well(), replica.health.is_failing());
             backends.set_health(name, authority, (up, failing), &replica.health.totals());
             there.insert((name.clone(), authority.clone()));

@@ -22,6 +22,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep;
 
+use super::first::may_be_replaced;
 use super::heir::{self, Heir};
 use crate::base::notify;
 use crate::control::pass::{self, Named};
@@ -219,6 +220,7 @@ impl Command for Upgrade {
 
 impl Upgrade {
     async fn attempt(&self) -> Result<u32, String> {
+        may_be_replaced(std::process::id())?;
         // its number may be another's by now
         heir::forget(&self.heir);
         let program = self.own.program.display();
@@ -275,6 +277,9 @@ impl Command for Sockets {
 
     fn run<'a>(&'a self, _: &'a Value, peer: &'a UnixStream) -> Reply<'a> {
         Box::pin(async {
+            if let Err(problem) = may_be_replaced(std::process::id()) {
+                return failed(&problem);
+            }
             let given = match self.0.copies() {
                 Ok(copies) => pass::give(peer, &copies).await,
                 Err(e) => Err(e),
@@ -373,8 +378,8 @@ pub(super) fn relieve(state_dir: &Path) {
 ///
 /// # Errors
 /// A sentence: no edge runs there, or why the old one goes on.
-pub fn ask(state_dir: &Path, config: Option<&Path>) -> Result<u64, String> {
-    let answer = client::ask(state_dir, &client::question("upgrade", config))?;
+pub fn ask(state_dirs: &[PathBuf], config: Option<&Path>) -> Result<u64, String> {
+    let answer = client::ask_first(state_dirs, &client::question("upgrade", config))?;
     let pid = answer.get("pid").and_then(Value::as_u64);
     match (pid, client::error(&answer)) {
         (Some(pid), _) => Ok(pid),

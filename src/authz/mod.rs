@@ -25,6 +25,7 @@ pub use compile::rules;
 use crate::base::denial::{Denial, Reason};
 use crate::base::principal::Principal;
 use crate::base::rules::Rule;
+use crate::base::ruling::Ruling;
 use crate::inspect::strict::Seen;
 use crate::inspect::{Call, TOOLS_CALL};
 
@@ -35,6 +36,8 @@ pub struct Granted {
     pub principal: Arc<Principal>,
     /// What for.
     pub call: Call,
+    /// The last rule that has allowed it; absent where none was asked.
+    pub rule: Option<Ruling>,
     #[allow(dead_code, reason = "its type is the point")]
     proof: Proof,
 }
@@ -47,6 +50,7 @@ struct Proof;
 #[derive(Debug, Clone)]
 pub struct Entered {
     principal: Arc<Principal>,
+    rule: Option<Ruling>,
 }
 
 /// Asks every rule about the caller: before the body is read, so that it takes no room for nothing.
@@ -54,10 +58,11 @@ pub struct Entered {
 /// # Errors
 /// 403 of the first rule that does not let it in.
 pub fn enter(rules: &[Arc<dyn Rule>], principal: Arc<Principal>) -> Result<Entered, Denial> {
+    let mut by = None;
     for rule in rules {
-        rule.caller(&principal)?;
+        by = rule.caller(&principal)?.or(by);
     }
-    Ok(Entered { principal })
+    Ok(Entered { principal, rule: by })
 }
 
 /// Asks every rule about the call.
@@ -71,11 +76,11 @@ pub fn authorize(
     call: Call,
     seen: Seen,
 ) -> Result<Granted, Denial> {
-    let Entered { principal } = entered;
+    let Entered { principal, mut rule } = entered;
     if rules.iter().any(|rule| rule.has_tools()) {
-        check_tool(rules, &principal, &call, seen)?;
+        rule = check_tool(rules, &principal, &call, seen)?.or(rule);
     }
-    Ok(Granted { principal, call, proof: Proof })
+    Ok(Granted { principal, call, rule, proof: Proof })
 }
 
 /// Whether a list of tools names this one to the caller.
@@ -88,19 +93,20 @@ fn check_tool(
     principal: &Principal,
     call: &Call,
     seen: Seen,
-) -> Result<(), Denial> {
+) -> Result<Option<Ruling>, Denial> {
     if !seen.is_all() {
         return Err(Denial::new(Reason::Internal, "authz.unread", "Internal error"));
     }
     if call.rpc_method.as_deref() != Some(TOOLS_CALL) {
-        return Ok(());
+        return Ok(None);
     }
     let nameless = || rules::not_allowed("authz.nameless");
     let tool = call.name.as_deref().ok_or_else(nameless)?;
+    let mut by = None;
     for rule in rules {
-        rule.tool(principal, tool)?;
+        by = rule.tool(principal, tool)?.or(by);
     }
-    Ok(())
+    Ok(by)
 }
 
 #[cfg(test)]

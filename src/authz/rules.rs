@@ -1,10 +1,11 @@
-//! `require` and `tools` at work: in, a principal and a tool; out, a refusal or nothing.
+//! `require` and `tools` at work: in, a principal and a tool; out, a refusal, or which rule allows it.
 
 use super::facts::Fact;
 use crate::base::denial::{Denial, Reason};
 use crate::base::globs::Globs;
 use crate::base::principal::Principal;
 use crate::base::rules::Rule;
+use crate::base::ruling::{Key, Ruling};
 
 /// Conditions, each of which the caller must meet.
 #[derive(Debug, PartialEq)]
@@ -34,15 +35,16 @@ pub(super) struct Require {
 }
 
 impl Rule for Require {
-    fn caller(&self, principal: &Principal) -> Result<(), Denial> {
-        let Some(unmet) = self.conditions.unmet(principal) else { return Ok(()) };
+    fn caller(&self, principal: &Principal) -> Result<Option<Ruling>, Denial> {
+        let rule = Ruling::new(Key::Require, self.line);
+        let Some(unmet) = self.conditions.unmet(principal) else { return Ok(Some(rule)) };
         let message = "This caller may not use this server";
         let detail = format!("`require` in line {}: `{}` does not fit", self.line, unmet.name);
-        Err(Denial::new(Reason::Forbidden, "authz.require", message).detail(detail))
+        Err(Denial::new(Reason::Forbidden, "authz.require", message).detail(detail).by(rule))
     }
 
-    fn tool(&self, _: &Principal, _: &str) -> Result<(), Denial> {
-        Ok(())
+    fn tool(&self, _: &Principal, _: &str) -> Result<Option<Ruling>, Denial> {
+        Ok(None)
     }
 
     fn says(&self) -> String {
@@ -80,15 +82,17 @@ pub(super) struct ToolRule {
 }
 
 impl Rule for Tools {
-    fn tool(&self, principal: &Principal, tool: &str) -> Result<(), Denial> {
+    fn tool(&self, principal: &Principal, tool: &str) -> Result<Option<Ruling>, Denial> {
         let fits =
             |rule: &&ToolRule| rule.tools.matches(tool) && rule.when.unmet(principal).is_none();
-        let detail = match self.rules.iter().find(fits) {
-            Some(rule) if rule.allow => return Ok(()),
+        let found = self.rules.iter().find(fits);
+        let ruling = Ruling::new(Key::Tools, found.map_or(self.line, |rule| rule.line));
+        let detail = match found {
+            Some(rule) if rule.allow => return Ok(Some(ruling)),
             Some(rule) => format!("the rule in line {} denies it", rule.line),
             None => format!("no rule of `tools` in line {} allows it", self.line),
         };
-        Err(not_allowed("authz.tool").detail(detail))
+        Err(not_allowed("authz.tool").detail(detail).by(ruling))
     }
 
     fn says(&self) -> String {

@@ -24,6 +24,8 @@ pub struct Replica {
     /// What is known of its health.
     pub health: Health,
     in_flight: AtomicUsize,
+    /// Those of them that wait for what may come.
+    listening: AtomicUsize,
     /// Of all replicas of the group.
     together: Arc<AtomicUsize>,
     lane: OnceLock<Box<dyn Any + Send + Sync>>,
@@ -42,7 +44,10 @@ const LOST: u32 = 3;
 
 /// Counts a request on a replica for as long as it lives.
 #[derive(Debug)]
-pub struct InFlight(Arc<Replica>);
+pub struct InFlight {
+    replica: Arc<Replica>,
+    listens: bool,
+}
 
 impl Replica {
     /// A replica with nothing in flight.
@@ -53,8 +58,8 @@ impl Replica {
             priority: AtomicU32::new(server.priority),
             drain: AtomicBool::new(server.drain),
         };
-        let (in_flight, together, refusals, lane, health) = Default::default();
-        Self { server, share, refusals, points, health, in_flight, together, lane }
+        let (in_flight, listening, together, refusals, lane, health) = Default::default();
+        Self { server, share, refusals, points, health, in_flight, listening, together, lane }
     }
 
     /// Whether it is where that server is, however they share. Of the addresses of a name the first counts: it is
@@ -133,6 +138,11 @@ impl Replica {
         self.in_flight.load(Ordering::Relaxed)
     }
 
+    /// Those of them that are no work: streams and WebSockets that wait for what may come.
+    pub fn listening(&self) -> usize {
+        self.listening.load(Ordering::Relaxed)
+    }
+
     /// Those of all replicas of its group.
     pub(super) fn load_together(&self) -> usize {
         self.together.load(Ordering::Relaxed)
@@ -142,7 +152,7 @@ impl Replica {
     pub fn begin(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         self.together.fetch_add(1, Ordering::Relaxed);
-        InFlight(self.clone())
+        InFlight { replica: self.clone(), listens: false }
     }
 
     /// Keeps with it what carries its bytes, once: that is a later stage's, which has its own type for it.
@@ -160,8 +170,20 @@ impl Replica {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.0.together.fetch_sub(1, Ordering::Relaxed);
+        if self.listens {
+            self.replica.listening.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.replica.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.replica.together.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl InFlight {
+    /// It goes on as one that waits for what may come.
+    pub fn listen(&mut self) {
+        if !std::mem::replace(&mut self.listens, true) {
+            self.replica.listening.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use http::{HeaderName, HeaderValue};
 
+use super::ruling::Ruling;
+
 /// A refusal. `detail` goes to the log and never to the client.
 #[derive(Debug, Clone)]
 pub struct Denial {
@@ -21,6 +23,8 @@ pub struct Denial {
     pub fields: Vec<(HeaderName, HeaderValue)>,
     /// For the log only.
     pub detail: Cow<'static, str>,
+    /// The rule that has refused it, for the audit log only.
+    pub rule: Option<Ruling>,
     /// Whether the connection cannot carry another request (framing is lost).
     pub close: bool,
 }
@@ -105,6 +109,7 @@ impl Denial {
             retry_after: None,
             fields: Vec::new(),
             detail,
+            rule: None,
             close: false,
         }
     }
@@ -113,6 +118,13 @@ impl Denial {
     #[must_use]
     pub fn detail(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
         self.detail = detail.into();
+        self
+    }
+
+    /// Adds the rule that refuses it.
+    #[must_use]
+    pub fn by(mut self, rule: Ruling) -> Self {
+        self.rule = Some(rule);
         self
     }
 

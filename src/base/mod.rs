@@ -29,6 +29,7 @@ pub mod principal;
 pub mod random;
 pub mod rate;
 pub mod rules;
+pub mod ruling;
 pub mod slot;
 pub mod table;
 pub mod task;

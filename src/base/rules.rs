@@ -1,4 +1,4 @@
-//! What callers may do, as `authz` asks it: in, a principal and a tool; out, a refusal or nothing.
+//! What callers may do, as `authz` asks it: in, a principal and a tool; out, a refusal, or which rule allows it.
 //!
 //! The rules are made in `auth` (scopes of tokens) and in `authz` (conditions, lists of tools); these
 //! words are here because a route carries its rules.
@@ -7,22 +7,23 @@ use std::fmt;
 
 use super::denial::Denial;
 use super::principal::Principal;
+use super::ruling::Ruling;
 
 /// Something that may forbid a call.
 pub trait Rule: fmt::Debug + Send + Sync {
-    /// Whether the caller may use the route at all.
+    /// Whether the caller may use the route at all; nothing where that is not asked.
     ///
     /// # Errors
     /// 403.
-    fn caller(&self, _: &Principal) -> Result<(), Denial> {
-        Ok(())
+    fn caller(&self, _: &Principal) -> Result<Option<Ruling>, Denial> {
+        Ok(None)
     }
 
-    /// Whether the caller may call this tool.
+    /// Whether the caller may call this tool; nothing where that is not asked.
     ///
     /// # Errors
     /// 403.
-    fn tool(&self, principal: &Principal, tool: &str) -> Result<(), Denial>;
+    fn tool(&self, principal: &Principal, tool: &str) -> Result<Option<Ruling>, Denial>;
 
     /// Whether lists of tools name this one to the caller: as a rule, what it may call.
     fn shows(&self, principal: &Principal, tool: &str) -> bool {

@@ -161,18 +161,10 @@ impl Trace {
         self.flags & SAMPLED != 0
     }
 
-    /// Appends the trace's id, 32 hex digits.
-    pub fn push_id(&self, out: &mut Vec<u8>) {
-        let low = self.id & u128::from(u64::MAX);
-        for half in [self.id >> 64, low] {
-            push_hex(u64::try_from(half).unwrap_or_default(), out);
-        }
-    }
-
     /// Appends both headers as HTTP/1.1 has them, with this request as the parent.
     pub fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"traceparent: 00-");
-        self.push_id(out);
+        push_id(self.id, out);
         out.push(b'-');
         push_hex(self.span, out);
         let flags: &[u8] = match self.flags & (SAMPLED | RANDOM) {
@@ -187,6 +179,14 @@ impl Trace {
             out.extend_from_slice(state.as_bytes());
             out.extend_from_slice(b"\r\n");
         }
+    }
+}
+
+/// Appends a trace's id, 32 hex digits.
+pub fn push_id(id: u128, out: &mut Vec<u8>) {
+    let low = id & u128::from(u64::MAX);
+    for half in [id >> 64, low] {
+        push_hex(u64::try_from(half).unwrap_or_default(), out);
     }
 }
 

@@ -36,7 +36,7 @@ use crate::observe::traces::TraceSettings;
 use crate::route::settings::RouteSettings;
 
 pub use load::{Mode, load, load_again, load_text};
-pub use place::{Fixed, state_dir};
+pub use place::{Fixed, state_dirs, usual_state_dirs};
 pub use shutdown::Shutdown;
 pub use substitute::Env;
 

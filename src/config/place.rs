@@ -10,17 +10,36 @@ use crate::base::compile::{Cx, Node, NodeKind};
 use crate::base::files;
 use crate::base::kept::{Sum, fingerprint};
 
-/// The state folder that a file names, whatever else is wrong with the file.
+/// The state folder of the service that `systemd/mcp-edge.service` makes: whoever asks it by hand has another
+/// environment than it has.
+const OF_SERVICE: &str = "/var/lib/mcp-edge";
+
+/// Where the edge of a file may be asked, whatever else is wrong with the file: in the state folder that it names,
+/// else in the [`usual_state_dirs`].
 ///
 /// # Errors
 /// A sentence: the file cannot be read, or not so far.
-pub fn state_dir(path: &Path, env: Env<'_>) -> Result<PathBuf, String> {
+pub fn state_dirs(path: &Path, env: Env<'_>) -> Result<Vec<PathBuf>, String> {
     let text = files::read_text_from_anywhere(path)?;
     let base_dir = path.parent().unwrap_or(Path::new(""));
-    let Some(mut node) = node(&text) else { return Ok(base_dir.join(default_state_dir(env))) };
+    let Some(mut node) = node(&text) else { return Ok(usual_state_dirs(base_dir, env)) };
     let mut cx = Cx::new(base_dir);
     substitute(&mut node, env, &mut cx);
-    cx.file(&node).ok_or_else(|| format!("`{}`: `state_dir` cannot be read", path.display()))
+    let named = cx.file(&node);
+    let named = named.ok_or_else(|| format!("`{}`: `state_dir` cannot be read", path.display()));
+    named.map(|folder| vec![folder])
+}
+
+/// Where an edge may be asked whose config names no state folder, in the order in which to try them: in that of an
+/// edge with our own environment, in the service's, and beside the config.
+pub fn usual_state_dirs(base_dir: &Path, env: Env<'_>) -> Vec<PathBuf> {
+    let of = |env: Env<'_>| base_dir.join(default_state_dir(env));
+    let (own, here) = (of(env), of(&|_| None));
+    let mut all = vec![OF_SERVICE.into(), here];
+    if !all.contains(&own) {
+        all.insert(0, own);
+    }
+    all
 }
 
 /// A key that a reload cannot renew, and a sum of what a config says there.
@@ -65,20 +84,30 @@ mod tests {
             ("state_dir: ${env:DIR}\nunknown: 1\n", "/run/x"),
         ] {
             std::fs::write(&file, text).unwrap();
-            assert_eq!(state_dir(&file, &env), Ok(found.into()), "{text}");
+            assert_eq!(state_dirs(&file, &env), Ok(vec![found.into()]), "{text}");
         }
-        for (text, found) in
-            [("state_dir: near\n", "near"), ("routes: [\n", "state"), ("", "state")]
-        {
-            std::fs::write(&file, text).unwrap();
-            assert_eq!(
-                state_dir(&file, &env),
-                Ok(folder.path().join(found)),
-                "wherever it is asked"
-            );
+        std::fs::write(&file, "state_dir: near\n").unwrap();
+        assert_eq!(state_dirs(&file, &env), Ok(vec![folder.path().join("near")]));
+        assert!(state_dirs(&folder.path().join("none"), &env).is_err());
+    }
+
+    #[test]
+    fn where_none_is_named_all_places_are_tried_that_an_edge_may_have() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("edge.yaml");
+        for (home, places) in [
+            (None, &["/var/lib/mcp-edge"][..]),
+            (Some("/root/x"), &["/root/x/mcp-edge", "/var/lib/mcp-edge"]),
+            (Some("relative"), &["/var/lib/mcp-edge"]),
+            (Some("/var/lib"), &["/var/lib/mcp-edge"]),
+        ] {
+            let env = |name: &str| home.filter(|_| name == "XDG_STATE_HOME").map(str::to_owned);
+            let places = places.iter().copied().chain(["state"]);
+            let places: Vec<PathBuf> = places.map(|place| folder.path().join(place)).collect();
+            for text in ["routes: [\n", ""] {
+                std::fs::write(&file, text).unwrap();
+                assert_eq!(state_dirs(&file, &env).as_ref(), Ok(&places), "{home:?} {text}");
+            }
         }
-        let home = |name: &str| (name == "XDG_STATE_HOME").then(|| "/var/lib".to_owned());
-        assert_eq!(state_dir(&file, &home), Ok("/var/lib/mcp-edge".into()));
-        assert!(state_dir(&folder.path().join("none"), &env).is_err());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -32,12 +32,12 @@ pub fn question(what: &str, config: Option<&Path>) -> Value {
     }
 }
 
-/// Has the edge that runs with this state folder, and with this config where one is named, load it anew.
+/// Has the edge that runs with one of these state folders, and with this config where one is named, load it anew.
 ///
 /// # Errors
-/// As [`ask`].
-pub fn reload(state_dir: &Path, config: Option<&Path>) -> Result<Reloaded, String> {
-    let answer = ask(state_dir, &question("reload", config))?;
+/// As [`ask_first`].
+pub fn reload(state_dirs: &[PathBuf], config: Option<&Path>) -> Result<Reloaded, String> {
+    let answer = ask_first(state_dirs, &question("reload", config))?;
     if let (Some(problem), None) = (error(&answer), answer.get("generation")) {
         // it was not taken for a reload at all
         return Err(problem.to_owned());
@@ -60,6 +60,27 @@ pub fn error(answer: &Value) -> Option<&str> {
     answer.get("error").and_then(Value::as_str)
 }
 
+/// Asks the first edge that runs with one of these state folders, and is the one that is meant. Blocks its thread.
+///
+/// # Errors
+/// Each place that was tried, with a sentence; or that the edge was reached, and does not answer.
+pub fn ask_first(state_dirs: &[PathBuf], question: &Value) -> Result<Value, String> {
+    let mut problems = Vec::new();
+    for folder in state_dirs {
+        match connect(&super::path(folder)) {
+            Ok(socket) => {
+                let answer = converse(socket, question)?;
+                match error(&answer).filter(|_| answer.get(super::ANOTHER).is_some()) {
+                    Some(problem) => problems.push(problem.to_owned()),
+                    None => return Ok(answer),
+                }
+            }
+            Err(problem) => problems.push(problem),
+        }
+    }
+    Err(problems.join("; "))
+}
+
 /// Asks the edge that runs with this state folder. Blocks its thread.
 ///
 /// # Errors
@@ -73,8 +94,15 @@ pub fn ask(state_dir: &Path, question: &Value) -> Result<Value, String> {
 /// # Errors
 /// As [`ask`].
 pub fn ask_at(path: &Path, question: &Value) -> Result<Value, String> {
-    let mut socket = UnixStream::connect(path)
-        .map_err(|e| format!("no edge can be reached by `{}`: {e}", path.display()))?;
+    converse(connect(path)?, question)
+}
+
+fn connect(path: &Path) -> Result<UnixStream, String> {
+    UnixStream::connect(path)
+        .map_err(|e| format!("no edge can be reached by `{}`: {e}", path.display()))
+}
+
+fn converse(mut socket: UnixStream, question: &Value) -> Result<Value, String> {
     let mut answer = String::new();
     let line = format!("{question}\n");
     let asked = socket

@@ -29,6 +29,8 @@ pub use whose::Whose;
 
 /// Its name in the state folder.
 const FILE: &str = "control.sock";
+/// In the answer of an edge that is not the one that was meant.
+const ANOTHER: &str = "another";
 /// Longest question, in bytes.
 const MAX_QUESTION: usize = 8 * 1024;
 /// For a question to come, and for an answer to be taken.
@@ -221,7 +223,7 @@ impl Shared {
         let (whose, named) = (self.whose.clone(), asked.clone());
         match tokio::task::spawn_blocking(move || whose.check(&named)).await {
             Ok(Ok(())) => {}
-            Ok(Err(problem)) => return failed(&problem),
+            Ok(Err(problem)) => return json!({ "ok": false, "error": problem, ANOTHER: true }),
             Err(e) => return failed(&e.to_string()),
         }
         let wanted = asked.get("do").and_then(Value::as_str).unwrap_or_default();
@@ -338,6 +340,16 @@ mod tests {
         let refused = client::ask(folder.path(), &other).unwrap();
         let problem = refused["error"].as_str().unwrap();
         assert!(problem.contains("/a/file.yaml") && problem.contains("/another/file.yaml"));
+        // who is asked by one place and is another is not the end of it; who answers, is
+        let empty = folder.path().join("none");
+        let (here, there) = ([empty.clone(), folder.path().into()], [folder.path().into(), empty]);
+        assert_eq!(client::ask_first(&here, &own).unwrap()["asked"], "x");
+        let unknown = json!({ "do": "else" });
+        assert_eq!(client::ask_first(&there, &unknown).unwrap()["ok"], false);
+        for places in [here, there] {
+            let told = client::ask_first(&places, &other).unwrap_err();
+            assert!(told.contains("runs with") && told.contains("none/control.sock"), "{told}");
+        }
         for bad in [&b"{\"do\":\"else\"}\n"[..], b"nonsense\n", b"{}\n", b"[]\n", &[b' '; 8192]] {
             assert_eq!(ask(folder.path(), bad)["ok"], false);
         }

@@ -66,13 +66,14 @@ pub struct Opened {
 /// What a request holds until its answer is complete.
 #[derive(Debug)]
 pub struct Held {
-    _in_flight: InFlight,
+    in_flight: InFlight,
     place: Option<Place>,
 }
 
 impl Held {
     /// It goes on as a stream that waits for what may come: others may have its place.
     pub fn make_room(&mut self) {
+        self.in_flight.listen();
         self.place = None;
     }
 }
@@ -206,7 +207,7 @@ impl Carrier {
         let pooled = if fresh { None } else { take(&replica, now) };
         match pooled {
             Some(conn) => {
-                let held = Held { _in_flight: replica.begin(), place };
+                let held = Held { in_flight: replica.begin(), place };
                 Ok(Opened { conn, replica, held })
             }
             None => Box::pin(self.connect(plan, replica, place, fresh)).await,
@@ -238,7 +239,7 @@ impl Carrier {
             let in_flight = replica.begin();
             let failed = match dial(&replica).await {
                 Ok(conn) => {
-                    let held = Held { _in_flight: in_flight, place };
+                    let held = Held { in_flight, place };
                     return Ok(Opened { conn, replica, held });
                 }
                 Err(failed) => failed,
@@ -253,7 +254,7 @@ impl Carrier {
             };
             // the first had none
             if !fresh && let Some(conn) = take(&replica, Instant::now()) {
-                let held = Held { _in_flight: replica.begin(), place };
+                let held = Held { in_flight: replica.begin(), place };
                 return Ok(Opened { conn, replica, held });
             }
         }

@@ -21,6 +21,7 @@ use record::Record;
 use traces::Spans;
 
 use crate::base::denial::Denial;
+use crate::base::ruling::Ruling;
 
 /// Takes records; cheap to clone.
 #[derive(Clone)]
@@ -55,13 +56,13 @@ impl Observer {
         Self { spans: spans.map(Arc::new), ..self }
     }
 
-    /// A call is allowed, and about to go to a server.
+    /// A call is allowed, by a rule where one was asked, and about to go to a server.
     ///
     /// # Errors
     /// 503 where it must be told of, and that is not possible.
-    pub async fn call(&self, record: &mut Record) -> Result<(), Denial> {
+    pub async fn call(&self, record: &mut Record, rule: Option<Ruling>) -> Result<(), Denial> {
         match &self.audit {
-            Some(audit) => audit.begin(record).await,
+            Some(audit) => audit.begin(record, rule).await,
             None => Ok(()),
         }
     }

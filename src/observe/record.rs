@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::num::NonZeroU128;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -14,7 +15,7 @@ use crate::balance::Replica;
 use crate::base::limits::Limited;
 use crate::base::principal::Principal;
 use crate::base::text::{push_ip, push_json, push_millis, push_number, push_time};
-use crate::base::trace::Trace;
+use crate::base::trace::{self, Trace};
 use crate::route::settings::RouteSettings;
 
 /// Longest foreign text in a field, in bytes.
@@ -83,6 +84,8 @@ pub struct Record {
     pub rpc_error: Option<i64>,
     /// What it is known by in traces, where its route has some.
     pub trace: Option<Box<Trace>>,
+    /// The trace that its caller says it is in, where its route has none: nobody has made sure of it.
+    pub claimed_trace: Option<NonZeroU128>,
     /// What an audit log tells of it.
     pub audit: Option<Box<Audited>>,
 }
@@ -118,8 +121,15 @@ impl Record {
             in_session: false,
             rpc_error: None,
             trace: None,
+            claimed_trace: None,
             audit: None,
         }
+    }
+
+    /// The trace that its lines in logs name.
+    pub(super) fn trace_id(&self) -> Option<u128> {
+        let own = self.trace.as_ref().map(|trace| trace.id);
+        own.or_else(|| self.claimed_trace.map(NonZeroU128::get))
     }
 
     /// Appends the line, newline included, as of `now`.
@@ -130,9 +140,9 @@ impl Record {
         push_time(self.at + elapsed, out);
         word(out, b"\",\"event\":\"", event);
         word(out, b"\",\"request_id\":\"", &self.request_id);
-        if let Some(trace) = &self.trace {
+        if let Some(id) = self.trace_id() {
             out.extend_from_slice(b"\",\"trace_id\":\"");
-            trace.push_id(out);
+            trace::push_id(id, out);
         }
         out.extend_from_slice(b"\",\"client\":\"");
         push_ip(self.client, out);

@@ -131,8 +131,9 @@ fn find(
 ) -> Result<(Routed, Option<Preflight>), Denial> {
     let routed = rt.routes.find(head, cx.listener.address)?;
     record.route = Some(routed.route.clone());
-    if let Some(tracing) = &routed.route.traces {
-        noted::begin(tracing, head, cx, record);
+    match &routed.route.traces {
+        Some(tracing) => noted::begin(tracing, head, cx, record),
+        None => noted::claimed(head, record),
     }
     access::check(&routed.route, client)?;
     let preflight = cors::preflight(&routed.route, head);

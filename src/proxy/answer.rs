@@ -99,6 +99,7 @@ pub async fn answer<W: Wire>(
     if exchanged.head.status == 101 {
         let fields = fields(at, admitted, &mut exchanged, head, record);
         exchanged.held.make_room();
+        exchanged.replica.health.took(exchanged.began.elapsed());
         let tunnel = rest(exchanged, |conn| Body::Tunnel(Box::new(conn)), until);
         return Box::pin(switch(tunnel, fields, wire, record)).await;
     }
@@ -209,7 +210,7 @@ async fn switch<W: Wire>(
 }
 
 /// Nobody waits for the end of these streams; every other one carries an answer.
-fn is_open_ended(admitted: &Admitted, head: &Head) -> bool {
+pub(super) fn is_open_ended(admitted: &Admitted, head: &Head) -> bool {
     let method = admitted.granted.call.rpc_method.as_deref();
     head.method == Method::GET || method == Some("subscriptions/listen")
 }

@@ -204,14 +204,22 @@ pub(super) mod tests {
 
     /// A client that sends these many bytes, each after so many milliseconds, and then nothing.
     pub(in crate::proxy) struct Slow {
-        pieces: VecDeque<(u64, usize)>,
+        pieces: VecDeque<(u64, Bytes)>,
         sent: u64,
         end: bool,
+        leaves: Option<Duration>,
     }
 
     impl Slow {
         pub(in crate::proxy) fn new(pieces: &[(u64, usize)], end: bool) -> Self {
-            Self { pieces: pieces.iter().copied().collect(), sent: 0, end }
+            let piece = |&(pause, size): &(u64, usize)| (pause, Bytes::from(vec![b'x'; size]));
+            Self { pieces: pieces.iter().map(piece).collect(), sent: 0, end, leaves: None }
+        }
+
+        /// One that says all at once, and waits for its answer for so long.
+        pub(in crate::proxy) fn leaving(body: &'static str, after: Duration) -> Self {
+            let pieces = [(0, Bytes::from_static(body.as_bytes()))].into();
+            Self { pieces, sent: 0, end: true, leaves: Some(after) }
         }
     }
 
@@ -221,19 +229,22 @@ pub(super) mod tests {
         }
         fn limit_body(&mut self, _: u64) {}
         async fn body(&mut self) -> Result<Option<Bytes>, BodyError> {
-            let Some(&(pause, size)) = self.pieces.front() else {
+            let Some(&(pause, _)) = self.pieces.front() else {
                 if !self.end {
                     std::future::pending::<()>().await;
                 }
                 return Ok(None);
             };
             sleep(Duration::from_millis(pause)).await;
-            self.pieces.pop_front();
-            self.sent += size as u64;
-            Ok(Some(Bytes::from(vec![b'x'; size])))
+            let piece = self.pieces.pop_front().map(|(_, piece)| piece).unwrap_or_default();
+            self.sent += piece.len() as u64;
+            Ok(Some(piece))
         }
         async fn gone(&mut self) {
-            std::future::pending().await
+            match self.leaves {
+                Some(after) => sleep(after).await,
+                None => std::future::pending().await,
+            }
         }
         async fn answer(&mut self, _: Answer, _: Payload) -> io::Result<()> {
             Ok(())

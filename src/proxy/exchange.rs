@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::admit::{Admitted, asks_only};
 use super::body::{self, Body, Rest};
+use super::left;
 use crate::balance::Replica;
 use crate::balance::health::Cause;
 use crate::balance::session::Kind;
@@ -110,6 +111,7 @@ pub async fn exchange<W: Wire>(
         record.replica = Some(opened.replica.clone());
         let bytes = request_bytes(admitted, head, size, &opened.replica, record);
         step_aside().await;
+        let answers = opened.replica.health.answers();
         let answer =
             send(&mut opened.conn, bytes, admitted, wire, &head.method, cx.listener.body_timeout)
                 .await;
@@ -134,6 +136,10 @@ pub async fn exchange<W: Wire>(
             Err(Broken::Closed) if opened.conn.reused && repeatable && !fresh => {
                 fresh = true;
                 admitted.carrier.counts.retried(Retry::Closed);
+            }
+            Err(Broken::Left(waited)) => {
+                left::blame(waited, answers, &opened, admitted, head);
+                return Err(Failure::ClientGone);
             }
             Err(broken) => {
                 blame(&admitted.carrier, &opened, &broken);
@@ -183,6 +189,8 @@ fn conflict(
 enum Broken {
     /// What came, or did not come, from the client.
     Client(Failure),
+    /// The client waited for so long, and left.
+    Left(Duration),
     Closed,
     Failed(String),
     Rubbish(&'static str),
@@ -193,7 +201,7 @@ impl Broken {
     /// What the replica is to blame for. A connection that was used before may just have been too old.
     fn fault(&self, reused: bool) -> Option<Cause> {
         match self {
-            Self::Client(_) => None,
+            Self::Client(_) | Self::Left(_) => None,
             Self::Closed if reused => None,
             Self::Closed | Self::Failed(_) | Self::Rubbish(_) => Some(Cause::Broken),
             Self::Late => Some(Cause::Timeout),
@@ -208,6 +216,7 @@ impl From<Broken> for Failure {
         };
         match broken {
             Broken::Client(failure) => failure,
+            Broken::Left(_) => Failure::ClientGone,
             Broken::Closed => failed("forward.closed", "closed without an answer".into()).into(),
             Broken::Failed(detail) => failed("forward.failed", detail).into(),
             Broken::Rubbish(why) => failed("forward.rubbish", why.into()).into(),
@@ -300,7 +309,7 @@ async fn send<W: Wire>(
     tokio::select! {
         biased;
         answer = conn.head_within(method, limit) => Ok((answer?, true)),
-        () = wire.gone() => Err(Broken::Client(Failure::ClientGone)),
+        waited = left::gone(wire) => Err(Broken::Left(waited)),
     }
 }
 

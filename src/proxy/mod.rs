@@ -13,6 +13,7 @@ mod body;
 mod challenge;
 mod endpoint;
 pub mod exchange;
+mod left;
 mod limited;
 mod listed;
 pub mod metadata;
@@ -162,7 +163,7 @@ impl Edge {
             Err(failure) => return Err(failure.with_id(rpc_id.as_deref())),
         };
         if record.audit.is_some()
-            && let Err(denial) = Box::pin(self.observer.call(record)).await
+            && let Err(denial) = Box::pin(self.observer.call(record, admitted.granted.rule)).await
         {
             return Err(Failure::from(denial).with_id(rpc_id.as_deref()));
         }

@@ -1,6 +1,8 @@
 //! What only some routes note of a request, for audit logs and traces: in, its route, head and body; out, a
 //! fuller record. Routes without either pay nothing.
 
+use std::num::NonZeroU128;
+
 use crate::base::head::Head;
 use crate::base::principal::Principal;
 use crate::base::trace::{self, Parent, Trace, Tracing, Trust};
@@ -10,6 +12,12 @@ use crate::listen::ConnCx;
 use crate::observe::audit::Audited;
 use crate::observe::record::{Record, shown_uri};
 use crate::route::settings::RouteSettings;
+
+/// At a route without traces: the caller's goes on untouched, and logs can be joined by it.
+pub(super) fn claimed(head: &Head, record: &mut Record) {
+    let trace = Parent::of(&head.headers).map(|parent| parent.trace);
+    record.claimed_trace = trace.and_then(NonZeroU128::new);
+}
 
 /// At the route, before anybody is known: a new trace, or a trusted proxy's that goes on.
 pub(super) fn begin(tracing: &Tracing, head: &Head, cx: &ConnCx, record: &mut Record) {
@@ -49,7 +57,8 @@ pub(super) fn body(
             _ => name.into(),
         });
         let arguments = found.arguments.map(|text| arguments::told(text, rules));
-        record.audit = Some(Box::new(Audited { method, target, arguments, begun: false }));
+        record.audit =
+            Some(Box::new(Audited { method, target, arguments, rule: None, begun: false }));
     }
 }
 

@@ -86,6 +86,9 @@ pub fn note(record: &mut Record, denial: &Denial) {
     record.code = Some(denial.code);
     record.rpc_error = Some(denial.rpc_code);
     record.detail = denial.detail.to_string();
+    if let Some(audited) = &mut record.audit {
+        audited.rule = denial.rule;
+    }
     record.first_byte = Some(std::time::Instant::now());
 }
 

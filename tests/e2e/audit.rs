@@ -15,6 +15,8 @@ const ADMIN: &str = "admin: { address: \"127.0.0.1:0\" }";
 const SHA: &str = "{SHA}NMfTLf4kql4x98PMVl16orqGin0=";
 /// `ann:pass:wörd`.
 const ANN: &str = "Authorization: Basic YW5uOnBhc3M6d8O2cmQ=\r\n";
+/// `bob:pass:wörd`.
+const BOB: &str = "Authorization: Basic Ym9iOnBhc3M6d8O2cmQ=\r\n";
 
 fn audited(to: &Path, rest: &str) -> Builder {
     edge().top(&format!("audit: {{ to: \"{}\"{rest} }}", to.display()))
@@ -48,15 +50,21 @@ fn ask(edge: &Edge, extra: &str, body: &str) -> (u16, String) {
 fn who_called_what_and_whether_they_might() {
     let dir = tempfile::tempdir().unwrap();
     let (log, users) = (dir.path().join("audit.log"), dir.path().join("users"));
-    fs::write(&users, format!("ann:{SHA}\n")).unwrap();
+    fs::write(&users, format!("ann:{SHA}\nbob:{SHA}\n")).unwrap();
     let backend = plain();
     let edge = audited(&log, "")
         .upstream("one", &[backend.url()], "")
         .raw_route(&format!(
-            "upstream: one, auth: [ basic: {{ file: \"{}\" }} ], tools: [ {{ allow: [ \"get_*\" ] }} ]",
+            "upstream: one, auth: [ basic: {{ file: \"{}\" }} ],\n    require: {{ subject: [ ann ] }},\n    \
+             tools: [\n    {{ deny: [ \"delete_*\" ] }},\n    {{ allow: [ \"get_*\" ] }} ]",
             users.display()
         ))
         .start();
+    let config = fs::read_to_string(edge.config()).unwrap();
+    let by = |key: &str, part: &str| {
+        let line = config.lines().position(|line| line.contains(part)).unwrap() + 1;
+        json!(format!("{key}, line {line}"))
+    };
     let (status, id) = ask(&edge, ANN, &tool("get_x", r#"{"b":1,"a":"VALUE"}"#));
     assert_eq!(status, 200);
     let seen = wait(&log, 2);
@@ -73,13 +81,15 @@ fn who_called_what_and_whether_they_might() {
         assert_eq!(seen[0][key], value, "{key}");
     }
     assert_eq!((&seen[0]["arguments"], &seen[0]["seq"]), (&json!(["b", "a"]), &json!(1)));
-    assert_eq!(seen[1]["event"], "answer");
+    assert_eq!(seen[0]["rule"], by("tools", "get_*"));
+    assert_eq!((&seen[1]["event"], &seen[1]["rule"]), (&json!("answer"), &Value::Null));
     assert_eq!((&seen[1]["request_id"], &seen[1]["status"]), (&json!(id), &json!(200)));
 
     assert_eq!(ask(&edge, ANN, &tool("delete_x", "{}")).0, 403);
     let seen = wait(&log, 3);
     assert_eq!((&seen[2]["tool"], &seen[2]["outcome"]), (&json!("delete_x"), &json!("refused")));
     assert_eq!((&seen[2]["code"], &seen[2]["status"]), (&json!("authz.tool"), &json!(403)));
+    assert_eq!(seen[2]["rule"], by("tools", "delete_*"));
 
     // strangers fill no disks; other methods are not calls
     assert_eq!(ask(&edge, "", &tool("get_x", "{}")).0, 401);
@@ -92,8 +102,21 @@ fn who_called_what_and_whether_they_might() {
     let seen = wait(&log, 7);
     assert_eq!((&seen[3]["prompt"], &seen[3]["arguments"]), (&json!("p"), &json!(["q"])));
     assert_eq!(seen[5]["resource"], "http://h/a");
+    // who asked for no tool was let in by what holds for the route
+    assert_eq!(
+        (&seen[3]["rule"], &seen[5]["rule"]),
+        (&by("require", "ann"), &by("require", "ann"))
+    );
+    assert_eq!(ask(&edge, ANN, &tool("put_x", "{}")).0, 403);
+    assert_eq!(ask(&edge, BOB, &tool("get_x", "{}")).0, 403);
+    let seen = wait(&log, 9);
+    assert_eq!(seen[7]["rule"], by("tools", "tools: ["));
+    assert_eq!(
+        (&seen[8]["code"], &seen[8]["rule"]),
+        (&json!("authz.require"), &by("require", "ann"))
+    );
     let numbers: Vec<_> = seen.iter().map(|line| line["seq"].as_u64().unwrap()).collect();
-    assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
     assert!(!fs::read_to_string(&log).unwrap().contains("VALUE"));
     edge.stop();
 }
@@ -111,6 +134,7 @@ fn refusals_before_the_body_is_read_and_failures_after_it_are_told() {
     assert_eq!(ask(&edge, "", &tool("b", r#"{"x":1}"#)).0, 429);
     let seen = wait(&log, 3);
     assert_eq!((&seen[0]["tool"], &seen[0]["outcome"]), (&json!("a"), &json!("allowed")));
+    assert!(seen.iter().all(|line| line["rule"].is_null()), "none was asked: {seen:?}");
     assert_eq!((&seen[1]["status"], &seen[1]["code"]), (&json!(502), &json!("forward.closed")));
     assert_eq!((&seen[2]["tool"], &seen[2]["outcome"]), (&json!("b"), &json!("refused")));
     assert_eq!((&seen[2]["status"], &seen[2]["arguments"]), (&json!(429), &json!(["x"])));

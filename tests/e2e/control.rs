@@ -1,10 +1,11 @@
 //! In: questions for a running edge by its state folder; out, an answer of the edge that is meant, and of no other.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use crate::support::backend::plain;
-use crate::support::edge::{binary, edge};
+use crate::support::edge::{Edge, binary, edge};
 
 fn ask(args: &[&str]) -> (Option<i32>, String) {
     let Output { status, stdout, stderr } = Command::new(binary()).args(args).output().unwrap();
@@ -62,5 +63,44 @@ fn an_edge_without_anything_to_keep_can_be_asked() {
     let edge = edge().top(keys).to(&backend).start();
     let (code, said) = ask(&["reload", "--config", &edge.config().display().to_string()]);
     assert_eq!((code, said.as_str()), (Some(0), "generation 2 of the config is at work\n"));
+    edge.stop();
+}
+
+#[test]
+fn an_edge_whose_config_names_no_folder_is_found_from_another_environment() {
+    let (dir, backend) = (tempfile::tempdir().unwrap(), plain());
+    let (home, file) = (dir.path().join("home"), dir.path().join("mcp-edge.yaml"));
+    fs::create_dir(&home).unwrap();
+    let config = edge().to(&backend).yaml(&dir.path().join("none"));
+    let config: String = config.lines().skip(1).map(|line| format!("{line}\n")).collect();
+    fs::write(&file, &config).unwrap();
+    // in the edge's environment nothing says where: it is beside the config
+    let within = |args: &[&str]| {
+        let mut command = Command::new(binary());
+        command.args(args).arg("--config").arg(&file).current_dir(dir.path());
+        command.env_remove("XDG_STATE_HOME");
+        command
+    };
+    let ask = |verb: &str| {
+        let mut command = within(&[verb]);
+        let Output { status, stdout, stderr } =
+            command.env("XDG_STATE_HOME", &home).output().unwrap();
+        (status.code(), String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned())
+    };
+    let places = |said: &str| {
+        let all = [home.join("mcp-edge"), "/var/lib/mcp-edge".into(), dir.path().join("state")];
+        let at = |place: PathBuf| said.find(&format!("`{}/control.sock`", place.display()));
+        all.map(at).into_iter().collect()
+    };
+    for verb in ["reload", "upgrade", "status"] {
+        let (code, said) = ask(verb);
+        let tried: Option<Vec<usize>> = places(&said);
+        assert!(code == Some(1) && tried.is_some_and(|at| at.is_sorted()), "{verb}: {said}");
+    }
+    let mut edge = Edge::spawn(within(&["run"]), None);
+    edge.wait_ready(&config);
+    assert_eq!(ask("reload"), (Some(0), "generation 2 of the config is at work\n".to_owned()));
+    let (code, said) = ask("status");
+    assert!(code == Some(0) && said.contains("generation 2"), "{code:?} {said}");
     edge.stop();
 }

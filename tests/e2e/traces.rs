@@ -215,10 +215,16 @@ fn without_traces_what_clients_say_goes_on_as_it_is() {
         .upstream("one", &[server.url()], "")
         .route("upstream: one, traces: off")
         .start();
+    let without = edge.ask(post("localhost", "/x", "", &tool("")));
+    assert!(edge.log_of(&without).get("trace_id").is_none());
+    let broken = PARENT.replace("4bf92f3577b34da6a3ce929d0e0e4736", &"0".repeat(32));
+    let broken = edge.ask(post("localhost", "/x", &broken, &tool("")));
+    assert!(edge.log_of(&broken).get("trace_id").is_none());
     let answer = edge.ask(post("localhost", "/x", PARENT, &tool("")));
     assert_eq!(forwarded(&server), (TRACE.into(), "00f067aa0ba902b7".into(), "01".into()));
     assert_eq!(server.last().header("tracestate").as_deref(), Some("a=1"));
-    assert!(edge.log_of(&answer).get("trace_id").is_none());
+    // logs can be joined by it all the same
+    assert_eq!(edge.log_of(&answer)["trace_id"], TRACE);
     edge.stop();
     assert_eq!(collector.count(), 0);
 }

@@ -133,3 +133,35 @@ fn the_service_manager_hears_which_process_is_the_main_one() {
     assert!(!told.iter().any(|line| line.contains("STOPPING=1")), "the service goes on: {told:?}");
     edge.stop();
 }
+
+#[test]
+fn the_first_process_of_a_container_is_not_replaced() {
+    // a PID namespace is what matters of a container; where none may be made, only the decision has a test
+    let apart = ["--user", "--map-root-user", "--fork", "--pid", "--kill-child"];
+    let may = Command::new("unshare").args(apart).arg("true").status();
+    if !may.is_ok_and(|ended| ended.success()) {
+        eprintln!("no PID namespace can be made here");
+        return;
+    }
+    let (dir, backend) = (tempfile::tempdir().unwrap(), plain());
+    let file = dir.path().join("mcp-edge.yaml");
+    let config = edge().to(&backend).yaml(&dir.path().join("state"));
+    fs::write(&file, &config).unwrap();
+    let mut command = Command::new("unshare");
+    command.args(apart).arg(binary()).arg("run").arg("--config").arg(&file);
+    let mut edge = Edge::spawn(command, None);
+    edge.wait_ready(&config);
+    let mut ask = Command::new(binary());
+    let out = ask.arg("upgrade").arg("--config").arg(&file).output().unwrap();
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(1), "{said}");
+    assert!(said.contains("first process of its container"), "{said}");
+    edge.wait_line("no upgrade, this process goes on: it is the first process of its container");
+    // nor by one that was started by hand
+    let mut run = Command::new(binary());
+    let out = run.args(["run", "--upgrade", "--config"]).arg(&file).output().unwrap();
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(1), "{said}");
+    assert!(said.contains("does not pass its sockets on: it is the first process"), "{said}");
+    assert_eq!(edge.get("/x").status, 200);
+}

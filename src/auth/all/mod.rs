@@ -222,6 +222,7 @@ mod tests {
     use super::*;
     use crate::base::principal::Token;
     use crate::base::rules::Rule;
+    use crate::base::ruling::Ruling;
 
     /// Lets everybody in, with a token or without, at once or later.
     #[derive(Debug)]
@@ -231,7 +232,7 @@ mod tests {
     }
 
     impl Rule for Open {
-        fn tool(&self, _: &Principal, _: &str) -> Result<(), Denial> {
+        fn tool(&self, _: &Principal, _: &str) -> Result<Option<Ruling>, Denial> {
             Err(nobody())
         }
 

@@ -60,8 +60,8 @@ pub(super) fn compile(node: Option<&Node>, cx: &mut Cx) -> Option<Arc<dyn Authen
     let challenge = Challenge { scopes, metadata_url };
     let tools =
         tools.into_iter().map(|(glob, scopes)| (Globs::new([glob.as_str()]), scopes)).collect();
-    let scopes =
-        Arc::new(Scopes { resource: url, challenge, tools, includes: scopes::closed(&includes) });
+    let (includes, line) = (scopes::closed(&includes), node.line);
+    let scopes = Arc::new(Scopes { resource: url, challenge, tools, includes, line });
     let cache = kept_cache(node, &resource, &issuers, cx)?;
     let resource = Arc::new(resource);
     Some(Arc::new(OAuth { resource, issuers, scopes, stream_grace, cache }))

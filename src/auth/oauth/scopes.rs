@@ -8,6 +8,7 @@ use crate::base::denial::{Denial, Reason};
 use crate::base::globs::Globs;
 use crate::base::principal::{Principal, Token};
 use crate::base::rules::Rule;
+use crate::base::ruling::{Key, Ruling};
 use http::header::WWW_AUTHENTICATE;
 
 /// The scopes of one protected resource.
@@ -22,6 +23,8 @@ pub(super) struct Scopes {
     /// Who has the left one has the right ones: all of them, see [`closed`]. Sorted, so that it reads the same
     /// after a reload.
     pub(super) includes: BTreeMap<String, BTreeSet<String>>,
+    /// The method's line in the config.
+    pub(super) line: usize,
 }
 
 /// What each scope includes, by however many steps; circles are no harm. Once, when the config is read.
@@ -43,15 +46,15 @@ pub(super) fn closed(includes: &[(String, Vec<String>)]) -> BTreeMap<String, BTr
 }
 
 impl Rule for Scopes {
-    fn caller(&self, principal: &Principal) -> Result<(), Denial> {
+    fn caller(&self, principal: &Principal) -> Result<Option<Ruling>, Denial> {
         match self.token(principal) {
             Some(token) => self.need(token, &self.challenge.scopes),
-            None => Ok(()),
+            None => Ok(None),
         }
     }
 
-    fn tool(&self, principal: &Principal, tool: &str) -> Result<(), Denial> {
-        let Some(token) = self.token(principal) else { return Ok(()) };
+    fn tool(&self, principal: &Principal, tool: &str) -> Result<Option<Ruling>, Denial> {
+        let Some(token) = self.token(principal) else { return Ok(None) };
         let mut needed = self.challenge.scopes.clone();
         for (_, scopes) in self.tools.iter().filter(|(glob, _)| glob.matches(tool)) {
             for scope in scopes {
@@ -69,7 +72,7 @@ impl Rule for Scopes {
     }
 
     fn says(&self) -> String {
-        let Self { resource, challenge, tools, includes } = self;
+        let Self { resource, challenge, tools, includes, .. } = self;
         format!("scopes {resource:?} {:?} {tools:?} {includes:?}", challenge.scopes)
     }
 
@@ -84,13 +87,14 @@ impl Scopes {
         principal.token.as_deref().filter(|token| token.resource == self.resource)
     }
 
-    fn need(&self, token: &Token, needed: &[String]) -> Result<(), Denial> {
+    fn need(&self, token: &Token, needed: &[String]) -> Result<Option<Ruling>, Denial> {
+        let rule = Ruling::new(Key::OAuth, self.line);
         let Some(missing) = needed.iter().find(|scope| !self.has(token, scope)) else {
-            return Ok(());
+            return Ok(if needed.is_empty() { None } else { Some(rule) });
         };
         let message = "The token lacks a scope";
         let denial = Denial::new(Reason::Forbidden, "auth.oauth.scope", message);
-        let denial = denial.detail(format!("`{missing}` is missing"));
+        let denial = denial.detail(format!("`{missing}` is missing")).by(rule);
         Err(denial.field(WWW_AUTHENTICATE, self.challenge.scopes(needed)))
     }
 
@@ -121,6 +125,7 @@ mod tests {
                 ("a".into(), words("b")),
                 ("b".into(), words("a")),
             ]),
+            line: 7,
         }
     }
 
@@ -162,15 +167,17 @@ mod tests {
             ("read", "Delete_it", None),
             ("a b", "get", Some("read")),
         ] {
-            let denial = rule.tool(&who(scopes, "https://r"), tool).err();
-            assert_eq!(denial.as_ref().map(named).as_deref(), expected, "{scopes} {tool}");
+            let asked = rule.tool(&who(scopes, "https://r"), tool);
+            let by = asked.as_ref().map_or_else(|denial| denial.rule, |by| *by);
+            assert_eq!(by, Some(Ruling::new(Key::OAuth, 7)), "{scopes} {tool}");
+            assert_eq!(asked.err().as_ref().map(named).as_deref(), expected, "{scopes} {tool}");
         }
     }
 
     #[test]
     fn only_tokens_of_this_resource_are_judged() {
         let rule = rule();
-        assert!(rule.tool(&who("", "https://other"), "delete_it").is_ok());
+        assert!(matches!(rule.tool(&who("", "https://other"), "delete_it"), Ok(None)));
         assert!(rule.caller(&Principal::new("basic", "", "ann")).is_ok());
         assert!(rule.has_tools() && !Scopes { tools: vec![], ..rule }.has_tools());
     }

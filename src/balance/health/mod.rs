@@ -1,6 +1,6 @@
 //! One replica's health: in, what became of its requests and checks; out, whether it gets new work.
 //!
-//! A request reads an atomic before it is sent and two when it is answered; all else is behind a lock that only
+//! A request reads two atomics before it is sent and two when it is answered; all else is behind a lock that only
 //! changes take, and [`Health::tick`] once a second. Nothing here reads a clock: callers give the time.
 
 pub mod compile;
@@ -9,12 +9,12 @@ mod outcome;
 pub mod settings;
 mod story;
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use outcome::Counts;
-use settings::{EjectSettings, HealthSettings};
+use settings::{Check, EjectSettings, HealthSettings};
 use story::{Ejected, Story};
 
 use super::view::State;
@@ -30,6 +30,9 @@ const FIRST: u32 = FULL / 10;
 const MOST_TIMES: u32 = 10;
 /// How long nothing more is told of one that fails now and then, from when it was told last.
 const QUIET: Duration = Duration::from_secs(30);
+
+/// An answer in `latency`.
+const ONE: u64 = 1 << 32;
 
 /// Bit of `away`: its checks fail.
 const DOWN: u8 = 1;
@@ -47,8 +50,9 @@ pub struct Health {
     streak: AtomicU32,
     /// Whether that were too many, and none has been answered since.
     failing: AtomicBool,
-    /// Time to the first byte in microseconds, a moving average; 0: never measured.
-    latency: AtomicU32,
+    /// Time to the first byte in microseconds, a moving average; 0: never measured. Above it, in multiples of
+    /// [`ONE`], how many answers there were: one store for both.
+    latency: AtomicU64,
     /// New work that it was asked to take during a slow start.
     asked: AtomicU32,
     counts: Counts,
@@ -63,7 +67,7 @@ impl Health {
             share: AtomicU32::new(FULL),
             streak: AtomicU32::new(0),
             failing: AtomicBool::new(false),
-            latency: AtomicU32::new(0),
+            latency: AtomicU64::new(0),
             asked: AtomicU32::new(0),
             counts: Counts::default(),
             story: Mutex::new(Story::new()),
@@ -145,10 +149,17 @@ impl Health {
 
     /// The time to an answer's first byte. Of two that come at once one may be lost.
     pub fn took(&self, time: Duration) {
-        let new = u32::try_from(time.as_micros()).unwrap_or(u32::MAX).max(1);
-        let old = self.latency.load(Ordering::Relaxed);
+        let new = u64::from(u32::try_from(time.as_micros()).unwrap_or(u32::MAX).max(1));
+        let both = self.latency.load(Ordering::Relaxed);
+        let (old, answers) = (both % ONE, both / ONE);
         let mean = if old == 0 { new } else { old - old / 8 + new / 8 };
-        self.latency.store(mean.max(1), Ordering::Relaxed);
+        self.latency
+            .store(answers.wrapping_add(1).wrapping_mul(ONE) | mean.max(1), Ordering::Relaxed);
+    }
+
+    /// A number that is another one as soon as it has answered anybody, a request or a check.
+    pub fn answers(&self) -> u64 {
+        self.latency.load(Ordering::Relaxed) / ONE
     }
 
     /// A request failed by its fault; gives how many in a row.
@@ -202,6 +213,10 @@ impl Health {
         now: Instant,
     ) -> Option<Change> {
         self.counts.checked(result.is_ok());
+        if result.is_ok() && settings.check != Check::Tcp {
+            // a system takes connections for a process that hangs, too
+            self.latency.fetch_add(ONE, Ordering::Relaxed);
+        }
         let mut story = self.lock();
         let first = !std::mem::replace(&mut story.checked, true);
         let good = result.is_ok();
@@ -311,8 +326,8 @@ impl Health {
 
     /// Time to the first byte, a moving average.
     pub fn latency(&self) -> Option<Duration> {
-        let micros = self.latency.load(Ordering::Relaxed);
-        (micros > 0).then(|| Duration::from_micros(micros.into()))
+        let micros = self.latency.load(Ordering::Relaxed) % ONE;
+        (micros > 0).then(|| Duration::from_micros(micros))
     }
 
     /// Checks and ejections so far.

@@ -1,6 +1,6 @@
 //! In: requests and checks that end well or badly, one after another; out: what becomes of the replica.
 
-use super::settings::Check;
+use super::settings::HttpCheck;
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -248,6 +248,30 @@ fn the_mean_latency_moves_by_an_eighth() {
         health.took(Duration::from_secs(9));
     }
     assert!(health.latency().is_some_and(|mean| mean > Duration::from_secs(8)));
+    for _ in 0..200 {
+        health.took(Duration::MAX);
+    }
+    // the longest that is kept leaves the number of answers beside it alone
+    assert!(health.latency().is_some_and(|mean| mean > Duration::from_secs(4000)));
+    assert_eq!(health.answers(), 402);
+}
+
+#[test]
+fn whoever_is_answered_is_counted_and_whoever_only_gets_a_connection_is_not() {
+    let (health, now, mut settings) = (Health::new(), Instant::now(), settings(0));
+    let mut counted = |result: Result<(), String>, check: Check| {
+        settings.check = check;
+        let before = health.answers();
+        health.checked(result, &settings, now);
+        health.answers() - before
+    };
+    let http = || Check::Http(HttpCheck { path: "/".into(), status: vec![], body: None });
+    assert_eq!((counted(Ok(()), http()), counted(Err("no".into()), http())), (1, 0));
+    assert_eq!(counted(Ok(()), Check::Tcp), 0);
+    let before = (health.answers(), health.latency());
+    health.failed();
+    health.answered();
+    assert_eq!((health.answers(), health.latency()), before, "`took` alone counts them");
 }
 
 #[test]

@@ -3,8 +3,8 @@
 //! Never in it: session ids, tokens, query strings, and values of arguments but by the config's rules. Text
 //! from outside is bounded.
 
-use crate::base::random;
 use crate::base::text::{push_hex, push_ip, push_json, push_millis, push_number, push_time};
+use crate::base::{random, trace};
 use crate::observe::record::{CUT, FAILED, Record, bounded};
 
 /// The call goes to the server.
@@ -57,6 +57,9 @@ pub(super) fn call(record: &Record, seq: u64, outcome: &str, out: &mut Vec<u8>) 
         }
     }
     text(out, "outcome", outcome);
+    if let Some(rule) = record.audit.as_ref().and_then(|audited| audited.rule) {
+        text(out, "rule", &rule.to_string());
+    }
     if outcome == REFUSED {
         number(out, "status", u64::from(record.status));
     }
@@ -89,9 +92,9 @@ fn begin(record: &Record, event: &str, seq: u64, out: &mut Vec<u8>) {
     number(out, "seq", seq);
     instance(out);
     text(out, "request_id", &record.request_id);
-    if let Some(trace) = &record.trace {
+    if let Some(id) = record.trace_id() {
         out.extend_from_slice(b",\"trace_id\":\"");
-        trace.push_id(out);
+        trace::push_id(id, out);
         out.push(b'"');
     }
 }

@@ -24,6 +24,7 @@ use tokio::time::timeout;
 use super::record::Record;
 use super::sink::{Place, Sink};
 use crate::base::denial::{Denial, Reason};
+use crate::base::ruling::Ruling;
 use rotation::{Rotation, Turner};
 
 /// Bytes that may wait to be written; further lines are lost.
@@ -82,6 +83,8 @@ pub struct Audited {
     pub target: Option<Arc<str>>,
     /// JSON: names, or names and values, as the rules say.
     pub arguments: Option<Box<str>>,
+    /// Which rule has allowed or refused it, as far as one was asked.
+    pub rule: Option<Ruling>,
     /// Whether its `call` line has been handed over.
     pub begun: bool,
 }
@@ -141,13 +144,13 @@ impl AuditLog {
         Ok(Self(shared))
     }
 
-    /// Tells of a call that is allowed, before the server hears of it.
+    /// Tells of a call that is allowed, by a rule where one was asked, before the server hears of it.
     ///
     /// # Errors
     /// 503 where its line cannot be written, and calls may not go on without.
-    pub async fn begin(&self, record: &mut Record) -> Result<(), Denial> {
+    pub async fn begin(&self, record: &mut Record, rule: Option<Ruling>) -> Result<(), Denial> {
         let Some(audited) = &mut record.audit else { return Ok(()) };
-        audited.begun = true;
+        (audited.begun, audited.rule) = (true, rule);
         match self.0.full {
             Full::GoOn => {
                 self.push(None, |seq, out| line::call(record, seq, line::ALLOWED, out));

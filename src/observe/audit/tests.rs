@@ -28,6 +28,7 @@ fn record(id: &str, code: Option<&'static str>) -> Record {
         method: "tools/call",
         target: Some("add".into()),
         arguments: Some(r#"["a","b"]"#.into()),
+        rule: None,
         begun: false,
     };
     Record {
@@ -73,7 +74,7 @@ async fn a_call_stands_there_before_it_goes_on_and_its_end_after_it() {
     let path = dir.path().join("audit.log");
     let (log, counters) = log(&path, Full::Refuse, None);
     let mut allowed = record("one", None);
-    log.begin(&mut allowed).await.unwrap();
+    log.begin(&mut allowed, None).await.unwrap();
     let seen = lines(std::slice::from_ref(&path));
     assert_eq!(seen.len(), 1, "no waiting: it is there when `begin` has ended");
     for (key, value) in [
@@ -106,12 +107,12 @@ async fn a_call_stands_there_before_it_goes_on_and_its_end_after_it() {
 #[tokio::test]
 async fn a_full_disk_refuses_calls_or_lets_them_go_on() {
     let (refusing, counters) = log(Path::new("/dev/full"), Full::Refuse, None);
-    let denial = refusing.begin(&mut record("one", None)).await.unwrap_err();
+    let denial = refusing.begin(&mut record("one", None), None).await.unwrap_err();
     assert_eq!((denial.code, denial.reason.status()), ("audit.unwritable", 503));
     assert!(denial.retry_after.is_some());
     assert_eq!((counters.lost.get(), counters.failing.get()), (1, 1));
     let (lenient, counters) = log(Path::new("/dev/full"), Full::GoOn, None);
-    lenient.begin(&mut record("one", None)).await.unwrap();
+    lenient.begin(&mut record("one", None), None).await.unwrap();
     lenient.flush(LONG);
     assert_eq!((counters.lost.get(), counters.written.get()), (1, 0));
 }
@@ -140,7 +141,7 @@ async fn files_are_turned_by_size_and_no_line_is_lost_or_torn() {
     let rotation = Rotation { size: Some(2000), age: None, keep: None };
     let (log, _) = log(&path, Full::Refuse, Some(rotation));
     for n in 0..100 {
-        log.begin(&mut record(&n.to_string(), None)).await.unwrap();
+        log.begin(&mut record(&n.to_string(), None), None).await.unwrap();
     }
     let files = files(&path);
     assert!(files.len() > 5, "{files:?}");
@@ -159,7 +160,7 @@ async fn files_are_turned_by_age_and_old_ones_go() {
     let rotation = Rotation { size: None, age: Some(Duration::from_nanos(1)), keep: Some(2) };
     let (log, _) = log(&path, Full::Refuse, Some(rotation));
     for n in 0..5 {
-        log.begin(&mut record(&n.to_string(), None)).await.unwrap();
+        log.begin(&mut record(&n.to_string(), None), None).await.unwrap();
     }
     let seen: Vec<u64> = lines(&files(&path)).iter().map(|l| l["seq"].as_u64().unwrap()).collect();
     assert_eq!(seen, [3, 4, 5], "two old ones and the last");
@@ -170,9 +171,9 @@ async fn a_renamed_file_is_left() {
     let dir = tempfile::tempdir().unwrap();
     let (path, old) = (dir.path().join("audit.log"), dir.path().join("old"));
     let (log, _) = log(&path, Full::Refuse, None);
-    log.begin(&mut record("one", None)).await.unwrap();
+    log.begin(&mut record("one", None), None).await.unwrap();
     fs::rename(&path, &old).unwrap();
     log.reopen();
-    log.begin(&mut record("two", None)).await.unwrap();
+    log.begin(&mut record("two", None), None).await.unwrap();
     assert_eq!((lines(&[old]).len(), lines(&[path]).len()), (1, 1));
 }

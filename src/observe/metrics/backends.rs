@@ -20,6 +20,7 @@ pub struct Backends {
 
 struct OfReplicas {
     in_flight: IntGaugeVec,
+    listening: IntGaugeVec,
     up: IntGaugeVec,
     failing: IntGaugeVec,
     probes: IntCounterVec,
@@ -47,6 +48,11 @@ impl OfReplicas {
             in_flight: make.gauges(
                 "mcp_edge_in_flight",
                 "Requests and streams under way at a replica.",
+                &["upstream", "replica"],
+            )?,
+            listening: make.gauges(
+                "mcp_edge_in_flight_listening",
+                "Those of them that wait for what may come: GET and subscription streams, and WebSockets.",
                 &["upstream", "replica"],
             )?,
             up: make.gauges(
@@ -147,6 +153,7 @@ impl Backends {
     /// Replicas may have gone; the others are set when somebody reads.
     pub fn forget(&self) {
         self.replicas.in_flight.reset();
+        self.replicas.listening.reset();
         self.replicas.up.reset();
         self.replicas.failing.reset();
         self.upstreams.waiting.reset();
@@ -161,8 +168,8 @@ impl Backends {
         for (upstream, replica) in shown.difference(&there) {
             let labels = [upstream.as_str(), replica.as_str()];
             // one that was never counted has none of these
-            let gauges =
-                [&own.in_flight, &own.up, &own.failing].map(|g| g.remove_label_values(&labels));
+            let gauges = [&own.in_flight, &own.listening, &own.up, &own.failing];
+            let gauges = gauges.map(|g| g.remove_label_values(&labels));
             let of = |word| [upstream.as_str(), replica.as_str(), word];
             let probes = ["good", "bad"].map(|word| own.probes.remove_label_values(&of(word)));
             let ejections = Cause::ALL.map(|c| own.ejections.remove_label_values(&of(c.name())));
@@ -195,11 +202,15 @@ impl Backends {
         }
     }
 
-    /// Notes how many requests and streams are under way at a replica. Asked for when somebody
-    /// reads: the counts are kept by the balancer, not twice.
-    pub fn set_in_flight(&self, upstream: &str, replica: &str, load: usize) {
-        let load = i64::try_from(load).unwrap_or(i64::MAX);
-        self.replicas.in_flight.with_label_values(&[upstream, replica]).set(load);
+    /// Notes how many requests and streams are under way at a replica, and how many of them wait for what may
+    /// come. Asked for when somebody reads: the counts are kept by the balancer, not twice.
+    pub fn set_in_flight(&self, upstream: &str, replica: &str, load: usize, listening: usize) {
+        for (gauge, count) in
+            [(&self.replicas.in_flight, load), (&self.replicas.listening, listening)]
+        {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            gauge.with_label_values(&[upstream, replica]).set(count);
+        }
     }
 
     /// Notes a replica's health. The counts are the replica's own: those of one that was replaced begin again,
@@ -263,7 +274,7 @@ mod tests {
         let backends = Backends::new(&Make(&registry)).unwrap();
         let note = |replicas: &[&str]| {
             for replica in replicas {
-                backends.set_in_flight("u", replica, 1);
+                backends.set_in_flight("u", replica, 1, 1);
                 backends.set_health("u", replica, (true, false), &Totals::default());
             }
             let there = replicas.iter().map(|r| ("u".to_owned(), (*r).to_owned()));
