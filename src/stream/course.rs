@@ -99,3 +99,57 @@ impl Bounds {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+    use std::pin::pin;
+
+    use super::*;
+
+    fn course(wake: Option<Instant>) -> Course {
+        Course::new(wake, false, true, Instant::now())
+    }
+
+    #[test]
+    fn others_are_asked_once_a_turn() {
+        let mut course = course(None);
+        course.last += TURN;
+        assert!(!course.takes_turn());
+        course.last += Duration::from_millis(1);
+        assert!(course.takes_turn() && !course.takes_turn());
+        course.last += TURN * 2;
+        assert!(course.takes_turn());
+    }
+
+    #[tokio::test]
+    async fn the_timer_is_where_it_is_to_wake() {
+        let later = Instant::now() + TURN;
+        let mut timer = pin!(tokio::time::sleep_until(later));
+        for (wake, at) in [(None, later), (Some(later + TURN), later + TURN), (Some(later), later)]
+        {
+            course(wake).set(timer.as_mut());
+            assert_eq!(timer.deadline(), at);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_piece_that_is_not_taken_is_waited_for_as_long_as_it_may() {
+        for (by, is_revoked, ended, seconds) in [
+            (Some(1), false, End::Expired, 1),
+            (Some(1), true, End::Revoked, 1),
+            (Some(9), true, End::Revoked, 3),
+            (None, true, End::Revoked, 3),
+        ] {
+            let begun = Instant::now();
+            let end = by.map(|by| begun + Duration::from_secs(by) - UNTIL_BORDER);
+            let revoked =
+                pin!(async { if is_revoked { ready(()).await } else { pending().await } });
+            let kept = course(None).bounds(end).keep(pending(), revoked).await;
+            assert_eq!(kept, (Some(ended), is_revoked.then_some(begun)));
+            assert_eq!(begun.elapsed().as_secs(), seconds);
+        }
+        let kept = course(None).bounds(None).keep(ready(None), pin!(pending())).await;
+        assert_eq!(kept, (None, None));
+    }
+}
