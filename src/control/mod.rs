@@ -379,33 +379,21 @@ mod tests {
         drop(made);
     }
 
-    /// Waits on a file system that does not answer.
-    struct Hangs;
-
-    impl Command for Hangs {
-        fn name(&self) -> &'static str {
-            "hang"
-        }
-
-        fn run<'a>(&'a self, _: &'a Value, _: &'a UnixStream) -> Reply<'a> {
-            Box::pin(pending())
-        }
-    }
-
     #[tokio::test(start_paused = true)]
     async fn what_is_never_done_gives_its_place_back_after_a_minute() {
         let folder = tempfile::tempdir().unwrap();
-        let commands: Vec<Arc<dyn Command>> = vec![Arc::new(Hangs), Arc::new(Echo)];
+        let (begun, _begins) = mpsc::unbounded_channel();
+        let commands: Vec<Arc<dyn Command>> = vec![Arc::new(Hang(begun)), Arc::new(Echo)];
         let server = Server::open(folder.path().to_owned(), commands, Whose::new(None)).await;
         let (_close, closing) = oneshot::channel();
         let running = tokio::spawn(server.run(closing));
         let ask = async |line: &str| {
-            let begun = tokio::time::Instant::now();
+            let before = Instant::now();
             let mut socket = UnixStream::connect(path(folder.path())).await.unwrap();
             socket.write_all(line.as_bytes()).await.unwrap();
             let mut answer = String::new();
             socket.read_to_string(&mut answer).await.unwrap();
-            (serde_json::from_str::<Value>(&answer).unwrap(), begun.elapsed())
+            (serde_json::from_str::<Value>(&answer).unwrap(), before.elapsed())
         };
         // as many as there may be at once, and one that has to wait for them
         let hang = || ask("{\"do\":\"hang\"}\n");

@@ -10,7 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
-use crate::support::backend::{Exchange, backend};
+use crate::support::backend::{Exchange, SWITCHING, backend};
 use crate::support::certs::Certs;
 use crate::support::client::{Client, get, get_events, post};
 use crate::support::edge::{Edge, binary, edge};
@@ -276,7 +276,7 @@ fn nothing_that_is_told_on_request_holds_a_secret() {
     // answers as careless as can be to whatever is asked
     let server = backend(|x| match x.header("upgrade").is_some() {
         true => {
-            x.raw("HTTP/1.1 101 SECRET\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nX-A: SECRET\r\n\r\n");
+            x.raw(SWITCHING.replacen("Upgrade:", "X-A: SECRET\r\nUpgrade:", 1));
             x.echo();
         }
         false => careless(x),

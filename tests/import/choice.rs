@@ -308,6 +308,38 @@ proptest! {
     }
 }
 
+/// What a longer look for differences has found, one by one.
+#[test]
+fn what_was_found_before_is_not_found_again() {
+    use Kind::{Exact, First, Plain, Regex};
+    let at = |kind, guard, proxied, within: &[Location]| {
+        let within = within.to_vec();
+        Location { kind, guard, proxied, within, number: 0 }
+    };
+    let place = |path: &str| PREFIXES.iter().position(|prefix| *prefix == path).unwrap();
+    let spelled = |regex: &str| REGEXES.iter().position(|(own, _)| *own == regex).unwrap();
+    let [root, b, b_, ab, ab_, a_] = ["/", "/b", "/b/", "/a/b", "/a/b/", "/a/"].map(place);
+    for mut locations in [
+        vec![at(Plain(root), 0, true, &[]), at(Exact(ab_), 1, true, &[])],
+        vec![at(Plain(b), 0, true, &[at(Plain(b_), 1, true, &[])])],
+        vec![at(Plain(b), 0, true, &[at(Exact(b_), 1, true, &[])])],
+        vec![at(First(a_), 1, true, &[]), at(Regex(spelled("^/a$")), 0, true, &[])],
+        vec![at(Plain(a_), 0, true, &[]), at(Regex(spelled("^/a/?$")), 1, true, &[])],
+        vec![
+            at(Plain(ab_), 1, true, &[]),
+            at(Plain(root), 0, false, &[at(Plain(ab), 0, true, &[])]),
+        ],
+        vec![
+            at(Exact(ab_), 1, true, &[]),
+            at(Plain(root), 0, false, &[at(Exact(ab), 0, true, &[])]),
+        ],
+        vec![at(First(b_), 1, false, &[]), at(Plain(b), 0, true, &[at(Plain(b_), 0, true, &[])])],
+    ] {
+        renumber(&mut locations, &mut 0);
+        judge(&locations).unwrap();
+    }
+}
+
 const GOLDEN: &str = "tests/import/choice.golden";
 
 /// Servers and what the model says of some paths at each: the location's number, `/` for a redirect to the slash,
