@@ -151,10 +151,9 @@ impl Health {
     pub fn took(&self, time: Duration) {
         let new = u64::from(u32::try_from(time.as_micros()).unwrap_or(u32::MAX).max(1));
         let both = self.latency.load(Ordering::Relaxed);
-        let (old, answers) = (both % ONE, both / ONE);
+        let old = both % ONE;
         let mean = if old == 0 { new } else { old - old / 8 + new / 8 };
-        self.latency
-            .store(answers.wrapping_add(1).wrapping_mul(ONE) | mean.max(1), Ordering::Relaxed);
+        self.latency.store((both - old).wrapping_add(ONE) | mean.max(1), Ordering::Relaxed);
     }
 
     /// A number that is another one as soon as it has answered anybody, a request or a check.
