@@ -19,7 +19,7 @@ use crate::support::wait::{DEADLINE, Watched};
 
 const FIVE: Duration = Duration::from_secs(5);
 /// Until something expires: streams must have begun by then.
-const SOON: Duration = Duration::from_secs(8);
+const SOON: Duration = Duration::from_secs(6);
 const DAY: Duration = Duration::from_secs(86_400);
 const FIRST: &[u8] = b"data: one\n\n";
 /// Every way that a stream can come.
