@@ -1,6 +1,7 @@
 # syntax=docker/dockerfile:1
 # docker build -t mcp-edge .
-# docker run -p 80:80 -p 443:443 -v ./conf:/etc/mcp-edge:ro -v mcp-edge:/var/lib/mcp-edge mcp-edge
+# docker run -p 80:80 -p 443:443 -v ./conf:/etc/mcp-edge:ro -v mcp-edge:/var/lib/mcp-edge --stop-timeout 40 mcp-edge
+# (the engine kills after 10 s by default, and `shutdown.grace` is 30 s)
 #
 # No image has been built from this by the tests, which have no container engine: hadolint reads it, and its COPY and
 # cargo lines are run outside.

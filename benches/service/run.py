@@ -4,12 +4,13 @@
     pip install h2; benches/service/run.py target/release/mcp-edge [TRIAL…] [--scale 1] [--out FOLDER]
 
 A trial loads an edge with three replicas steadily and does something to it. Failures are counted on the client's side;
-POSTs that were run twice in the replicas' own notes.
+POSTs that were run twice in the replicas' own notes. Exit status 1: a promise was broken, and which stands below the table.
 """
 
 import argparse
 import asyncio
 import json
+import subprocess
 import sys
 import tempfile
 import time
@@ -18,7 +19,8 @@ from pathlib import Path
 
 from load import Figures, Load
 from trials import TRIALS, Scene, Trial
-from world import Replica
+from verdict import DIED, of_trial
+from world import HERE, Replica
 
 
 async def run(binary: Path, name: str, scale: float, upstream: str, keep: Path | None) -> dict:
@@ -56,7 +58,8 @@ async def watch(name: str, trial: Trial, scene: Scene, scale: float) -> dict:
     figures = await load.end()
     for line in load.trouble[:200]:
         print(f"    {line}", file=sys.stderr)
-    return told(name, figures, scene, took)
+    row = told(name, figures, scene, took)
+    return row | {"broken": of_trial(row, trial.allowed, trial.loaded)}
 
 
 def told(name: str, figures: Figures, scene: Scene, took: float) -> dict:
@@ -68,7 +71,7 @@ def told(name: str, figures: Figures, scene: Scene, took: float) -> dict:
     for kind, ident, cause in figures.failures:
         # what its process had begun nobody else may begin anew, and nobody else can answer
         died = ident in scene.died
-        causes.setdefault("under way on the replica that died" if died else cause, Counter())[kind] += 1
+        causes.setdefault(DIED if died else cause, Counter())[kind] += 1
     causes = {cause: dict(kinds) for cause, kinds in causes.items()}
     return {
         "trial": name,
@@ -85,6 +88,7 @@ def told(name: str, figures: Figures, scene: Scene, took: float) -> dict:
         "slowest": round(figures.slowest, 2),
         "posts": dict(became),
         "notes": scene.notes,
+        "broken": scene.broken,
     }
 
 
@@ -105,6 +109,14 @@ def worded(cause: str, kinds: dict[str, int]) -> str:
     return f"{sum(kinds.values())} × {cause} ({each})"
 
 
+def measured(binary: Path, scale: float) -> str:
+    """What was measured, and when."""
+    said = subprocess.run([binary, "--version"], capture_output=True, text=True).stdout.strip()
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=HERE, capture_output=True, text=True).stdout.strip()
+    profile = f"{binary.parent.name} build" if binary.parent.name in ("release", "debug") else binary.name
+    return f"{time.strftime('%F', time.gmtime())}: {said}, checkout {commit or 'unknown'}, {profile}, scale {scale:g}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="failed requests by cause, through what happens to a service")
     parser.add_argument("binary", type=Path)
@@ -119,10 +131,13 @@ def main() -> None:
         row = asyncio.run(run(args.binary.resolve(), name, args.scale, args.upstream, args.out))
         print(json.dumps(row), file=sys.stderr)
         rows.append(row)
-    print(table(rows))
+    shown = f"{table(rows)}\n{measured(args.binary.resolve(), args.scale)}\n"
+    print(shown)
     if args.out:
         (args.out / "table.json").write_text(json.dumps(rows, indent=1))
-        (args.out / "table.md").write_text(table(rows))
+        (args.out / "table.md").write_text(shown)
+    broken = [words for row in rows for words in row["broken"]]
+    sys.exit("\n".join(["broken promises:", *broken]) if broken else 0)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
     benches/service/soak.py target/release/mcp-edge [--requests 1000000] [--sessions 100000] [--streams 20000]
 
 Needs nginx (the backend of requests and sessions) and wrk. Memory is read while nothing is under way: after a warm-up
-of a tenth, and after every fifth of the work.
+of a tenth, and after every fifth of the work. Exit status 1: errors, or what was taken has grown; what, is told.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from verdict import of_soak
 from wire import H1, Failed
 from world import HERE, Replica, free_ports, grown, until, answers
 
@@ -143,6 +144,9 @@ async def run(args: argparse.Namespace) -> None:
         print(table(soak.rows))
         if args.out:
             args.out.write_text(json.dumps(soak.rows, indent=1))
+        wanted = {"requests": args.requests, "sessions": args.sessions, "streams": args.streams}
+        broken = of_soak(soak.rows, wanted)
+        sys.exit("\n".join(["broken promises:", *broken]) if broken else 0)
 
 
 def main() -> None:

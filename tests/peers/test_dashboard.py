@@ -52,7 +52,10 @@ class Edge:
                 {"address": local, "deny": ["127.0.0.0/8"]},
             ],
             "upstreams": [
-                {"name": "live", "servers": [replica.url for replica in replicas], "health": {"mcp": {"path": "/mcp"}, "every": "1s"}},
+                {
+                    "name": "live", "servers": [replica.url for replica in replicas], "circuit": {"in_flight": 100},
+                    "health": {"mcp": {"path": "/mcp"}, "every": "1s"},
+                },
                 {"name": "half", "servers": [replicas[0].url, gone]},
                 {"name": "gone", "servers": [gone.replace("127.0.0.1", "localhost")], "health": {"tcp": {}, "every": "1s"}},
             ],

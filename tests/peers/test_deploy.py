@@ -69,12 +69,16 @@ def test_dockerfile(binary):
     assert health[:2] == ["/usr/bin/mcp-edge", "health"] and start[:2] == ["run", "--config"]
     for command in (health[1:], start[:1]):
         run(binary, *command, "--help")
+    # no engine kills it before its own grace is over
+    [seconds_left] = re.findall(r"^# docker run .*--stop-timeout (\d+) ", text, re.M)
+    assert int(seconds_left) > 30
 
 
 def test_compose(binary, stage):
     folder = DEPLOY / "compose"
     run(tool("docker-compose"), "-f", folder / "compose.yaml", "--profile", "observe", "config", "--quiet")
     compose = yaml.safe_load((folder / "compose.yaml").read_text())
+    (stage / "prometheus.sha256").write_text("0123456789abcdef" * 4 + "\n")
     config = check(binary, stage, (folder / "edge/mcp-edge.yaml").read_text())
     edge = compose["services"]["edge"]
     mounted = [volume.split(":")[0] for service in compose["services"].values() for volume in service.get("volumes", [])]
@@ -87,6 +91,26 @@ def test_compose(binary, stage):
     host, port = re.fullmatch(r"http://([\w-]+):(\d+)", server).groups()
     assert compose["services"][host]["environment"]["MCP_SERVER_PORT"] == port
     assert set(edge["networks"]) & set(compose["services"][host]["networks"])
+    found_by_checks(config)
+    # Prometheus asks the edge by its name, with the key, in a network that stays when the edge's container goes
+    assert not [name for name, service in compose["services"].items() if "network_mode" in service]
+    [job] = yaml.safe_load((folder / "prometheus.yaml").read_text())["scrape_configs"]
+    [secret] = compose["services"]["prometheus"]["secrets"]
+    assert job["authorization"]["credentials_file"] == f"/run/secrets/{secret}" and secret in compose["secrets"]
+    admin = config["admin"]["address"].rsplit(":", 1)
+    assert job["static_configs"] == [{"targets": [f"edge:{admin[1]}"]}] and admin[0] == "0.0.0.0"
+    assert admin[1] not in [port.split(":")[0] for port in edge["ports"]]
+    [source] = yaml.safe_load((DEPLOY / "grafana/provisioning/datasources/prometheus.yaml").read_text())["datasources"]
+    assert source["url"] == "http://prometheus:9090"
+    for asked, asker in (("edge", "prometheus"), ("prometheus", "grafana")):
+        assert set(compose["services"][asked]["networks"]) & set(compose["services"][asker]["networks"])
+    # no log grows without bound
+    assert {service["logging"]["driver"] for service in compose["services"].values()} == {"local"}
+
+
+def found_by_checks(config):
+    """Nothing but a check finds a server that accepts connections and answers nothing; nor does /readyz."""
+    assert config["upstreams"] and all("mcp" in upstream["health"] for upstream in config["upstreams"])
 
 
 @pytest.mark.parametrize("file", MANIFESTS, ids=lambda file: file.stem)
@@ -97,6 +121,7 @@ def test_kubernetes(binary, stage, file):
     kinds = {thing["kind"] for thing in things}
     [text] = [thing["data"]["mcp-edge.yaml"] for thing in things if thing["kind"] == "ConfigMap"]
     config = check(binary, stage, text)
+    found_by_checks(config)
     pods = {thing["metadata"]["name"]: thing["spec"]["template"] for thing in things if thing["kind"] in ("Deployment", "StatefulSet")}
     [pod] = [pod for pod in pods.values() if any(container["name"] == "edge" for container in pod["spec"]["containers"])]
     [edge] = [container for container in pod["spec"]["containers"] if container["name"] == "edge"]
@@ -160,7 +185,8 @@ def test_prometheus_rules(tmp_path):
     run(promtool, "test", "rules", tmp_path / "tests.yaml")
     config = (DEPLOY / "compose/prometheus.yaml").read_text()
     staged = tmp_path / "prometheus.yaml"
-    staged.write_text(config.replace("/etc/prometheus/rules.yaml", str(RULES)))
+    (tmp_path / "prometheus.key").write_text("key")
+    staged.write_text(config.replace("/etc/prometheus/rules.yaml", str(RULES)).replace("/run/secrets", str(tmp_path)))
     assert str(RULES) in staged.read_text()
     run(promtool, "check", "config", staged)
 

@@ -1,7 +1,7 @@
 """The status page in a real Chromium: what it shows under load, on a wide and a narrow screen, light and dark; hostile names;
 what its policy refuses; and that it says so when the edge is gone and when it is back.
 
-PEERS_SHOTS names a folder for the screenshots.
+PEERS_SHOTS names a folder for the screenshots; they are taken after a minute and a half then, so that lines have a shape.
 """
 
 import os
@@ -53,7 +53,7 @@ def pages(browser, url, **more):
 
 def test_the_page_shows_what_happens(browser, loaded, tmp_path):
     running, _ = loaded
-    shots = pathlib.Path(os.environ.get("PEERS_SHOTS", tmp_path))
+    shots, points = (pathlib.Path(os.environ["PEERS_SHOTS"]), 45) if "PEERS_SHOTS" in os.environ else (tmp_path, 2)
     page = browser()
     headers = pages(page, running.admin)["headers"]
     assert "default-src 'none'" in headers["content-security-policy"]
@@ -61,10 +61,10 @@ def test_the_page_shows_what_happens(browser, loaded, tmp_path):
 
     def drawn():
         charts = page.do("shot", file=str(tmp_path / "first.png"), width=1280, height=900, dark=False)["charts"]
-        return charts and all(max(chart["points"], default=0) >= 2 for chart in charts)
+        return charts and all(max(chart["points"], default=0) >= points for chart in charts)
 
-    # a line needs two intervals
-    wait("lines are drawn", drawn, 30)
+    # a line needs two intervals, of two seconds each
+    wait("lines are drawn", drawn, 30 + 2 * points)
     for name, width, height in SIZES:
         for dark in (False, True):
             file = shots / f"{name}-{'dark' if dark else 'light'}.png"

@@ -16,6 +16,8 @@ from harness import HERE, START_SECONDS, Process
 from test_certificates import tool
 
 UNIT = HERE.parents[1] / "systemd/mcp-edge.service"
+LOGROTATE = UNIT.with_name("mcp-edge.logrotate")
+EXAMPLES = HERE.parents[1] / "conf/examples"
 NAME = "mcp-edge.service"
 DOMAIN = "mcp.example.test"
 LIVE = f"/etc/letsencrypt/live/{DOMAIN}"
@@ -310,10 +312,82 @@ def test_reload_restart_and_stop(machine):
     machine.run("systemctl", "stop", NAME)
     assert (machine.show(NAME, "ActiveState"), machine.show(NAME, "Result")) == ("inactive", "success")
 
-    # a config that is wrong does not start, and is not tried for ever
+    # a config that is wrong does not start, is told of, and is not tried again
+    told = machine.journal(NAME).count("unknown key `rotues`")
     config.write_text(good.replace("routes:", "rotues:"))
     start(machine, good=False)
     wait("systemd gives up", lambda: machine.show(NAME, "ActiveState") == "failed", 30)
+    assert machine.journal(NAME).count("unknown key `rotues`") > told
+    assert (machine.show(NAME, "NRestarts"), machine.show(NAME, "ExecMainStatus")) == ("0", "2")
+
+
+def test_a_fault_that_passes_is_not_the_end(machine):
+    taken = "import socket, sys; held = socket.create_server(('127.0.0.1', 443)); print('taken', flush=True); sys.stdin.read()"
+    command = machine.command("/usr/bin/python3", "-c", taken)
+    other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout.readline() == "taken\n"
+        machine.run("systemctl", "start", "--no-block", NAME)
+        # five tries in ten seconds is where systemd gives up by default
+        wait("it was tried often", lambda: int(machine.show(NAME, "NRestarts")) > 6 or machine.show(NAME, "ActiveState") == "failed", 30)
+    finally:
+        other.stdin.close()
+        other.wait(10)
+    wait("it is there", lambda: machine.show(NAME, "ActiveState") == "active", 10)
+
+
+@pytest.mark.parametrize("example", ["in-place-of-nginx", "behind-load-balancer"])
+def test_the_examples_start(machine, example):
+    """Those that one installs on a machine, with the files that they name beside them."""
+    folder = machine.root / "etc/mcp-edge"
+    shutil.copy(EXAMPLES / f"{example}.yaml", folder / "mcp-edge.yaml")
+    shutil.copy(machine.root / "etc/nginx/.htpasswd", folder / ".htpasswd")
+    (folder / "session-key").write_text("5" * 64)
+    start(machine)
+    assert (machine.root / "var/lib/private/mcp-edge/control.sock").is_socket()
+    assert machine.run("systemctl", "reload", NAME, check=False).returncode == 0, machine.journal(NAME)
+
+
+def test_no_example_keeps_its_state_in_the_folder_of_the_config():
+    """It is read-only there, under the unit and in the image."""
+    named = [line for file in EXAMPLES.glob("*.yaml") for line in file.read_text().splitlines() if line.startswith("state_dir:")]
+    assert len(list(EXAMPLES.glob("*.yaml"))) > 5 and [line for line in named if not line.startswith("state_dir: /")] == []
+
+
+def test_the_access_log_is_turned_as_logrotate_does_it(machine):
+    config = machine.root / "etc/mcp-edge/mcp-edge.yaml"
+    log = machine.root / "var/log/private/mcp-edge/access.log"
+    config.write_text(CONFIG + "access_log: /var/log/mcp-edge/access.log\n")
+    start(machine)
+    # what journald goes by, for those who log to stdout
+    limits = [os.readlink(machine.root / f"run/systemd/units/log-rate-limit-{what}:{NAME}") for what in ("interval", "burst")]
+    assert limits == ["1000000", "1000000"]  # microseconds, lines
+    lines = lambda file: file.read_text().count("\n") if file.exists() else -1
+    status(machine, "ann")
+    wait("the call is in the log", lambda: lines(log) == 1, 10)
+    assert stat.S_IMODE(os.stat(log).st_mode) == 0o600
+
+    text = LOGROTATE.read_text()
+    assert f"\n/{log.relative_to(machine.root)} {{\n".replace("/private", "") in text
+    log.rename(log.with_suffix(".log.1"))
+    machine.run("sh", "-c", re.search(r"postrotate\n(.*?)\n *endscript", text, re.S)[1])
+    wait("there is a new file", lambda: lines(log) == 0, 10)
+    assert stat.S_IMODE(os.stat(log).st_mode) == 0o600
+    status(machine, "ann")
+    wait("the next call is in the new file", lambda: (lines(log), lines(log.with_suffix(".log.1"))) == (1, 1), 10)
+    assert machine.show(NAME, "ActiveState") == "active"
+
+
+@pytest.mark.skipif(not shutil.which("logrotate", path="/usr/sbin:/usr/bin"), reason="logrotate is not there")
+def test_logrotate_reads_its_file(tmp_path):
+    (tmp_path / "access.log").write_text("a line\n")
+    file = tmp_path / "mcp-edge"
+    file.write_text(LOGROTATE.read_text().replace("/var/log/mcp-edge/", f"{tmp_path}/"))
+    file.chmod(0o644)
+    program = shutil.which("logrotate", path="/usr/sbin:/usr/bin")
+    done = subprocess.run([program, "-d", "-s", tmp_path / "state", file], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0 and "error" not in done.stderr.lower(), done.stderr
+    assert "access.log" in done.stderr, done.stderr
 
 
 def test_another_binary_takes_over(machine, binary):
