@@ -159,9 +159,10 @@ fn the_first_process_of_a_container_is_not_replaced() {
     edge.wait_line("no upgrade, this process goes on: it is the first process of its container");
     // nor by one that was started by hand
     let mut run = Command::new(binary());
-    let out = run.args(["run", "--upgrade", "--config"]).arg(&file).output().unwrap();
-    let said = String::from_utf8_lossy(&out.stderr).into_owned();
-    assert_eq!(out.status.code(), Some(1), "{said}");
-    assert!(said.contains("does not pass its sockets on: it is the first process"), "{said}");
+    run.args(["run", "--upgrade", "--config"]).arg(&file);
+    let mut heir = Edge::spawn(run, None);
+    assert!(!heir.ready_or_exited(), "it has taken over");
+    assert_eq!(heir.exit().code(), Some(1));
+    heir.wait_line("does not pass its sockets on: it is the first process");
     assert_eq!(edge.get("/x").status, 200);
 }
