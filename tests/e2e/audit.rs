@@ -131,6 +131,8 @@ fn refusals_before_the_body_is_read_and_failures_after_it_are_told() {
         .route("upstream: gone, limits: [ { key: principal, rate: 1/h burst 1 } ]")
         .start();
     assert_eq!(ask(&edge, "", &tool("a", "{}")).0, 502);
+    // what became of it is told behind the answer
+    wait(&log, 2);
     assert_eq!(ask(&edge, "", &tool("b", r#"{"x":1}"#)).0, 429);
     let seen = wait(&log, 3);
     assert_eq!((&seen[0]["tool"], &seen[0]["outcome"]), (&json!("a"), &json!("allowed")));
