@@ -278,7 +278,7 @@ TRIALS = {
     ),
     "SIGTERM with idle streams": Trial(one_edge, left_idle, loaded=False),
     "SIGTERM with nothing": Trial(one_edge, left_alone, loaded=False),
-    "restart of the edge": Trial(one_edge, restarted, allowed=Allowance({"connect: refused": ANY})),
+    "restart of the edge": Trial(one_edge, restarted, allowed=Allowance({"connect: refused": ANY, "GET: connect: refused": ANY})),
     "full drain": Trial(two_edges, drained),
     "binary upgrade": Trial(one_edge, upgraded),
 }

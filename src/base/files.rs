@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 
-/// Longer files are refused, in bytes: configs, certificates and secrets are small.
+/// Longer files are refused, in bytes: certificates and secrets are small.
 pub const MAX_FILE: u64 = 1 << 20;
 
 /// Reads a whole file.
@@ -25,14 +25,14 @@ pub fn read_up_to(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
     read_some(open(path)?.ok_or_else(|| failed(path, &not_found()))?, path, limit)
 }
 
-/// The same from wherever an operator points to on a command line, such as a pipe: whoever waits there
-/// sees it.
+/// Text of at most `limit` bytes, in whole MiB, from wherever an operator points to on a command line, such as a pipe:
+/// whoever waits there sees it.
 ///
 /// # Errors
 /// A sentence that names the file.
-pub fn read_text_from_anywhere(path: &Path) -> Result<String, String> {
+pub fn read_text_from_anywhere(path: &Path, limit: u64) -> Result<String, String> {
     let file = File::open(path).map_err(|e| failed(path, &e))?;
-    text(read_some(file, path, MAX_FILE)?, path)
+    text(read_some(file, path, limit)?, path)
 }
 
 /// Opens a regular file; `None` where there is nothing. Whatever else has come into its place is not
@@ -127,6 +127,6 @@ mod tests {
         let file = dir.path().join("file");
         std::fs::write(&file, "some").unwrap();
         assert_eq!(read(&file).unwrap(), b"some");
-        assert_eq!(read_text_from_anywhere(&file).unwrap(), "some");
+        assert_eq!(read_text_from_anywhere(&file, MAX_FILE).unwrap(), "some");
     }
 }

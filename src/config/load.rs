@@ -47,7 +47,8 @@ pub enum Mode {
 /// # Errors
 /// Every mistake in it, in the order of its lines.
 pub fn load(path: &Path, env: Env<'_>, mode: Mode) -> Result<Settings, Vec<ConfigError>> {
-    let text = files::read_text_from_anywhere(path).map_err(|problem| vec![placeless(problem)])?;
+    let text = files::read_text_from_anywhere(path, yaml::MAX_TEXT)
+        .map_err(|problem| vec![placeless(problem)])?;
     load_text(&text, folder(path), env, mode)
 }
 
@@ -63,7 +64,9 @@ pub fn load_again(
     before: Kept,
     refuse: &dyn Fn(&[Fixed]) -> Vec<String>,
 ) -> Result<Settings, Vec<ConfigError>> {
-    let text = files::read_text(path).map_err(|problem| vec![placeless(problem)])?;
+    let text = files::read_up_to(path, yaml::MAX_TEXT)
+        .and_then(|bytes| files::text(bytes, path))
+        .map_err(|problem| vec![placeless(problem)])?;
     load_with(&text, folder(path), env, Mode::Run, before, refuse)
 }
 

@@ -20,7 +20,7 @@ const OF_SERVICE: &str = "/var/lib/mcp-edge";
 /// # Errors
 /// A sentence: the file cannot be read, or not so far.
 pub fn state_dirs(path: &Path, env: Env<'_>) -> Result<Vec<PathBuf>, String> {
-    let text = files::read_text_from_anywhere(path)?;
+    let text = files::read_text_from_anywhere(path, yaml::MAX_TEXT)?;
     let base_dir = path.parent().unwrap_or(Path::new(""));
     let Some(mut node) = node(&text) else { return Ok(usual_state_dirs(base_dir, env)) };
     let mut cx = Cx::new(base_dir);

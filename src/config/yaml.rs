@@ -9,16 +9,16 @@ use crate::base::compile::{ConfigError, Node, NodeKind};
 
 /// Deeper nesting is refused; a config needs about eight levels.
 const MAX_DEPTH: usize = 32;
-/// Longer texts are refused, in bytes.
-pub(super) const MAX_TEXT: usize = 1 << 20;
+/// Longer texts are refused, in bytes: room for some 50,000 routes.
+pub(super) const MAX_TEXT: u64 = 16 << 20;
 
 /// Parses one document.
 ///
 /// # Errors
 /// The first thing that is not YAML, or not in the subset above, with its line.
 pub(super) fn parse(text: &str) -> Result<Node, ConfigError> {
-    if text.len() > MAX_TEXT {
-        return Err(problem(0, "a config has at most 1 MiB"));
+    if text.len() as u64 > MAX_TEXT {
+        return Err(problem(0, "a config has at most 16 MiB"));
     }
     read(text).map_err(|mut e| {
         // what is missing at the end is reported behind it, on a line that nobody can look at
@@ -187,7 +187,7 @@ mod tests {
         assert_eq!(error("? [a]\n: 1\n"), "1: a key must be a word");
         assert!(error("a: [1\n").contains("not YAML"));
         assert!(error("a: 'x\n").contains("not YAML"));
-        assert!(error(&"x".repeat(MAX_TEXT + 1)).contains("1 MiB"));
+        assert!(error(&"x".repeat(MAX_TEXT as usize + 1)).contains("16 MiB"));
     }
 
     #[test]

@@ -303,7 +303,7 @@ impl Serve for Edge {
         };
         going.over();
         let Tail { rest, record, open, .. } = tail;
-        let complete = note_end(record, ended);
+        let complete = note_end(record, ended, cx.place.now().is_some());
         if let Body::Flow(flow) = std::mem::replace(&mut rest.body, Body::Over)
             && complete
         {

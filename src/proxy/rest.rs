@@ -13,6 +13,10 @@ use crate::stream::pump::{End, Tally};
 
 /// Why a stream ended before its time: its caller's token has expired.
 const EXPIRED: &str = "auth.expired";
+/// The same: it may come back, to another edge or listener.
+const STOPPING: &str = "edge.stopping";
+/// The same, where the edge goes on.
+const LISTENER_GONE: &str = "listener.revoked";
 /// Codes of WebSocket's close frames (RFC 6455 §7.4.1): the server goes down, or the caller may not go on.
 const GOING_AWAY: u16 = 1001;
 const POLICY: u16 = 1008;
@@ -25,8 +29,9 @@ pub(super) enum Ended {
     Already,
 }
 
-/// Notes it; whether what carried it can carry another. What was revoked has been noted already.
-pub(super) fn note_end(record: &mut Record, ended: Ended) -> bool {
+/// Notes it; whether what carried it can carry another. What was revoked has been noted already. It was to stop with
+/// its `listener`, if that is there no more, and with the edge otherwise.
+pub(super) fn note_end(record: &mut Record, ended: Ended, listener: bool) -> bool {
     match ended {
         Ended::Flow(tally) => {
             (record.events, record.comments) = (tally.events, tally.comments);
@@ -46,6 +51,9 @@ pub(super) fn note_end(record: &mut Record, ended: Ended) -> bool {
         }
         Ended::Already => {}
     }
+    if record.end == Some(STOPPING) && !listener {
+        record.end = Some(LISTENER_GONE);
+    }
     record.end.is_none()
 }
 
@@ -61,7 +69,7 @@ pub(super) async fn tunnel<W: Wire>(
     let mut why = None;
     let leave = async {
         let (end, code) = tokio::select! {
-            () = draining => (Some("edge.stopping"), GOING_AWAY),
+            () = draining => (Some(STOPPING), GOING_AWAY),
             () = reached(until) => (Some(EXPIRED), POLICY),
             () = revoked => (None, POLICY),
         };
@@ -89,7 +97,7 @@ fn end_code(end: End) -> Option<&'static str> {
         End::BackendSilent => Some("forward.silent"),
         End::BadEndpoint => Some("stream.bad_endpoint"),
         End::BadList(refused) => Some(refused.code()),
-        End::Drained => Some("edge.stopping"),
+        End::Drained => Some(STOPPING),
         End::Expired => Some(EXPIRED),
         End::Revoked => Some("auth.revoked"),
     }

@@ -117,6 +117,18 @@ fn a_span_has_what_the_conventions_ask_for() {
 }
 
 #[test]
+fn a_stop_waits_for_the_last_spans_and_warns_of_none_that_arrived() {
+    let (collector, server) = (collector(), plain());
+    let mut edge = traced(&collector, "").to(&server).start();
+    edge.ask(post("localhost", "/x", "", &tool("")));
+    edge.signal("TERM");
+    assert!(edge.exit().success());
+    assert_eq!(spans(&collector).len(), 1);
+    let said = edge.stderr();
+    assert!(!said.iter().any(|line| line.contains("spans")), "{said:?}");
+}
+
+#[test]
 fn strangers_begin_no_trace_of_ours() {
     let (collector, server) = (collector(), plain());
     let edge = traced(&collector, "").to(&server).start();

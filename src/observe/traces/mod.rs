@@ -117,7 +117,8 @@ impl Spans {
         queue.flushing.push(sender);
         drop(queue);
         self.0.wake.notify_one();
-        if done.recv_timeout(limit).is_err() {
+        // the other end is dropped when all has been sent
+        if done.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
             log::warn!("the last spans may not have reached their collector");
         }
     }

@@ -24,6 +24,8 @@ const DAY: Duration = Duration::from_secs(86_400);
 const FIRST: &[u8] = b"data: one\n\n";
 /// Every way that a stream can come.
 const WAYS: [Way; 4] = [Way::H1, Way::Call, Way::H2, Way::WebSocket];
+/// Those that have no end of their own.
+const ENDLESS: [Way; 3] = [Way::H1, Way::H2, Way::WebSocket];
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Way {
@@ -645,7 +647,8 @@ fn by_the_end_of_their_listener() {
         config.upstream("one", &[stage.backend.url()], "").route("upstream: one")
     };
     let edge = config(true).start();
-    let mut gone = WAYS.map(|way| stage.open(&edge, 1, way, "/", "", None));
+    let mut gone = ENDLESS.map(|way| stage.open(&edge, 1, way, "/", "", None));
+    let mut call = stage.open(&edge, 1, Way::Call, "/", "", None);
     let mut stay = WAYS.map(|way| stage.open(&edge, 0, way, "/", "", None));
     let start = Instant::now();
     edge.take(&config(false));
@@ -658,8 +661,9 @@ fn by_the_end_of_their_listener() {
         }
     }
     assert!(start.elapsed() < FIVE, "{:?}", start.elapsed());
-    ends(&edge, WAYS.len());
+    assert_eq!(ends(&edge, ENDLESS.len()), ["listener.revoked "]);
     stage.bell.update(|n| *n += 1);
+    assert!(call.lives(), "a call is answered first");
     assert!(stay.iter_mut().all(Stream::lives));
 }
 
