@@ -189,10 +189,8 @@ pub async fn stream(
     record: &mut Record,
     cx: &ConnCx,
 ) -> Result<bool, Gone> {
-    // a listener that is no more ends what has no end of its own; a call is answered first
-    if let Some(now) = cx.place.now() {
-        comes_in(cx, &now)?;
-    }
+    // a listener that is no more ends what has no end of its own; a call is answered first, by what was asked there
+    comes_in(cx, &cx.place.now().unwrap_or_else(|| cx.listener.clone()))?;
     let (Some(before), Some(principal)) = (&record.route, &record.principal) else {
         return Ok(true);
     };
