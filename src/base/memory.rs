@@ -1,9 +1,10 @@
 //! What a burst leaves behind: in, word that memory was taken or freed; out, pages that the system has back.
 //!
 //! mimalloc keeps the last page of every size that is free (of 64 or 512 KiB, some 4 MiB in all), and free runs of
-//! pages, until it comes by them again: once in 10,000 allocations above 1 KiB, and when another run is freed 10 ms
-//! after them, which becomes a millisecond more with each run that is freed in that time. An edge that is silent after a burst allocates nothing and would keep them for ever. Its function for
-//! this is not within reach of safe code; so its own clock is moved on, while nothing else happens.
+//! pages, until it comes by them again: once in 10,000 allocations above 1 KiB. A run has to be free for 10 ms by then,
+//! and for a millisecond more with each other that is freed meanwhile. An edge that is silent after a burst allocates
+//! nothing and would keep them for ever. Its function for this is not within reach of safe code; so its own clock is
+//! moved on, while nothing else happens.
 //!
 //! Each thread has pages of its own: with several, those of the one that does this are given back.
 
@@ -26,12 +27,8 @@ const LOOKS: usize = 10_240;
 const TURNS: usize = 20;
 /// The size of such an allocation: above 1 KiB.
 const BLOCK: usize = 2 * 1024;
-/// A block that is given a run of pages: from 64 KiB.
-const RUN: usize = 128 * 1024;
-/// More than a freed run waits before it is given back, if few were freed with it.
-const WAIT: Duration = Duration::from_millis(20);
-/// More than any waits: a segment (32 MiB) has 512 runs at most.
-const LONGEST_WAIT: Duration = Duration::from_millis(600);
+/// More than a freed run waits: 10 ms, and 1 ms for each other, of which a segment (32 MiB) has 512 at most.
+const WAIT: Duration = Duration::from_millis(600);
 
 static CHANGED: AtomicBool = AtomicBool::new(false);
 static NEWS: Notify = Notify::const_new();
@@ -58,13 +55,9 @@ pub async fn tidy() {
 }
 
 async fn give_back() {
+    // what the first finds free, the second gives back
     look().await;
-    // what was found is given back with the next run that is freed after a moment
-    touch(RUN);
     sleep(WAIT).await;
-    touch(RUN);
-    // or, where many were freed one after another, at the next look after so long
-    sleep(LONGEST_WAIT).await;
     look().await;
 }
 
@@ -72,13 +65,13 @@ async fn give_back() {
 async fn look() {
     for _ in 0..TURNS {
         for _ in 0..LOOKS / TURNS {
-            touch(BLOCK);
+            touch();
         }
         step_aside().await;
     }
 }
 
 /// Takes a block and frees it; nothing is written to it.
-fn touch(size: usize) {
-    drop(black_box(Vec::<u8>::with_capacity(size)));
+fn touch() {
+    drop(black_box(Vec::<u8>::with_capacity(BLOCK)));
 }
