@@ -32,10 +32,11 @@ crypt6:$6$cGV1gqa2NRthwt9O$A3xub8BYJyocFV2cdSkKYAiqyOvxwOggAo/xMH2NQrmTzF/DztinX
 """
 KEY = "a-key-of-the-tests"
 
-CONF = """
+# how each nginx here begins; all that it writes is in a folder of its own
+BEGIN = """
 daemon off;
 pid {folder}/nginx.pid;
-error_log {folder}/error.log;
+error_log {folder}/error.log {level};
 worker_processes 1;
 events {{ worker_connections 512; }}
 http {{
@@ -45,6 +46,9 @@ http {{
     fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
+"""
+
+CONF = BEGIN + """\
     limit_req_zone $binary_remote_addr zone=perip:1m rate=1r/m;
     limit_req_status 429;
 
@@ -447,7 +451,7 @@ def fronts(binary, tmp_path_factory):
 
     def conf(name, ports):
         plain, acme, tls, inner = ports
-        values = {"folder": folder, "cert": certificate.cert, "key": certificate.key, "api_key": KEY}
+        values = {"folder": folder, "level": "error", "cert": certificate.cert, "key": certificate.key, "api_key": KEY}
         values |= {"plain": plain, "acme": acme, "tls": tls, "inner": inner, "backend": backend.port}
         (folder / name).write_text(CONF.format(**values))
         return folder / name
@@ -526,19 +530,7 @@ PLACE = re.compile(r"location (?P<kind>= |\^~ |~ |)(?P<what>\S+) { (?P<guard>.*?
 # whom `allow 127.N.0.0/16` lets in
 CALLERS = {"127.0.0.1": None, "127.1.0.1": "127.1.", "127.2.0.1": "127.2."}
 
-CHOICE = """
-daemon off;
-pid {folder}/nginx.pid;
-error_log {folder}/error.log crit;
-worker_processes 1;
-events {{ worker_connections 512; }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
+CHOICE = BEGIN + """\
     server {{ {listens} location / {{ return 200 "$server_port $request_uri"; }} }}
 {servers}
 }}
@@ -589,7 +581,7 @@ def chosen(binary, tmp_path_factory):
     front, edge, *behind = free_ports(3 + most)
     listens = " ".join(f"listen 127.0.0.1:{port};" for port in behind)
     texts = [server.server(front, behind, told=True) for server in servers]
-    (folder / "nginx.conf").write_text(CHOICE.format(folder=folder, listens=listens, servers="".join(texts)))
+    (folder / "nginx.conf").write_text(CHOICE.format(folder=folder, level="crit", listens=listens, servers="".join(texts)))
     # where each server begins: what the import says of it is said by lines
     texts = [server.server(edge, behind, told=False) for server in servers]
     begins = [1 + sum(text.count("\n") for text in texts[:n]) for n in range(len(texts))]

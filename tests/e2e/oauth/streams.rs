@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{bearer, claims_with, guarded, head, issuer, now, oauth};
-use crate::support::backend::{Backend, Feed, backend, feed};
+use crate::support::backend::{Backend, Feed, Source, backend, feed};
 use crate::support::client::{Client, get_events};
 use crate::support::edge::Edge;
 use crate::support::provider::{Provider, provider};
@@ -26,16 +26,21 @@ struct Stage {
     provider: Provider,
 }
 
-fn stage(grace: &str) -> Stage {
-    let (signer, (feed, source)) = (Signer::ed25519(), feed());
-    let provider = provider(&[signer.jwk("k")]);
-    let backend = backend(move |x| match x.request.target.as_str() {
+/// A server with one page, and a stream of what the test has to tell.
+fn telling(source: Source) -> Backend {
+    backend(move |x| match x.request.target.as_str() {
         "/other" => x.json("{}"),
         _ => {
             x.sse(&[]);
             x.play(&source);
         }
-    });
+    })
+}
+
+fn stage(grace: &str) -> Stage {
+    let (signer, (feed, source)) = (Signer::ed25519(), feed());
+    let provider = provider(&[signer.jwk("k")]);
+    let backend = telling(source);
     let auth = oauth(&issuer(&provider, ", leeway: 0s"), &format!(", stream_grace: {grace}"));
     let edge = guarded(&backend, &auth, "").start();
     let soon = claims_with(&provider.issuer(), "exp", json!(now() + SOON));
@@ -85,13 +90,7 @@ fn a_stream_may_be_let_live() {
 fn a_stream_whose_token_has_expired_ends_when_its_key_is_removed() {
     let (signer, (feed, source)) = (Signer::ed25519(), feed());
     let provider = provider(&[signer.jwk("k")]);
-    let backend = backend(move |x| match x.request.target.as_str() {
-        "/other" => x.json("{}"),
-        _ => {
-            x.sse(&[]);
-            x.play(&source);
-        }
-    });
+    let backend = telling(source);
     let token = oauth(&issuer(&provider, ", leeway: 0s"), ", stream_grace: off");
     let config = |sum: &str| {
         let key = format!("{{ api_key: {{ keys: [ {{ name: ci, sha256: {sum} }} ] }} }}");

@@ -169,6 +169,25 @@ impl Stage {
         assert_eq!(client.exact(4), b"ping");
         Stream::WebSocket(client)
     }
+
+    /// By this config, some end, each in one of these ways, and others live on.
+    fn only_these_end(
+        &self,
+        edge: &Edge,
+        next: &Builder,
+        gone: &mut [Stream],
+        mut ways: Vec<&str>,
+        stay: &mut [Stream],
+    ) {
+        let start = Instant::now();
+        edge.take(next);
+        all_end(gone, start);
+        ways.sort_unstable();
+        ways.dedup();
+        assert_eq!(ends(edge, gone.len()), ways);
+        self.bell.update(|n| *n += 1);
+        assert!(stay.iter_mut().all(Stream::lives));
+    }
 }
 
 impl Stream {
@@ -565,15 +584,8 @@ fn by_whatever_a_reload_takes_away() {
         }
     }
     let mut stay = WAYS.map(|way| stage.open(&edge, 0, way, "/user", &basic("ann"), None));
-    let start = Instant::now();
-    edge.take(&config(true));
-    all_end(&mut gone, start);
-    let mut expected: Vec<&str> = changes.iter().map(|change| change.end).collect();
-    expected.sort_unstable();
-    expected.dedup();
-    assert_eq!(ends(&edge, gone.len()), expected);
-    stage.bell.update(|n| *n += 1);
-    assert!(stay.iter_mut().all(Stream::lives));
+    let ended = changes.iter().map(|change| change.end).collect();
+    stage.only_these_end(&edge, &config(true), &mut gone, ended, &mut stay);
 }
 
 /// The listeners of these tests, each with what a reload makes of it.
@@ -623,15 +635,8 @@ fn by_what_their_listener_asks_for_now() {
         gone.extend(WAYS.map(|way| stage.open(&edge, n, way, "/", "", *certificate)));
     }
     let mut stay = WAYS.map(|way| stage.open(&edge, listeners.len(), way, "/", "", None));
-    let start = Instant::now();
-    edge.take(&config(true));
-    all_end(&mut gone, start);
-    let mut expected: Vec<&str> = listeners.iter().map(|(.., end)| *end).collect();
-    expected.sort_unstable();
-    expected.dedup();
-    assert_eq!(ends(&edge, gone.len()), expected);
-    stage.bell.update(|n| *n += 1);
-    assert!(stay.iter_mut().all(Stream::lives));
+    let ended = listeners.iter().map(|(.., end)| *end).collect();
+    stage.only_these_end(&edge, &config(true), &mut gone, ended, &mut stay);
 }
 
 #[test]
@@ -740,15 +745,14 @@ fn by_what_tokens_are_held_to_now() {
     let mut gone: Vec<Stream> =
         routes.iter().flat_map(|(path, ..)| WAYS.map(|way| open(way, path))).collect();
     let mut stay = WAYS.map(|way| open(way, "/stays"));
-    let start = Instant::now();
-    edge.take(&config(true).raw_route(&format!("path: /stays, upstream: one, {}", good())));
-    all_end(&mut gone, start);
-    let mut expected: Vec<&str> = routes.iter().map(|(.., end)| *end).collect();
-    expected.sort_unstable();
-    expected.dedup();
-    assert_eq!(ends(&edge, gone.len()), expected);
-    stage.bell.update(|n| *n += 1);
-    assert!(stay.iter_mut().all(Stream::lives));
+    let ended = routes.iter().map(|(.., end)| *end).collect();
+    stage.only_these_end(
+        &edge,
+        &config(true).raw_route(&format!("path: /stays, upstream: one, {}", good())),
+        &mut gone,
+        ended,
+        &mut stay,
+    );
 }
 
 #[test]
