@@ -97,25 +97,15 @@ pub(super) async fn refusal<W: Wire>(
     budget: &Budget,
     record: &mut Record,
 ) -> Failure {
-    Failure::Denied(Box::new(denial), id(wire, head, routed, cx, budget, record).await)
-}
-
-async fn id<W: Wire>(
-    wire: &mut W,
-    head: &Head,
-    routed: &Routed,
-    cx: &ConnCx,
-    budget: &Budget,
-    record: &mut Record,
-) -> Option<String> {
-    if !matches!(wire.body_size(), BodySize::Known(n) if n <= MOST_FOR_ID) {
-        return None;
-    }
-    let read = within(FOR_ID, json(wire, head, routed, cx, budget)).await.ok()?;
-    let body = read.ok()??;
+    let small = matches!(wire.body_size(), BodySize::Known(n) if n <= MOST_FOR_ID);
+    let read = match small {
+        true => within(FOR_ID, json(wire, head, routed, cx, budget)).await,
+        false => Ok(Ok(None)),
+    };
+    let Ok(Ok(Some(body))) = read else { return Failure::Denied(Box::new(denial), None) };
     let scan = inspect::scan(&body.bytes);
     noted::body(record, &routed.route, head, Some(&scan), &body.bytes);
-    scan.id().map(str::to_owned)
+    Failure::Denied(Box::new(denial), scan.id().map(str::to_owned))
 }
 
 /// Counts an answer that goes on as a stream although nothing in the request said so. A GET is refused
